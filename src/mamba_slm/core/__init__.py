@@ -1,0 +1,1 @@
+"""Ground that everything stands on: errors, configuration, lazy loading, units, hardware facts. Imports no torch."""
