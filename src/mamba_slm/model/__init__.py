@@ -1,0 +1,1 @@
+"""The architecture: what a pattern string becomes, its sizes, its weights and its inference state."""

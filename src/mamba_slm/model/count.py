@@ -1,0 +1,113 @@
+"""Parameters, FLOPs and bytes of a model from its config alone. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mamba_slm.core.units import format_count
+from mamba_slm.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterCount:
+    """Parameters by part; norms before a sublayer count with the sublayer."""
+
+    embedding: int
+    head: int
+    mamba: int
+    attention: int
+    feed_forward: int
+    final_norm: int
+
+    @property
+    def total(self) -> int:
+        """All parameters; a tied head counts once."""
+        return self.embedding + self.head + self.mamba + self.attention + self.feed_forward + self.final_norm
+
+    def __str__(self) -> str:
+        parts = ("embedding", "head", "mamba", "attention", "feed_forward")
+        split = ", ".join(f"{name} {format_count(getattr(self, name))}" for name in parts if getattr(self, name))
+        return f"{format_count(self.total)} parameters ({split})"
+
+
+def mamba_parameters(config: ModelConfig) -> int:
+    """One Mamba-2 sublayer with its norm."""
+    return (
+        config.hidden_size
+        + config.hidden_size * config.in_proj_size
+        + config.conv_size * (config.conv_kernel + 1)
+        + 3 * config.num_ssm_heads
+        + config.inner_size
+        + config.inner_size * config.hidden_size
+    )
+
+
+def attention_parameters(config: ModelConfig) -> int:
+    """One attention sublayer with its norm."""
+    kv_size = config.num_kv_heads * config.head_dim
+    return config.hidden_size + 2 * config.hidden_size * config.hidden_size + 2 * config.hidden_size * kv_size
+
+
+def feed_forward_parameters(config: ModelConfig) -> int:
+    """One SwiGLU sublayer with its norm."""
+    return config.hidden_size + 3 * config.hidden_size * config.feed_forward_size
+
+
+def count_parameters(config: ModelConfig) -> ParameterCount:
+    """Parameters by part, exactly as `LanguageModel` allocates them."""
+    embedding = config.vocab_size * config.hidden_size
+    positions = config.max_context_tokens * config.hidden_size if config.position == "learned" else 0
+    return ParameterCount(
+        embedding=embedding + positions,
+        head=0 if config.tie_embeddings else embedding,
+        mamba=config.num_mamba * mamba_parameters(config),
+        attention=config.num_attention * attention_parameters(config),
+        feed_forward=config.num_feed_forward * feed_forward_parameters(config),
+        final_norm=config.hidden_size,
+    )
+
+
+def weight_bytes(config: ModelConfig, *, bytes_per_parameter: float = 2) -> int:
+    """Size of the weights; 2 bytes per parameter is BF16."""
+    return round(count_parameters(config).total * bytes_per_parameter)
+
+
+def forward_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
+    """Multiply-adds count as two. Averaged over a causal sequence of `context_tokens`.
+
+    Projections cost 2 per weight. Attention costs 2 * (QK and PV) over the visible half of the sequence. The chunked scan
+    costs, per token and with chunks of q: C·B within the chunk 2*q*g*n, its product with x 2*q*i, the chunk's state and its
+    read-out 2*n*i each (i = inner size). The embedding lookup costs nothing; the head counts.
+    """
+    c = config
+    q = min(c.chunk_size, context_tokens)
+    kv_size = c.num_kv_heads * c.head_dim
+    mamba = (
+        2 * c.hidden_size * (c.in_proj_size + c.inner_size)
+        + 2 * c.conv_kernel * c.conv_size
+        + 2 * q * (c.num_groups * c.state_size + c.inner_size)
+        + 4 * c.state_size * c.inner_size
+    )
+    visible = min(context_tokens, c.attention_window) if c.attention_window else context_tokens
+    attention = 4 * c.hidden_size * (c.hidden_size + kv_size) + 2 * visible * c.hidden_size
+    feed_forward = 6 * c.hidden_size * c.feed_forward_size
+    head = 2 * c.hidden_size * c.vocab_size
+    return c.num_mamba * mamba + c.num_attention * attention + c.num_feed_forward * feed_forward + head
+
+
+def train_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
+    """Forward and backward: three times the forward. Recomputation is not counted, as MFU wants it."""
+    return 3 * forward_flops_per_token(config, context_tokens)
+
+
+def state_bytes(config: ModelConfig, context_tokens: int, *, cache_bytes: int = 2) -> int:
+    """Memory of one conversation of `context_tokens`.
+
+    The SSM state is float32 and constant; the convolution window and the keys and values have `cache_bytes` per value
+    (2 for BF16), and only the keys and values grow with the context.
+    """
+    ssm = config.num_ssm_heads * config.ssm_head_dim * config.state_size * 4
+    window = (config.conv_kernel - 1) * config.conv_size * cache_bytes
+    kept = min(context_tokens, config.attention_window) if config.attention_window else context_tokens
+    kv = 2 * config.num_kv_heads * config.head_dim * kept * cache_bytes
+    return config.num_mamba * (ssm + window) + config.num_attention * kv
