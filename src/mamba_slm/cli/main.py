@@ -1,0 +1,163 @@
+"""`mamba-slm COMMAND …`: the table of commands, what goes wrong, and the exit codes. Imports no command before it runs.
+
+A command is a module `mamba_slm.cli.NAME` with
+
+    configure(parser) -> None     adds its arguments, a description and an epilog of real examples
+    run(args) -> int              does it, imports included, and returns the exit code
+
+Every parser, those of subcommands included, is a `mamba_slm.cli.parser.Parser`: `--debug`, `--quiet` and `--offline`
+are already there. `args.json` is always present; a command that prints JSON adds the flag `--json` itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from mamba_slm import __version__
+from mamba_slm.cli import console
+from mamba_slm.cli.parser import GLOBAL_FLAGS, Parser, with_dashes
+from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError, UnknownNameError
+
+COMMANDS = {
+    "quickstart": ("mamba_slm.cli.quickstart", "from text to a small model that talks, in minutes, on this machine"),
+    "doctor": ("mamba_slm.cli.doctor", "what this machine has, what is missing, and how to mend it"),
+    "models": ("mamba_slm.cli.models", "the sizes: list, describe, estimate memory, time and cost"),
+    "data": ("mamba_slm.cli.data", "text to token shards: tokenize, train-tokenizer, inspect"),
+    "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
+    "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
+    "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
+    "runs": ("mamba_slm.cli.runs", "list, show and compare runs"),
+    "report": ("mamba_slm.cli.report", "the report card of a run, as Markdown"),
+}
+"""Command -> (module, one line of help)."""
+
+EXAMPLES = """\
+examples:
+  mamba-slm quickstart
+  mamba-slm models list
+  mamba-slm models estimate 1.3B --gpus 8 --gpu "H100 80GB" --tokens 30B
+
+exit codes: 0 ok, 1 failed, 2 usage, 3 this machine cannot, 4 out of memory, 5 data, 6 a check failed, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Errors go to stderr as `error:` and `hint:`."""
+    words = with_dashes(sys.argv[1:] if argv is None else list(argv))
+    debug = "--debug" in words
+    try:
+        return run_command(words)
+    except SystemExit as finished:  # argparse ends --help and --version this way
+        return finished.code if isinstance(finished.code, int) else 0
+    except BrokenPipeError:  # the reader has seen enough, as in `mamba-slm runs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        console.print_error("interrupted")
+        return 130
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        known = as_known_error(error)
+        if known is None:
+            console.print_error(
+                f"internal error: {type(error).__name__}: {error}",
+                hint="this is a bug in mamba-slm; run it again with --debug for the traceback and report it",
+            )
+            return 1
+        console.print_error(known.message, hint=known.hint)
+        return known.exit_code
+
+
+def run_command(words: list[str]) -> int:
+    """Find the command among the words, let it parse the rest, and run it."""
+    position = next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
+    leading, rest = words[:position], words[position:]
+    root = root_parser()
+    root.parse_args(leading)
+    if not rest:
+        root.print_help(sys.stderr)
+        return 2
+    module, parser = load_command(rest[0])
+    args = parser.parse_args([*leading, *rest[1:]])
+    for flag in [*GLOBAL_FLAGS, "--json"]:
+        if not hasattr(args, flag[2:]):
+            setattr(args, flag[2:], False)
+    return start(module, args)
+
+
+def start(module: ModuleType, args: argparse.Namespace) -> int:
+    """Apply the global flags and run the parsed command."""
+    console.configure(quiet=args.quiet)
+    if args.offline or os.environ.get("MAMBA_SLM_OFFLINE") == "1":
+        from mamba_slm.core.network import forbid_network
+
+        forbid_network()
+    code = module.run(args)
+    sys.stdout.flush()
+    return code
+
+
+def root_parser() -> Parser:
+    """The parser of `mamba-slm` itself: global flags, and help that lists the commands."""
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:<{width}}  {help_line}" for name, (_, help_line) in COMMANDS.items())
+    parser = Parser(
+        prog="mamba-slm",
+        usage="mamba-slm [--version] COMMAND [options]",
+        description=f"From raw text to a hybrid Mamba-Transformer language model.\n\ncommands:\n{listed}\n\n"
+        "`mamba-slm COMMAND --help` explains one of them.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"mamba-slm {__version__}", help="show the version")
+    return parser
+
+
+def load_command(name: str) -> tuple[ModuleType, Parser]:
+    """Import the module of a command and build its parser.
+
+    Raises:
+        UnknownNameError: no such command; names the nearest.
+    """
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    module_name, help_line = COMMANDS[name]
+    module = importlib.import_module(module_name)
+    parser = Parser(prog=f"mamba-slm {name}", description=f"{help_line[0].upper()}{help_line[1:]}.")
+    module.configure(parser)
+    return module, parser
+
+
+def as_known_error(error: Exception) -> MambaSlmError | None:
+    """The error as one of ours: running out of memory (also torch's) becomes `OutOfMemoryError`; None for a bug."""
+    if isinstance(error, MambaSlmError):
+        return error
+    torch = sys.modules.get("torch")
+    allocation_failed = isinstance(error, MemoryError) or (
+        torch is not None
+        and isinstance(error, RuntimeError)
+        and (
+            isinstance(error, torch.OutOfMemoryError)
+            or "not enough memory" in str(error)
+            or "can't allocate" in str(error)
+        )
+    )
+    if not allocation_failed:
+        return None
+    first_line = (str(error).strip() or "the system refused the allocation").splitlines()[0]
+    return OutOfMemoryError(
+        f"out of memory: {first_line}",
+        hint="use a smaller model, --micro-batch-rows 1, a shorter --context-tokens or --gradient-checkpointing; "
+        "`mamba-slm models estimate NAME` shows what takes the memory",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

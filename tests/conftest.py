@@ -1,0 +1,33 @@
+"""No test touches the machine: a home of its own, no network beyond loopback, a fixed seed, one torch thread."""
+
+import random
+import sys
+
+import pytest
+
+from mamba_slm.cli import console
+from mamba_slm.core.network import forbid_network
+
+SEED = 1234
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside_is_touched(tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("MAMBA_SLM_HOME", str(home))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("NO_COLOR", "1")
+    forbid_network()
+    console.configure(quiet=False)
+
+
+@pytest.fixture(autouse=True)
+def the_same_every_time():
+    """Seed what is already loaded; a test that never imports torch or numpy does not pay for them."""
+    random.seed(SEED)
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None:
+        numpy.random.seed(SEED)
+    if torch is not None:
+        torch.manual_seed(SEED)
+        torch.set_num_threads(1)
