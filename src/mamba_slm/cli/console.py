@@ -43,7 +43,7 @@ def print_error(message: str, *, hint: str | None = None) -> None:
 
 def coloured(text: str, colour: str, *, stream: TextIO | None = None) -> str:
     """The text in a colour of `COLOURS` when the stream (default: stderr) is a terminal and NO_COLOR is not set."""
-    stream = sys.stderr if stream is None else stream
+    stream = stream or sys.stderr
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
         return text
     return f"\033[{COLOURS[colour]}m{text}\033[0m"

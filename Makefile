@@ -1,0 +1,57 @@
+# Every target sets up what it needs on a fresh machine: .venv with the pinned versions of constraints.txt.
+#
+#   make quickstart   from text to a small model that talks          make check      format, lint, types
+#   make test         everything that is quick, and `check`          make bench      speed, as ratios (benchmarks/)
+#   make test-slow    the long tests                                 make docs       regenerate the generated pages
+#
+# PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
+# CPU-only builds: README.md, "Install".
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+QUICKSTART ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BASE := $(VENV)/.base-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: quickstart test test-slow check bench docs
+.DELETE_ON_ERROR:
+
+$(BASE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed, and $(PYTHON) is older or absent" >&2; \
+		     echo "hint: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 3; }
+	@echo "setting up $(VENV): torch first, then the package (several minutes where nothing is cached)" >&2
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch setuptools
+	$(PIP) --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q src
+	@touch $@
+
+$(DEV): $(BASE)
+	$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+quickstart: $(BASE)
+	$(BIN)/mamba-slm quickstart $(QUICKSTART)
+
+test: check
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules --durations=10 tests src
+
+test-slow: $(DEV)
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout=1800 --durations=10 tests
+
+check: $(DEV)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/pyright
+
+bench: $(DEV)
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script" >&2; $(BIN)/python "$$script"; done
+
+docs: $(DEV)
+	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
