@@ -1,0 +1,40 @@
+"""torch.compile, sublayer by sublayer: small graphs compile in seconds each and repeat across the stack."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+
+import torch
+
+from mamba_slm.core.errors import SetupError
+
+
+def missing_for_compile(device: str) -> str | None:
+    """What torch.compile lacks on this machine for this device, or None."""
+    if torch.device(device).type == "cuda":
+        return None if importlib.util.find_spec("triton") else "Triton (it comes with CUDA builds of torch)"
+    compiler = os.environ.get("CXX", "g++")
+    if not (shutil.which(compiler) or shutil.which("clang++")):
+        return f"a C++ compiler (looked for {compiler} and clang++)"
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    return None if header.is_file() else f"Python's header files ({header})"
+
+
+def compile_sublayers(model: torch.nn.Module, device: str) -> None:
+    """Compile every sublayer of a `LanguageModel` in place; names of parameters do not change.
+
+    Raises:
+        SetupError: no compiler; names what is missing.
+    """
+    missing = missing_for_compile(device)
+    if missing:
+        raise SetupError(
+            f"--compile needs {missing}",
+            hint="leave --compile out, or install it: apt-get install g++ python3-dev",
+        )
+    for sublayer in model.sublayers:
+        sublayer.compile()

@@ -1,0 +1,230 @@
+"""Every setting of a training run. Imports no torch.
+
+The same schema gives the flags of `mamba-slm train`, the keys of its YAML file and the arguments in Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.training.schedule import Limits, Schedule, ScheduleName
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of one run, all with a default; `mamba_slm.training.presets` holds what fits each model size."""
+
+    model: str = "nano"
+    """Name of a model preset (`mamba-slm models list`)."""
+
+    layout: Literal["portable", "classic"] | None = None
+    """Feed-forwards after every mixer (portable) or after attention only (classic). Unset: the preset's own."""
+
+    pattern: str | None = None
+    """Layer pattern instead of the preset's, for example M-M-*-M-."""
+
+    attention_share: float | None = None
+    """Share of layers that are attention, in [0, 1]. Unset: the preset's own."""
+
+    placement: str | None = None
+    """Where attention goes: early-mid-top, even, top, or layer numbers with commas. Unset: the preset's own."""
+
+    model_settings: tuple[str, ...] = ()
+    """Other fields of the model as FIELD=VALUE, for example position=nope."""
+
+    data: tuple[str, ...] = ()
+    """Training text or token shards: PATH or NAME=PATH:WEIGHT, once per source."""
+
+    validation: str | None = None
+    """Text or token shards to validate on. Unset: documents held out of the training data by hash of their name."""
+
+    validation_share: float = 0.02
+    """Share of documents held out when `validation` is unset, in [0, 0.5]; 0 means no validation."""
+
+    tokenizer: str | None = None
+    """Tokenizer file or folder. Unset: that of the shards, or one trained on the text with the preset's vocabulary."""
+
+    context_tokens: int = 512
+    """Length of a row."""
+
+    batch_tokens: int = 8192
+    """Tokens per optimiser step, a multiple of context_tokens."""
+
+    micro_batch_rows: int | None = None
+    """Rows that go through the model at once; fewer need less memory, same result. Unset: about 8k tokens."""
+
+    max_tokens: int | None = None
+    """Stop after this many training tokens."""
+
+    max_steps: int | None = None
+    """Stop after this many optimiser steps."""
+
+    max_minutes: float | None = None
+    """Stop after this much wall time; the schedule ends on time on any machine, so the result depends on its speed."""
+
+    learning_rate: float = 1e-3
+    """Peak of the schedule."""
+
+    schedule: ScheduleName = "cosine"
+    """Shape after the warm-up: cosine, wsd (stable, then linear decay) or constant."""
+
+    warmup_share: float = 0.02
+    """Share of the run spent warming up, in [0, 1]."""
+
+    warmup_tokens: int | None = None
+    """Warm-up in tokens instead of a share; needs max_tokens or max_steps."""
+
+    decay_share: float = 0.2
+    """Share of the run spent decaying under wsd, in [0, 1]."""
+
+    final_share: float = 0.1
+    """Learning rate at the end as a share of the peak, in [0, 1]."""
+
+    weight_decay: float = 0.1
+    """On matrices only: never on norms, biases, A_log, dt_bias, D or the convolution."""
+
+    beta1: float = 0.9
+    """Decay rate of AdamW's first moment."""
+
+    beta2: float = 0.95
+    """Decay rate of AdamW's second moment."""
+
+    epsilon: float = 1e-8
+    """Added to the root of AdamW's second moment."""
+
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm when theirs is larger; 0 means never."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of matrix products. Master weights are float32 in all. auto: bf16 on a GPU that has it, else fp32."""
+
+    gradient_checkpointing: bool = False
+    """Keep only each sublayer's input and compute the rest again going back: less memory, about a third slower."""
+
+    compile: bool = False
+    """torch.compile every sublayer; needs a C++ compiler (CPU) or Triton (GPU)."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps. auto: the first GPU, else the CPU."""
+
+    threads: int | None = None
+    """CPU threads. Unset: what torch chooses. Results are the same to the last bit only with the same number."""
+
+    seed: int = 0
+    """Of the initial weights and of the order of the data."""
+
+    log_every_steps: int = 10
+    """Steps between two lines on the screen; the metrics file has every step."""
+
+    save_every_steps: int = 200
+    """Steps between two checkpoints."""
+
+    save_every_minutes: float | None = 10.0
+    """Longest time between two checkpoints."""
+
+    keep_last: int = 2
+    """Newest checkpoints to keep, besides the best one."""
+
+    validate_every_steps: int = 200
+    """Steps between two validations; each saves a checkpoint first."""
+
+    validation_tokens: int = 65_536
+    """At most this many tokens per validation, the same ones every time."""
+
+    early_stop_patience: int | None = None
+    """Stop after this many validations in a row without a new best. Unset: never."""
+
+    sample_every_steps: int = 200
+    """Steps between two samples of text from the same prompts, step 0 included; 0 means none."""
+
+    prompts: tuple[str, ...] = ()
+    """What samples start from. Unset: an empty document."""
+
+    spike_sigmas: float = 6.0
+    """A loss this many standard deviations above its running mean is reported as a spike, with its documents."""
+
+    spike_patience_steps: int = 200
+    """Stop when the loss has stayed that high for this many steps in a row; 0 means never."""
+
+    log: tuple[Literal["jsonl", "tensorboard"], ...] = ("jsonl",)
+    """Where metrics go; jsonl is always written."""
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "context_tokens": 1, "batch_tokens": 1, "log_every_steps": 1, "save_every_steps": 1, "keep_last": 1,
+            "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
+            "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
+        }  # fmt: skip
+        for name, least in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"{name} must be at least {least}, got {value}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        for name in ("epsilon", "spike_sigmas"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be > 0, got {getattr(self, name)}")
+        if self.save_every_minutes is not None and not self.save_every_minutes > 0:
+            raise ConfigError(f"save_every_minutes must be > 0, got {self.save_every_minutes}")
+        if not 0 <= self.validation_share <= 0.5:
+            raise ConfigError(f"validation_share must lie in [0, 0.5], got {self.validation_share}")
+        if self.batch_tokens % self.context_tokens:
+            near = max(1, round(self.batch_tokens / self.context_tokens)) * self.context_tokens
+            raise ConfigError(
+                f"batch_tokens ({self.batch_tokens}) must be a multiple of context_tokens ({self.context_tokens})",
+                hint=f"use --batch-tokens {near}",
+            )
+        if self.has_limit:
+            self.run_schedule()
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether the run has an end."""
+        return any(limit is not None for limit in (self.max_tokens, self.max_steps, self.max_minutes))
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows of one optimiser step."""
+        return self.batch_tokens // self.context_tokens
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of one pass through the model: `micro_batch_rows`, or about 8k tokens."""
+        return min(self.rows_per_step, self.micro_batch_rows or max(1, 8192 // self.context_tokens))
+
+    def limits(self) -> Limits:
+        """Where the run ends.
+
+        Raises:
+            ConfigError: no limit is given, or one is not positive.
+        """
+        seconds = None if self.max_minutes is None else 60 * self.max_minutes
+        return Limits(tokens=self.max_tokens, steps=self.max_steps, seconds=seconds)
+
+    def run_schedule(self) -> Schedule:
+        """The learning rate as a function of progress.
+
+        Raises:
+            ConfigError: a share is outside [0, 1], or `warmup_tokens` has no run length in tokens to be a share of.
+        """
+        limits = self.limits()
+        warmup_share = self.warmup_share
+        if self.warmup_tokens is not None:
+            by_steps = None if limits.steps is None else limits.steps * self.batch_tokens
+            lengths = [length for length in (limits.tokens, by_steps) if length is not None]
+            if not lengths:
+                raise ConfigError(
+                    "warmup_tokens needs a run length in tokens, and only max_minutes is given",
+                    hint="use --warmup-share 0.02, or add --max-tokens",
+                )
+            warmup_share = min(1.0, self.warmup_tokens / min(lengths))
+        return Schedule(
+            kind=self.schedule,
+            peak=self.learning_rate,
+            warmup_share=warmup_share,
+            decay_share=self.decay_share if self.schedule == "wsd" else 0.0,
+            final_share=self.final_share,
+        )

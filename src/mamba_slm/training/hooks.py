@@ -1,0 +1,125 @@
+"""What may watch a run. The trainer calls hooks; it never imports evaluation or generation.
+
+A hook may draw random numbers: the trainer puts every generator back afterwards. It must not change the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mamba_slm.core.optional import require
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import MetricsWriter, read_metrics
+from mamba_slm.training.reports import StepReport, ValidationReport
+
+Sampler = Callable[[Any, int], list[dict[str, Any]]]
+"""`sample(model, step)` gives rows with at least `prompt` and `text`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunView:
+    """What a hook may look at."""
+
+    model: Any
+    """The `LanguageModel`, in training mode."""
+    run: RunDirectory
+    step: int
+    tokens: int
+    seconds: float
+
+
+class Hook:
+    """Moments of a run. Derive from it and override what you need; the rest does nothing."""
+
+    def on_start(self, view: RunView) -> None:
+        """Before the first step of this process; `view.step` is 0 unless the run was resumed."""
+
+    def on_step_end(self, view: RunView, report: StepReport) -> None:
+        """After an optimiser step."""
+
+    def on_validation(self, view: RunView, report: ValidationReport) -> None:
+        """After a validation."""
+
+    def on_checkpoint(self, view: RunView, folder: Path) -> None:
+        """After a checkpoint is on the disk."""
+
+    def on_end(self, view: RunView, reason: str) -> None:
+        """After the last step and its checkpoint; not called when an error ends the run."""
+
+
+class SampleHook(Hook):
+    """Let the model write, from step 0 on, and keep it in samples.jsonl.
+
+    Args:
+        sample: `sample(model, step) -> rows`; each row has `prompt` and `text`.
+        every_steps: steps between two samples.
+        show: called with each row to print it.
+    """
+
+    def __init__(self, sample: Sampler, *, every_steps: int, show: Callable[[int, dict[str, Any]], None] | None = None):
+        self.sample = sample
+        self.every_steps = every_steps
+        self.show = show
+
+    def on_start(self, view: RunView) -> None:
+        with MetricsWriter(view.run.samples_file) as writer:
+            writer.truncate_after(view.step)
+        # a kill between a checkpoint and its samples leaves them to be taken now
+        sampled = any(row["step"] == view.step for row in read_metrics(view.run.samples_file))
+        if view.step % self.every_steps == 0 and not sampled:
+            self.take(view)
+
+    def on_step_end(self, view: RunView, report: StepReport) -> None:
+        if view.step % self.every_steps == 0:
+            self.take(view)
+
+    def on_end(self, view: RunView, reason: str) -> None:
+        if view.step % self.every_steps:
+            self.take(view)
+
+    def take(self, view: RunView) -> None:
+        """Sample now."""
+        rows = self.sample(view.model, view.step)
+        with MetricsWriter(view.run.samples_file) as writer:
+            for row in rows:
+                writer.append({"step": view.step, "tokens": view.tokens, **row})
+                if self.show:
+                    self.show(view.step, row)
+
+
+class TensorBoardHook(Hook):
+    """Curves for TensorBoard under RUN/tensorboard. Needs the extra `track`."""
+
+    def __init__(self) -> None:
+        self.writer: Any = None
+
+    def on_start(self, view: RunView) -> None:
+        require("tensorboard", extra="track", purpose="logging to TensorBoard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        # purge_step: a resumed run writes the steps after its checkpoint again
+        self.writer = SummaryWriter(str(view.run.path / "tensorboard"), purge_step=view.step + 1)
+
+    def on_step_end(self, view: RunView, report: StepReport) -> None:
+        for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes"):
+            value = getattr(report, name)
+            if value is not None:
+                self.writer.add_scalar(f"train/{name}", value, report.step)
+
+    def on_validation(self, view: RunView, report: ValidationReport) -> None:
+        self.writer.add_scalar("validation/loss", report.loss, report.step)
+        if report.bits_per_byte is not None:
+            self.writer.add_scalar("validation/bits_per_byte", report.bits_per_byte, report.step)
+        self.writer.flush()
+
+    def on_end(self, view: RunView, reason: str) -> None:
+        self.writer.close()
+
+
+def call_all(hooks: Sequence[Hook], moment: str, *arguments: Any) -> None:
+    """Call one moment of every hook, in their order."""
+    for hook in hooks:
+        getattr(hook, moment)(*arguments)
