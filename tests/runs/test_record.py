@@ -85,7 +85,7 @@ def test_a_missing_record_is_a_data_error(run):
 
 def test_a_record_without_its_name_is_damaged(run):
     run.record_file.write_text('{"format_version": 1, "kind": "train"}')
-    with pytest.raises(DataError, match="has no id"):
+    with pytest.raises(DataError, match="no usable 'id'"):
         read_record(run.record_file)
 
 

@@ -29,6 +29,9 @@ FORMAT_VERSION = 1
 
 MIGRATIONS: dict[int, Migration] = {}
 
+FIELD_TYPES = {"id": str, "kind": str, "command": list, "created": str, "versions": dict, "hardware": dict}
+"""Fields that must have this type where they are present; `id` and `kind` must be."""
+
 RECORDED_PACKAGES = ("torch", "numpy", "tokenizers", "safetensors")
 
 
@@ -110,10 +113,13 @@ def read_record(path: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing", hint="the run was not started by mamba-slm, or was cut short") from error
     known = {each.name: content[each.name] for each in fields(RunRecord) if each.name in content}
-    absent = sorted({"id", "kind"} - known.keys())
-    if absent:
-        raise DataError(f"{path} has no {' and no '.join(absent)}", hint="it is damaged; restore it from a copy")
-    known["command"] = tuple(known.get("command") or ())
+    for name, kind in FIELD_TYPES.items():
+        if not isinstance(known.get(name, kind()), kind) or (name in ("id", "kind") and not known.get(name)):
+            raise DataError(f"{path} has no usable {name!r}", hint="it is damaged; restore it from a copy")
+    for name in ("git", "estimate", "result"):
+        if not isinstance(known.get(name), dict):
+            known[name] = None
+    known["command"] = tuple(map(str, known.get("command", ())))
     return RunRecord(**known)
 
 

@@ -36,6 +36,10 @@ class Status:
     """What it is doing, or why it stopped or failed, in one line."""
 
     def __post_init__(self):
+        kinds = {"step": int, "pid": int, "heartbeat": int | float, "message": str}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise DataError(f"the {name} of a status is {getattr(self, name)!r}")
         if self.state not in get_args(State):
             raise DataError(f"{self.state!r} is not a state of a run", hint=f"known: {', '.join(get_args(State))}")
 
@@ -55,9 +59,12 @@ def read_status(path: Path) -> Status | None:
     if not path.exists():
         return None
     content = read_versioned_json(path, supported=FORMAT_VERSION, migrations=MIGRATIONS)
-    if "state" not in content:
-        raise DataError(f"{path} has no 'state'", hint="it is damaged; delete it, the next start writes it anew")
-    return Status(**{field.name: content[field.name] for field in fields(Status) if field.name in content})
+    known = {field.name: content[field.name] for field in fields(Status) if field.name in content}
+    try:
+        return Status(**{"state": None, **known})
+    except DataError as error:
+        hint = "it is damaged; delete it, the next start writes it anew"
+        raise DataError(f"{path}: {error.message}", hint=hint) from error
 
 
 class StatusWriter:

@@ -1,0 +1,162 @@
+"""Everything a run directory says, read at once; what is absent or damaged is listed instead of raised."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mamba_slm.core.errors import DataError, MambaSlmError
+from mamba_slm.core.yaml_files import load_yaml
+from mamba_slm.runs.jsonl import read_json_lines
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.record import RunRecord, read_record
+from mamba_slm.runs.status import Status, read_status
+
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The content of a run directory; empty or None where a file is missing or damaged."""
+
+    run: RunDirectory
+    record: RunRecord | None = None
+    status: Status | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The resolved settings: `model`, `train`, `data`."""
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    train: list[Row] = field(default_factory=list)
+    """Rows of metrics.jsonl of kind `train`, oldest first."""
+
+    validation: list[Row] = field(default_factory=list)
+    samples: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+    evaluation: list[Row] = field(default_factory=list)
+    """Rows with a name and a number of bits per byte."""
+
+    problems: tuple[str, ...] = ()
+    """One sentence for each file that is missing or damaged, without the run's own path."""
+
+    @property
+    def estimate(self) -> Row:
+        """What was planned; empty when nothing was."""
+        return self.record.estimate or {} if self.record else {}
+
+    @property
+    def result(self) -> Row:
+        """What came out; empty while the run is not finished."""
+        return self.record.result or {} if self.record else {}
+
+
+def read_evidence(run: str | os.PathLike[str]) -> Evidence:
+    """Read what there is.
+
+    Raises:
+        SetupError: a file was written by a newer package, which this one must not misread.
+    """
+    directory = RunDirectory(Path(run))
+    problems: list[str] = []
+
+    def tolerantly(path: Path, read: Callable[[Path], T], empty: T, *, required: bool = True) -> T:
+        if not path.exists():
+            if required:
+                problems.append(f"`{path.name}` is missing")
+            return empty
+        try:
+            return read(path)
+        except MambaSlmError as error:
+            if error.exit_code == 3:
+                raise
+            problems.append(error.message.replace(f"{directory.path}{os.sep}", ""))
+        except OSError as error:
+            problems.append(f"`{path.name}` cannot be read: {error.strerror}")
+        return empty
+
+    rows = tolerantly(directory.metrics_file, read_json_lines, [])
+    rows = [row for row in rows if isinstance(row.get("step"), int)]
+    return Evidence(
+        run=directory,
+        record=tolerantly(directory.record_file, read_record, None),
+        status=tolerantly(directory.status_file, read_status, None),
+        config=tolerantly(directory.config_file, load_yaml, {}),
+        data=tolerantly(directory.data_file, read_json_object, {}),
+        train=[row for row in rows if row.get("kind") == "train"],
+        validation=[row for row in rows if row.get("kind") == "validation"],
+        samples=tolerantly(directory.samples_file, read_samples, []),
+        events=tolerantly(directory.events_file, read_json_lines, [], required=False),
+        evaluation=tolerantly(directory.evaluation_file, read_evaluation, []),
+        problems=tuple(problems),
+    )
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        DataError: it does not.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} does not hold a JSON object")
+    return value
+
+
+def read_evaluation(path: Path) -> list[Row]:
+    """The rows of evaluation.json that have a name and bits per byte above 0.
+
+    Raises:
+        DataError: not a JSON list.
+    """
+    value = read_json(path)
+    if not isinstance(value, list):
+        raise DataError(f"{path} does not hold a JSON list")
+    return [
+        row for row in value if isinstance(row, dict) and row.get("name") and (number(row, "bits_per_byte") or 0) > 0
+    ]
+
+
+def read_samples(path: Path) -> list[Row]:
+    """The rows of samples.jsonl that have step, prompt and text."""
+    return [
+        row
+        for row in read_json_lines(path)
+        if isinstance(row.get("step"), int) and isinstance(row.get("text"), str) and isinstance(row.get("prompt"), str)
+    ]
+
+
+def read_json(path: Path) -> Any:
+    """Any JSON file.
+
+    Raises:
+        DataError: not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error})") from error
+
+
+def number(row: Row, key: str) -> float | None:
+    """`row[key]` if it is a finite number, else None."""
+    value = row.get(key)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and math.isfinite(value) else None
+
+
+def section(content: Row, key: str) -> Row:
+    """`content[key]` if it is a mapping, else an empty one."""
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def row_list(content: Row, key: str) -> list[Row]:
+    """The mappings in the list `content[key]`; empty when it is no list."""
+    value = content.get(key)
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []

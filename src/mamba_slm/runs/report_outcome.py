@@ -1,0 +1,277 @@
+"""Sections of the report card about what came out: verdict, result, plan, loss, speed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from statistics import fmean, median
+
+from mamba_slm.core.units import format_bytes, format_count, format_seconds
+from mamba_slm.runs.curve import bucket_means, sparkline
+from mamba_slm.runs.evidence import Evidence, Row, number, section
+from mamba_slm.runs.markdown import cell, fenced, markdown_table
+
+MODEL = "model"
+SAME = 0.0005  # bits per byte: below what three printed decimals show
+CURVE_WIDTH = 60
+TABLE_ROWS = 10
+UNKNOWN = "–"
+SYMBOLS = {"good": "✓", "warning": "⚠", "bad": "✗"}
+
+
+def headline(evidence: Evidence) -> str:
+    """One sentence: size, tokens, time, machine."""
+    parameters = actual(evidence, "parameters") or number(evidence.estimate, "parameters")
+    pattern = str(section(evidence.config, "model").get("pattern") or "")
+    kind = "hybrid" if {"M", "*"} <= set(pattern) else "model"
+    words = [f"A {format_count(parameters)}-parameter {kind}" if parameters else f"A {kind} of unrecorded size"]
+    tokens, seconds = actual(evidence, "tokens"), actual(evidence, "seconds")
+    words.append(f"{format_count(tokens)} training tokens" if tokens else "no training step recorded")
+    if seconds:
+        words.append(format_seconds(seconds))
+    hardware = evidence.record.hardware if evidence.record else {}
+    processor = ", ".join(map(str, hardware.get("gpus") or [])) or hardware.get("processor")
+    if processor:
+        cores = hardware.get("cores")
+        words.append(cell(f"{processor} ({cores} cores)" if cores and not hardware.get("gpus") else str(processor)))
+    return ", ".join(words) + "."
+
+
+def verdict(evidence: Evidence) -> str:
+    """What a reader must know first, one line each."""
+    lines = [ending(evidence), *numerical_health(evidence), *overfitting(evidence), *against_plan(evidence)]
+    lines.append(against_baselines(evidence))
+    return "\n".join(f"- {SYMBOLS[tone]} {text}" for tone, text in lines)
+
+
+def ending(evidence: Evidence) -> tuple[str, str]:
+    """How the run ended, or that it has not."""
+    status = evidence.status
+    if status is None:
+        return "warning", "how far it came is unknown: there is no readable `status.json`"
+    why = f": {cell(status.message)}" if status.message else ""
+    step = f"step {status.step:,}"
+    if status.state == "done":
+        return "good", f"finished at {step}{why}"
+    if status.state == "running":
+        seen = f"{datetime.fromtimestamp(status.heartbeat, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return "warning", f"not finished: at {step} when last heard of, {seen}{why}"
+    return ("warning", f"stopped at {step}{why}") if status.state == "stopped" else ("bad", f"failed at {step}{why}")
+
+
+def numerical_health(evidence: Evidence) -> list[tuple[str, str]]:
+    """Losses that were not finite, and spikes."""
+    if not evidence.train:
+        return []
+    broken = [row["step"] for row in evidence.train if number(row, "loss") is None]
+    spikes = [row for row in evidence.events if row.get("kind") == "spike"]
+    lines = [("good", "every loss is finite")]
+    if broken:
+        lines = [("bad", f"the loss was NaN or infinite at {plural(len(broken), 'step')}, first at step {broken[0]:,}")]
+    if spikes:
+        first = number(spikes[0], "step")
+        where = f", first at step {first:,}" if first is not None else ""
+        lines.append(("warning", plural(len(spikes), "loss spike") + where))
+    else:
+        lines.append(("good", "no loss spike"))
+    return lines
+
+
+def overfitting(evidence: Evidence) -> list[tuple[str, str]]:
+    """Whether the validation loss rose again."""
+    rows = [row for row in evidence.validation if number(row, "loss") is not None]
+    if len(rows) < 2:
+        return []
+    best, last = min(rows, key=lambda row: row["loss"]), rows[-1]
+    if last["loss"] <= best["loss"] * 1.005:
+        return [("good", f"validation loss ends at its best, {last['loss']:.3f}")]
+    return [
+        ("warning", f"validation loss was {best['loss']:.3f} at step {best['step']:,} and ends at {last['loss']:.3f}")
+    ]
+
+
+def against_plan(evidence: Evidence) -> list[tuple[str, str]]:
+    """Whether the planned number of tokens was reached."""
+    planned, real = number(evidence.estimate, "tokens"), actual(evidence, "tokens")
+    if not planned or real is None:
+        return []
+    share = real / planned
+    text = f"{format_count(real)} of {format_count(planned)} planned tokens ({share:.0%})"
+    return [("good" if share >= 0.95 else "warning", text)]
+
+
+def against_baselines(evidence: Evidence) -> tuple[str, str]:
+    """Which baselines the model beats and which it does not."""
+    own, others = model_and_baselines(evidence)
+    if own is None:
+        return "warning", "not evaluated: nothing to compare with the baselines"
+    if not others:
+        return "warning", f"{own:.3f} bits per byte, and no baseline was measured"
+    beaten = [cell(row["name"]) for row in others if own < row["bits_per_byte"] - SAME]
+    rest = [cell(row["name"]) for row in others if own >= row["bits_per_byte"] - SAME]
+    text = f"{own:.3f} bits per byte: beats {len(beaten)} of {plural(len(others), 'baseline')}"
+    text += f" ({'; '.join(beaten)})" if beaten else ""
+    text += f"; does not beat {'; '.join(rest)}" if rest else ""
+    return "good" if not rest else "warning" if beaten else "bad", text
+
+
+def missing(evidence: Evidence) -> str:
+    """The files that are absent or damaged."""
+    return "\n".join(f"- {problem}" for problem in evidence.problems)
+
+
+def result_table(evidence: Evidence) -> str:
+    """Bits per byte of the model and of the baselines, best first, with how each was measured."""
+    if not evidence.evaluation:
+        rows = [row for row in evidence.validation if number(row, "bits_per_byte") is not None]
+        if not rows:
+            return "Not evaluated."
+        last = rows[-1]
+        bits = f"{last['bits_per_byte']:.3f} bits per byte at step {last['step']:,}"
+        return f"Not evaluated beside baselines. The last validation: {bits}."
+    own, _ = model_and_baselines(evidence)
+    rows = []
+    for row in sorted(evidence.evaluation, key=lambda row: row["bits_per_byte"]):
+        bits, is_model = row["bits_per_byte"], row["name"] == MODEL
+        name = "this model" if is_model else str(row["name"])
+        shown = f"{bits:.3f}"
+        rows.append(
+            [
+                f"**{name}**" if is_model else name,
+                f"**{shown}**" if is_model else shown,
+                UNKNOWN if is_model else compared(own, bits),
+            ]
+        )
+    parts = [markdown_table(["", "bits per byte", "this model beside it"], rows, right=["bits per byte"])]
+    sizes = sorted({int(size) for row in evidence.evaluation if (size := number(row, "bytes")) is not None})
+    if len(sizes) == 1:
+        parts.append(f"Less is better. All on the same {sizes[0]:,} held-out bytes.")
+    elif sizes:
+        parts.append(
+            "Less is better. ⚠ The rows were measured on different bytes and do not compare: see `evaluation.json`."
+        )
+    explained = [f"- {cell(row['name'])}: {cell(str(row['how']))}" for row in evidence.evaluation if row.get("how")]
+    if explained:
+        parts.append("How it was measured:\n\n" + "\n".join(explained))
+    return "\n\n".join(parts)
+
+
+def compared(own: float | None, bits: float) -> str:
+    """How the model's bits per byte stand to a baseline's, in words."""
+    if own is None:
+        return UNKNOWN
+    if abs(own - bits) <= SAME:
+        return "the same"
+    return f"✓ {1 - own / bits:.1%} better" if own < bits else f"✗ {own / bits - 1:.1%} worse"
+
+
+def model_and_baselines(evidence: Evidence) -> tuple[float | None, list[Row]]:
+    """The model's bits per byte (None when it was not measured) and the other rows."""
+    own = next((row["bits_per_byte"] for row in evidence.evaluation if row["name"] == MODEL), None)
+    return own, [row for row in evidence.evaluation if row["name"] != MODEL]
+
+
+def plan_and_outcome(evidence: Evidence) -> str:
+    """What was estimated beside what happened."""
+    formats = {
+        "time": ("seconds", format_seconds),
+        "training tokens": ("tokens", format_count),
+        "memory": ("memory_bytes", format_bytes),
+        "parameters": ("parameters", format_count),
+    }
+    rows = []
+    for name, (key, shown) in formats.items():
+        planned, real = number(evidence.estimate, key), actual(evidence, key)
+        if planned is None and real is None:
+            continue
+        change = f"{real / planned - 1:+.0%}" if planned and real is not None else UNKNOWN
+        rows.append([name, *(UNKNOWN if value is None else shown(value) for value in (planned, real)), change])
+    if not rows:
+        return "Neither a plan nor an outcome is recorded."
+    table = markdown_table(["", "planned", "real", "difference"], rows, right=["planned", "real", "difference"])
+    return (
+        table if evidence.result else table + "\n\nReal: so far, from `metrics.jsonl`; the run has recorded no result."
+    )
+
+
+def actual(evidence: Evidence, key: str) -> float | None:
+    """What the run recorded as its result, else what its metrics show so far."""
+    if (value := number(evidence.result, key)) is not None:
+        return value
+    values = [value for row in evidence.train if (value := number(row, key)) is not None]
+    return max(values, default=None)
+
+
+def loss_curve(evidence: Evidence) -> str:
+    """Sparklines of training and validation loss, and a table."""
+    train = [row for row in evidence.train if number(row, "loss") is not None]
+    validation = [row for row in evidence.validation if number(row, "loss") is not None]
+    if not train and not validation:
+        return "No step is recorded yet."
+    lines = []
+    for name, rows in (("training", train), ("validation", validation)):
+        if rows:
+            losses = [row["loss"] for row in rows]
+            lines.append(
+                f"{name:<10}  {losses[0]:7.3f} {sparkline(bucket_means(losses, CURVE_WIDTH))} {losses[-1]:.3f}"
+            )
+    return fenced("\n".join(lines)) + "\n\n" + loss_table(train, validation)
+
+
+def loss_table(train: Sequence[Row], validation: Sequence[Row]) -> str:
+    """The first step, then stretches of equal length: mean and highest loss of each, the rest at its end."""
+    header = ["step", "tokens", "time", "mean loss", "highest", "validation", "learning rate", "grad norm", "tokens/s"]
+    rest = train[1:]
+    count = min(TABLE_ROWS, len(rest))
+    cuts = [i * len(rest) // count for i in range(count + 1)] if count else []
+    stretches = [train[:1], *(rest[a:b] for a, b in itertools.pairwise(cuts))] if train else []
+    rows, begin = [], -1
+    for stretch in stretches:
+        last, losses = stretch[-1], [row["loss"] for row in stretch]
+        measured = [row["loss"] for row in validation if begin < row["step"] <= last["step"]]
+        begin = last["step"]
+        speeds = [speed for row in stretch if (speed := number(row, "tokens_per_second")) is not None]
+        rows.append(
+            [
+                f"{last['step']:,}",
+                shown(number(last, "tokens"), format_count),
+                shown(number(last, "seconds"), format_seconds),
+                f"{fmean(losses):.3f}",
+                f"{max(losses):.3f}",
+                f"{measured[-1]:.3f}" if measured else UNKNOWN,
+                shown(number(last, "learning_rate"), "{:.2e}".format),
+                shown(number(last, "grad_norm"), "{:.2f}".format),
+                f"{median(speeds):,.0f}" if speeds else UNKNOWN,
+            ]
+        )
+    return markdown_table(header, rows, right=header)
+
+
+def speed(evidence: Evidence) -> str:
+    """Tokens per second, utilisation, memory."""
+    rows = []
+    speeds = [value for row in evidence.train if (value := number(row, "tokens_per_second"))]
+    if speeds:
+        rows.append(["tokens/s of a training step, median", f"{median(speeds):,.0f}"])
+        rows.append(["slowest and fastest step", f"{min(speeds):,.0f} to {max(speeds):,.0f}"])
+    tokens, seconds = actual(evidence, "tokens"), actual(evidence, "seconds")
+    if tokens and seconds:
+        rows.append(["tokens/s of the whole run, with saving and measuring", f"{tokens / seconds:,.0f}"])
+    used = [value for row in evidence.train if (value := number(row, "mfu")) is not None]
+    if used:
+        rows.append(["model FLOP/s as a share of the machine's peak (MFU), median", f"{median(used):.1%}"])
+    memory = actual(evidence, "memory_bytes")
+    if memory:
+        rows.append(["highest memory", format_bytes(memory)])
+    return markdown_table(["", "measured"], rows, right=["measured"]) if rows else "Nothing measured yet."
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shown(value: float | None, write: Callable[[float], str]) -> str:
+    """The value as `write` writes it, or a dash."""
+    return UNKNOWN if value is None else write(value)
