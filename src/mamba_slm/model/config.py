@@ -78,8 +78,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", expand_pattern(self.pattern))
         positive = (
-            "vocab_size hidden_size num_heads num_kv_heads feed_forward_size state_size ssm_head_dim expand conv_kernel "
-            "num_groups chunk_size max_context_tokens"
+            "vocab_size hidden_size num_heads num_kv_heads feed_forward_size state_size ssm_head_dim expand "
+            "conv_kernel num_groups chunk_size max_context_tokens"
         )
         for name in positive.split():
             if getattr(self, name) < 1:

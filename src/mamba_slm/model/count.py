@@ -75,9 +75,9 @@ def weight_bytes(config: ModelConfig, *, bytes_per_parameter: float = 2) -> int:
 def forward_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
     """Multiply-adds count as two. Averaged over a causal sequence of `context_tokens`.
 
-    Projections cost 2 per weight. Attention costs 2 * (QK and PV) over the visible half of the sequence. The chunked scan
-    costs, per token and with chunks of q: C·B within the chunk 2*q*g*n, its product with x 2*q*i, the chunk's state and its
-    read-out 2*n*i each (i = inner size). The embedding lookup costs nothing; the head counts.
+    Projections cost 2 per weight. Attention costs 2 * (QK and PV) over the visible half of the sequence. The chunked
+    scan costs, per token and with chunks of q: C·B within the chunk 2*q*g*n, its product with x 2*q*i, the chunk's
+    state and its read-out 2*n*i each (i = inner size). The embedding lookup costs nothing; the head counts.
     """
     c = config
     q = min(c.chunk_size, context_tokens)

@@ -92,8 +92,8 @@ def attention_layers(
     """Indices of the layers that hold attention, counted from 0 at the embedding.
 
     `early-mid-top` puts two early (1 and 2), three at the top and spreads the others between them. It needs at least
-    15 layers and 5 attention layers; below that, and for `even`, they are spread at floor((k + 0.5) * L / n). `top` takes
-    the last n. A list of indices, or "1,2,11" as text, is taken as it is.
+    15 layers and 5 attention layers; below that, and for `even`, they are spread at floor((k + 0.5) * L / n). `top`
+    takes the last n. A list of indices, or "1,2,11" as text, is taken as it is.
 
     >>> attention_layers(24)
     (1, 2, 6, 11, 16, 21, 22, 23)
@@ -108,7 +108,7 @@ def attention_layers(
     if not isinstance(placement, str) or re.fullmatch(r"[\d,\s]+", placement):
         given = placement.split(",") if isinstance(placement, str) else placement
         chosen = sorted({int(index) for index in given})
-        if chosen and not (0 <= chosen[0] and chosen[-1] < num_layers):
+        if chosen and not (chosen[0] >= 0 and chosen[-1] < num_layers):
             raise ConfigError(
                 f"attention layers {chosen} lie outside the {num_layers} layers of the model",
                 hint=f"layers are counted from 0 to {num_layers - 1}",

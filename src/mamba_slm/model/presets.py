@@ -132,8 +132,8 @@ def preset(
 
     Args:
         name: a key of `SIZES`.
-        layout: "portable" (every mixer has a feed-forward) or "classic" (only attention has, of 4 * hidden_size, and the
-            head is untied). None takes the preset's own.
+        layout: "portable" (every mixer has a feed-forward) or "classic" (only attention has, of 4 * hidden_size, and
+            the head is untied). None takes the preset's own.
         vocab_size: rows of the embedding, usually those of the tokenizer; None takes the preset's.
         attention_share, placement: where attention goes; see `attention_layers`.
         pattern: replaces the whole layer pattern.

@@ -1,0 +1,63 @@
+"""The attention mixer: grouped queries, rotary or other positions, and the key-value cache.
+
+Letters: b batch, t time, s key slots, d width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.context import CallContext
+from mamba_slm.model.state import KeyValueState
+from mamba_slm.ops.attention import alibi_bias, alibi_slopes, attention, attention_mask
+from mamba_slm.ops.rope import apply_rope, rope_frequencies, rope_tables
+
+
+class Attention(nn.Module):
+    """q, k, v projections → positions → causal attention → output projection. No biases."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        kv_size = config.num_kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, u: Tensor, context: CallContext, state: KeyValueState | None) -> Tensor:
+        """[b t d] to [b t d]; appends to `state` if there is one."""
+        c = self.config
+        q = self.q_proj(u).unflatten(-1, (c.num_heads, c.head_dim))
+        k = self.k_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
+        v = self.v_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
+        if c.position == "rope":
+            cos, sin = rotary_tables(c, context.positions)
+            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        if state is not None:
+            k, v = state.append(k, v, context.length_before)
+            k, v = k.to(q.dtype), v.to(q.dtype)
+        mask = attention_mask(
+            context.positions,
+            context.key_positions,
+            document_ids=context.document_ids,
+            key_valid=context.key_valid,
+            window=c.attention_window,
+        )
+        bias = None
+        if c.position == "alibi":
+            bias = alibi_bias(context.positions, context.key_positions, alibi_slopes(c.num_heads).to(u.device))
+        return self.o_proj(attention(q, k, v, mask=mask, bias=bias).flatten(2))
+
+
+def rotary_tables(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin [b t head_dim] for the config's rotary settings."""
+    frequencies, scale = rope_frequencies(
+        config.head_dim,
+        theta=config.rope_theta,
+        scaling=config.rope_scaling,
+        factor=config.rope_scaling_factor,
+        original_context_tokens=round(config.max_context_tokens / config.rope_scaling_factor),
+    )
+    return rope_tables(positions, frequencies.to(positions.device), scale)

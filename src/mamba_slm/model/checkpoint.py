@@ -1,0 +1,138 @@
+"""Model folders: `config.json`, `model.safetensors`, and the tokenizer beside them. Never a pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mamba_slm.core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
+from mamba_slm.core.files import disk_full_is_explained, write_json_atomic
+from mamba_slm.model.config import MODEL_FORMAT_VERSION, ModelConfig
+from mamba_slm.model.stack import LanguageModel
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+KEPT_IN_FLOAT32 = ("A_log", "D", "dt_bias", "conv_weight", "conv_bias", "norm.weight")
+"""Name endings that stay float32 at any precision: rounding A_log to BF16 changes A by 0.8%, dt_bias dt by 1.6%."""
+
+
+def save_model(model: LanguageModel, folder: Path, *, extra_config: dict[str, Any] | None = None) -> None:
+    """Write `config.json` and `model.safetensors` into an existing folder. A tied head is written once.
+
+    Args:
+        extra_config: further keys for config.json that are not the model's own, such as the tokenizer's fingerprint.
+
+    Raises:
+        DiskFullError: no room.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with disk_full_is_explained(folder):
+        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_json_atomic(folder / CONFIG_FILE, config_to_json(model.config) | (extra_config or {}))
+
+
+def config_to_json(config: ModelConfig) -> dict[str, Any]:
+    """The config as config.json holds it."""
+    return {"format_version": MODEL_FORMAT_VERSION, "model_type": "mamba_slm", "model": asdict(config)}
+
+
+def load_model(
+    folder: Path | str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> LanguageModel:
+    """Read a model; `folder` is anything `resolve_model_folder` accepts.
+
+    Matrices get `dtype`; the tensors of `KEPT_IN_FLOAT32` stay float32.
+
+    Raises:
+        DataError: not a model folder.
+        CheckpointError: a file is damaged, or names or shapes do not fit the config.
+    """
+    folder = resolve_model_folder(folder)
+    config = load_config(folder)
+    path = folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", hint="the file is missing or cut short; use an earlier checkpoint"
+        ) from error
+    with torch.device("meta"):
+        model = LanguageModel(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != found:
+        differing = sorted(name for name in expected | found if expected.get(name) != found.get(name))
+        name = differing[0]
+        raise CheckpointError(
+            f"{path} does not fit its config: {name} is {found.get(name, 'missing')}, expected "
+            f"{expected.get(name, 'absent')} ({len(differing)} tensors differ)"
+        )
+    cast = {name: tensor.to(device, dtype_of(name, dtype)) for name, tensor in tensors.items()}
+    model.load_state_dict(cast, assign=True)
+    return model.eval()
+
+
+def dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+    """The dtype a tensor has in a model of the given precision."""
+    return torch.float32 if name.endswith(KEPT_IN_FLOAT32) else dtype
+
+
+def load_config(folder: Path) -> ModelConfig:
+    """Read `config.json`.
+
+    Raises:
+        CheckpointError: unreadable, from a newer version, or not a config of ours.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        version, values = stored["format_version"], stored["model"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not a model config of mamba-slm: {error!r}") from error
+    if version > MODEL_FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}, this program reads up to {MODEL_FORMAT_VERSION}",
+            hint="update: pip install --upgrade mamba-slm",
+        )
+    unknown = sorted(set(values) - set(ModelConfig.__dataclass_fields__))
+    if unknown:
+        raise CheckpointError(f"{path}: {UnknownNameError('model setting', unknown[0], values).message}")
+    try:
+        return ModelConfig(**values)
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a valid model config: {error}") from error
+
+
+def resolve_model_folder(path: Path | str) -> Path:
+    """Find the model that a path means.
+
+    A model folder or a training checkpoint is taken as it is; a run directory means its finished model (`model/`),
+    else its newest complete checkpoint.
+
+    Raises:
+        DataError: nothing there is a model; says what was looked for.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist", hint="mamba-slm runs list shows the runs on this machine")
+    if is_model_folder(path):
+        return path
+    checkpoints = sorted(path.glob("checkpoints/step-*"), reverse=True)
+    for candidate in (path / "model", *checkpoints):
+        if is_model_folder(candidate):
+            return candidate
+    raise DataError(
+        f"{path} is not a model: it holds no {CONFIG_FILE} with {WEIGHTS_FILE}, and no checkpoints",
+        hint="give a model folder, a checkpoint or a run directory, such as runs/NAME",
+    )
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether both files of a model are there."""
+    return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()

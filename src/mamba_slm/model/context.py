@@ -1,0 +1,113 @@
+"""What all sublayers of one call share: positions, masks and document boundaries.
+
+Letters: b batch, t time, s key slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core.errors import UsageError
+from mamba_slm.model.state import InferenceState
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallContext:
+    """Computed once per call by `prepare`, read by every sublayer."""
+
+    positions: Tensor
+    """[b t] position of each token in its own document."""
+    key_positions: Tensor
+    """[b s] positions of the keys attention sees."""
+    key_valid: Tensor | None
+    """[b s] False for padding; None when there is none."""
+    document_ids: Tensor | None
+    """[b t] or None."""
+    padding_mask: Tensor | None
+    """[b t] True for real tokens; None when all are."""
+    length_before: int
+    """Slots of the key-value cache used before this call."""
+
+
+def prepare(
+    tokens: Tensor, *, document_ids: Tensor | None, padding_mask: Tensor | None, state: InferenceState | None
+) -> CallContext:
+    """Check the arguments of a call, work out positions, and reserve room in the state.
+
+    Raises:
+        UsageError: shapes disagree; documents together with a state; padding between the tokens of a row.
+    """
+    for name, given in (("document_ids", document_ids), ("padding_mask", padding_mask)):
+        if given is not None and given.shape != tokens.shape:
+            raise UsageError(f"{name} has shape {tuple(given.shape)}, tokens have {tuple(tokens.shape)}")
+    if state is not None and document_ids is not None:
+        raise UsageError("packed documents cannot be combined with an inference state", hint="use one row per document")
+    if state is not None and state.batch_size != tokens.shape[0]:
+        raise UsageError(f"the state has {state.batch_size} rows, tokens have {tokens.shape[0]}")
+    b, t = tokens.shape
+    steps = torch.arange(t, device=tokens.device).expand(b, t)
+    if padding_mask is not None:
+        padding_mask = padding_mask.bool()
+        require_unbroken(padding_mask, continued=state is not None and state.length > 0)
+        steps = (padding_mask.cumsum(dim=1) - 1).clamp(min=0)
+    if document_ids is not None:
+        steps = positions_in_documents(steps, document_ids)
+    if state is None:
+        return CallContext(
+            positions=steps,
+            key_positions=steps,
+            key_valid=padding_mask,
+            document_ids=document_ids,
+            padding_mask=padding_mask,
+            length_before=0,
+        )
+    positions = state.num_tokens[:, None] + steps
+    state.reserve(t)
+    end = state.length + t
+    state.positions[:, state.length : end] = positions
+    if padding_mask is not None:
+        state.valid[:, state.length : end] = padding_mask
+        state.has_padding = state.has_padding or not bool(padding_mask.all())
+    return CallContext(
+        positions=positions,
+        key_positions=state.positions[:, :end],
+        key_valid=state.valid[:, :end] if state.has_padding else None,
+        document_ids=None,
+        padding_mask=padding_mask,
+        length_before=state.length,
+    )
+
+
+def require_unbroken(padding_mask: Tensor, *, continued: bool) -> None:
+    """Padding may stand on one side of each row's tokens; on the right only where the row has earlier tokens.
+
+    Raises:
+        UsageError: naming the first bad row. A convolution would otherwise take padding for the tokens before it.
+    """
+    starts = (padding_mask[:, 1:] & ~padding_mask[:, :-1]).sum(dim=1)
+    if continued:
+        bad = starts + (~padding_mask[:, 0] & padding_mask.any(dim=1)).long() > 0
+        where = "only to the right of the tokens when a state continues"
+    else:
+        bad = starts + padding_mask[:, 0].long() > 1
+        where = "only on one side of the tokens"
+    if bool(bad.any()):
+        raise UsageError(f"row {int(bad.int().argmax())}: padding may stand {where}")
+
+
+def positions_in_documents(steps: Tensor, document_ids: Tensor) -> Tensor:
+    """Count positions [b t] from 0 again at every change of the document id."""
+    starts = torch.zeros_like(steps)
+    changed = document_ids[:, 1:] != document_ids[:, :-1]
+    starts[:, 1:] = torch.where(changed, steps[:, 1:], torch.zeros_like(steps[:, 1:]))
+    return steps - starts.cummax(dim=1).values
+
+
+def advance(state: InferenceState, context: CallContext) -> None:
+    """Count the tokens of a finished call."""
+    t = context.positions.shape[1]
+    state.length += t
+    state.num_tokens = state.num_tokens + (t if context.padding_mask is None else context.padding_mask.sum(dim=1))

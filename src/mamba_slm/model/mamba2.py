@@ -1,0 +1,131 @@
+"""The Mamba-2 mixer.
+
+Letters: b batch, t time, d width, i inner size, h heads, p head dim, g groups, n state, c = i + 2gn, w taps - 1.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.context import CallContext
+from mamba_slm.model.state import MambaState
+from mamba_slm.ops.conv import causal_conv, causal_conv_step
+from mamba_slm.ops.norm import gated_rms_norm
+from mamba_slm.ops.ssd import DEFAULT_SSD_BACKEND, ssd_scan, ssd_step
+
+
+class GatedRMSNorm(nn.Module):
+    """The norm between scan and output projection; a module so that its weight has the name that other runtimes use."""
+
+    def __init__(self, size: int, *, eps: float, num_groups: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps, self.num_groups = eps, num_groups
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return gated_rms_norm(x, gate, self.weight, eps=self.eps, num_groups=self.num_groups)
+
+
+class Mamba2(nn.Module):
+    """in_proj → convolution and SiLU over x, B, C → scan → gated norm → out_proj.
+
+    `A_log`, `D`, `dt_bias` and the convolution are float32 whatever the rest is, and so is all that happens between the
+    two projections. Padding is an exact no-op: inputs and convolved values are zeroed and dt is 0 there.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.scan_backend = DEFAULT_SSD_BACKEND
+        self.in_proj = nn.Linear(config.hidden_size, config.in_proj_size, bias=False)
+        self.conv_weight = nn.Parameter(torch.empty(config.conv_size, config.conv_kernel))
+        self.conv_bias = nn.Parameter(torch.empty(config.conv_size))
+        self.A_log = nn.Parameter(torch.empty(config.num_ssm_heads))
+        self.D = nn.Parameter(torch.empty(config.num_ssm_heads))
+        self.dt_bias = nn.Parameter(torch.empty(config.num_ssm_heads))
+        self.norm = GatedRMSNorm(config.inner_size, eps=config.norm_eps, num_groups=config.num_groups)
+        self.out_proj = nn.Linear(config.inner_size, config.hidden_size, bias=False)
+
+    def forward(self, u: Tensor, context: CallContext, state: MambaState | None) -> Tensor:
+        """[b t d] to [b t d]; advances `state` if there is one."""
+        c = self.config
+        mask = None if context.padding_mask is None else context.padding_mask[..., None]
+        if mask is not None:
+            u = u * mask
+        z, xBC, dt = self.in_proj(u).split([c.inner_size, c.conv_size, c.num_ssm_heads], dim=-1)
+        if state is not None and u.shape[1] == 1 and mask is None:
+            y = self.step(xBC[:, 0], dt[:, 0], state)[:, None]
+        else:
+            y = self.scan(xBC, dt, mask, context.document_ids, state)
+        return self.out_proj(self.norm(y, z).to(z.dtype))
+
+    def scan(
+        self, xBC: Tensor, dt: Tensor, mask: Tensor | None, document_ids: Tensor | None, state: MambaState | None
+    ) -> Tensor:
+        """Convolution and scan of a whole sequence: [b t c], [b t h] to float32 [b t i]."""
+        raw = xBC.float()
+        convolved = F.silu(
+            causal_conv(
+                raw,
+                self.conv_weight,
+                self.conv_bias,
+                window=None if state is None else state.window,
+                document_ids=document_ids,
+            )
+        )
+        dt = F.softplus(dt.float() + self.dt_bias.float())
+        if mask is not None:
+            convolved, dt = convolved * mask, dt * mask
+        x, B, C = self.split_convolved(convolved)
+        y, ssm = ssd_scan(
+            x,
+            dt,
+            -torch.exp(self.A_log.float()),
+            B,
+            C,
+            state=None if state is None else state.ssm,
+            document_ids=document_ids,
+            chunk_size=self.config.chunk_size,
+            backend=self.scan_backend,
+        )
+        if state is not None:
+            state.ssm = ssm
+            state.window = last_real_inputs(raw, mask, state.window)
+        return (y + self.D.float()[:, None] * x).flatten(2)
+
+    def step(self, xBC: Tensor, dt: Tensor, state: MambaState) -> Tensor:
+        """One token: [b c], [b h] to float32 [b i]."""
+        raw = xBC.float()
+        convolved = F.silu(causal_conv_step(raw, self.conv_weight, self.conv_bias, window=state.window))
+        x, B, C = self.split_convolved(convolved)
+        dt = F.softplus(dt.float() + self.dt_bias.float())
+        y, state.ssm = ssd_step(x, dt, -torch.exp(self.A_log.float()), B, C, state=state.ssm)
+        state.window = torch.cat([state.window[:, 1:], raw[:, None].to(state.window.dtype)], dim=1)
+        return (y + self.D.float()[:, None] * x).flatten(1)
+
+    def split_convolved(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[... c] to x [... h p], B and C [... g n]."""
+        c = self.config
+        x, B, C = convolved.split([c.inner_size, c.num_groups * c.state_size, c.num_groups * c.state_size], dim=-1)
+        grouped = (c.num_groups, c.state_size)
+        return x.unflatten(-1, (c.num_ssm_heads, c.ssm_head_dim)), B.unflatten(-1, grouped), C.unflatten(-1, grouped)
+
+
+def last_real_inputs(raw: Tensor, mask: Tensor | None, window: Tensor) -> Tensor:
+    """The next convolution window: the last w real inputs of each row, looking back into the old window if needed.
+
+    Args:
+        raw: [b t c]; mask: [b t 1] or None; window: [b w c].
+    """
+    w = window.shape[1]
+    inputs = torch.cat([window, raw.to(window.dtype)], dim=1)
+    if mask is None:
+        return inputs[:, -w:].clone()
+    t = raw.shape[1]
+    numbers = torch.arange(1, t + 1, device=raw.device)
+    end = (mask[..., 0].long() * numbers).amax(dim=1)  # [b] one past the last real input; 0 if the row is all padding
+    index = end[:, None] + torch.arange(w, device=raw.device)
+    return inputs.gather(1, index[..., None].expand(-1, -1, inputs.shape[2]))

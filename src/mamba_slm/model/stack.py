@@ -1,0 +1,182 @@
+"""The whole model: embedding → residual sublayers from the pattern → norm → head.
+
+Letters: b batch, t time, d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.model.attention import Attention
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.context import CallContext, advance, prepare
+from mamba_slm.model.mamba2 import Mamba2
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.state import InferenceState, LayerState
+from mamba_slm.model.swiglu import SwiGLU
+from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS, IGNORE_INDEX, cross_entropy
+from mamba_slm.ops.norm import rms_norm
+
+MIXERS: dict[str, type[nn.Module]] = {MAMBA: Mamba2, ATTENTION: Attention, FEED_FORWARD: SwiGLU}
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` with its weight."""
+
+    def __init__(self, size: int, *, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, eps=self.eps)
+
+
+class Sublayer(nn.Module):
+    """One letter of the pattern: h + mixer(norm(h)). The residual stream h is float32 also with BF16 weights."""
+
+    def __init__(self, kind: str, config: ModelConfig):
+        super().__init__()
+        self.kind = kind
+        self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.mixer = MIXERS[kind](config)
+
+    def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
+        weights_dtype = next(self.mixer.parameters()).dtype
+        return h + self.mixer(self.norm(h).to(weights_dtype), context, state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSum:
+    """A sum of token losses and what it was summed over."""
+
+    total: Tensor
+    """Scalar, float32, in nats."""
+    num_targets: int
+    """Targets that counted."""
+
+
+class LanguageModel(nn.Module):
+    """A hybrid language model. `forward` gives logits; `loss` never holds the logits of all tokens.
+
+    Tokens of a call may be whole sequences, padded batches (`padding_mask`), packed documents (`document_ids`), or the
+    continuation of an `InferenceState`. All of these compute the same function; tests/conformance proves it.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = (
+            nn.Embedding(config.max_context_tokens, config.hidden_size) if config.position == "learned" else None
+        )
+        self.sublayers = nn.ModuleList(Sublayer(kind, config) for kind in config.pattern)
+        self.final_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[v d] the output matrix: the embedding's own when tied."""
+        return self.embedding.weight if self.lm_head is None else self.lm_head.weight
+
+    def new_state(self, batch_size: int = 1, *, dtype: torch.dtype | None = None) -> InferenceState:
+        """An empty inference state; `dtype` (keys, values, windows) defaults to that of the weights."""
+        weight = self.embedding.weight
+        return InferenceState.empty(self.config, batch_size, device=weight.device, dtype=dtype or weight.dtype)
+
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        state: InferenceState | None = None,
+    ) -> Tensor:
+        """[b t] tokens to [b t d] float32 after the final norm.
+
+        Args:
+            tokens: [b t] int64.
+            document_ids: [b t] integers; a change of the id starts a new document, which sees nothing before it.
+            padding_mask: [b t] True for real tokens. Padding stands left or right of them; what comes out at padded
+                positions means nothing.
+            state: continued and advanced in place. With padding, later pieces must be padded on the right.
+
+        Raises:
+            ConfigError: longer than the model's context.
+            UsageError: shapes disagree, or padding stands where it cannot be.
+        """
+        context = prepare(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
+        self.require_room(tokens, state)
+        h = self.embedding(tokens).float()
+        if self.position_embedding is not None:
+            h = h + self.position_embedding(context.positions).float()
+        for index, sublayer in enumerate(self.sublayers):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                h = sublayer(h, context, None if state is None else state.layers[index])
+        if state is not None:
+            advance(state, context)
+        return self.final_norm(h)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        state: InferenceState | None = None,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Logits [b t v] in float32, or [b 1 v] of the last position with `last_only`. See `hidden_states`."""
+        hidden = self.hidden_states(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
+        if last_only:
+            hidden = hidden[:, -1:]
+        return nn.functional.linear(hidden.to(self.head_weight.dtype), self.head_weight).float()
+
+    def loss_sum(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        chunk_tokens: int = DEFAULT_LOSS_CHUNK_TOKENS,
+    ) -> LossSum:
+        """Sum of -log p(target) in nats over the targets [b t] that are not -100."""
+        hidden = self.hidden_states(inputs, document_ids=document_ids, padding_mask=padding_mask)
+        total = cross_entropy(hidden.flatten(0, 1), self.head_weight, targets.flatten(), chunk_tokens=chunk_tokens)
+        return LossSum(total=total, num_targets=int((targets != IGNORE_INDEX).sum()))
+
+    def loss(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        chunk_tokens: int = DEFAULT_LOSS_CHUNK_TOKENS,
+    ) -> Tensor:
+        """Mean of -log p(target) in nats; 0 where no target counts."""
+        summed = self.loss_sum(
+            inputs, targets, document_ids=document_ids, padding_mask=padding_mask, chunk_tokens=chunk_tokens
+        )
+        return summed.total / max(summed.num_targets, 1)
+
+    def require_room(self, tokens: Tensor, state: InferenceState | None) -> None:
+        """Raise ConfigError if the call would pass the model's context."""
+        limit, t = self.config.max_context_tokens, tokens.shape[1]
+        before = 0
+        if state is not None and state.length + t > limit:  # only then is the exact count worth a look
+            before = int(state.num_tokens.max())
+        if before + t > limit and (state is None or t > 1 or before + 1 > limit):
+            raise ConfigError(
+                f"{before + t} tokens do not fit into the model's context of {limit}",
+                hint="shorten the text, or stretch the context: mamba-slm extend (rope_scaling)",
+            )

@@ -1,0 +1,173 @@
+"""What a model remembers between calls: keys and values, convolution windows, float32 SSM states.
+
+Letters: b batch, t time, s slots of the key-value cache, k key-value heads, d head dim, h SSM heads, p SSM head dim,
+n state, c convolution channels, w taps - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core.errors import UsageError
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.pattern import ATTENTION, MAMBA
+
+FIRST_CAPACITY = 64
+
+
+@dataclass
+class MambaState:
+    """Memory of one Mamba-2 sublayer; constant in size."""
+
+    window: Tensor
+    """[b w c] the last raw inputs of the convolution, oldest first; zeros before the first token."""
+    ssm: Tensor
+    """[b h p n] float32."""
+
+
+@dataclass
+class KeyValueState:
+    """Memory of one attention sublayer; grows with the context. Slots behind `InferenceState.length` are unused."""
+
+    keys: Tensor
+    """[b k s d], rotated already."""
+    values: Tensor
+    """[b k s d]."""
+
+    def append(self, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """Write [b t k d] behind `length` used slots; return all used keys and values as [b length+t k d] views."""
+        end = length + keys.shape[1]
+        self.keys[:, :, length:end] = keys.transpose(1, 2)
+        self.values[:, :, length:end] = values.transpose(1, 2)
+        return self.keys[:, :, :end].transpose(1, 2), self.values[:, :, :end].transpose(1, 2)
+
+
+LayerState = MambaState | KeyValueState | None
+
+
+class InferenceState:
+    """The memory of a batch of sequences. A call of the model with it advances it in place.
+
+    Rows are sequences. `num_tokens` [b] counts the real tokens of each row; `length` counts used slots of the key-value
+    cache, padding included, and is the same for all rows.
+    """
+
+    def __init__(
+        self,
+        layers: list[LayerState],
+        num_tokens: Tensor,
+        positions: Tensor,
+        valid: Tensor,
+        *,
+        length: int = 0,
+        has_padding: bool = False,
+    ):
+        self.layers = layers
+        self.num_tokens = num_tokens
+        self.positions = positions
+        """[b s] position of each slot's token."""
+        self.valid = valid
+        """[b s] False where a slot holds padding."""
+        self.length = length
+        self.has_padding = has_padding
+
+    @classmethod
+    def empty(cls, config: ModelConfig, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> InferenceState:
+        """A state before the first token. `dtype` is that of keys, values and windows; SSM states stay float32."""
+        layers: list[LayerState] = []
+        for kind in config.pattern:
+            if kind == MAMBA:
+                window = torch.zeros(batch_size, config.conv_kernel - 1, config.conv_size, dtype=dtype, device=device)
+                size = (batch_size, config.num_ssm_heads, config.ssm_head_dim, config.state_size)
+                layers.append(MambaState(window=window, ssm=torch.zeros(size, dtype=torch.float32, device=device)))
+            elif kind == ATTENTION:
+                size = (batch_size, config.num_kv_heads, FIRST_CAPACITY, config.head_dim)
+                zeros = torch.zeros(size, dtype=dtype, device=device)
+                layers.append(KeyValueState(keys=zeros, values=zeros.clone()))
+            else:
+                layers.append(None)
+        slots = torch.zeros(batch_size, FIRST_CAPACITY, dtype=torch.int64, device=device)
+        return cls(layers, slots.new_zeros(batch_size), slots, torch.ones_like(slots, dtype=torch.bool))
+
+    @property
+    def batch_size(self) -> int:
+        """Number of rows."""
+        return self.num_tokens.shape[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held, unused slots included."""
+        total = 0
+
+        def add(tensor: Tensor) -> Tensor:
+            nonlocal total
+            total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        self.mapped(add)
+        return total
+
+    def reserve(self, new_slots: int) -> None:
+        """Make room for `new_slots` more slots; doubles the capacity when it must grow."""
+        capacity = self.positions.shape[1]
+        needed = self.length + new_slots
+        if needed <= capacity:
+            return
+        extra = max(needed, 2 * capacity) - capacity
+
+        def grown(tensor: Tensor, axis: int, value: int = 0) -> Tensor:
+            shape = list(tensor.shape)
+            shape[axis] = extra
+            return torch.cat([tensor, tensor.new_full(shape, value)], dim=axis)
+
+        for layer in self.layers:
+            if isinstance(layer, KeyValueState):
+                layer.keys, layer.values = grown(layer.keys, 2), grown(layer.values, 2)
+        self.positions, self.valid = grown(self.positions, 1), grown(self.valid, 1, 1)
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> InferenceState:
+        """A new state whose tensors are `change` of these. `change` must keep the meaning of all axes but the first."""
+        layers: list[LayerState] = []
+        for layer in self.layers:
+            if isinstance(layer, MambaState):
+                layers.append(MambaState(window=change(layer.window), ssm=change(layer.ssm)))
+            elif isinstance(layer, KeyValueState):
+                layers.append(KeyValueState(keys=change(layer.keys), values=change(layer.values)))
+            else:
+                layers.append(None)
+        return InferenceState(
+            layers,
+            change(self.num_tokens),
+            change(self.positions),
+            change(self.valid),
+            length=self.length,
+            has_padding=self.has_padding,
+        )
+
+    def snapshot(self) -> InferenceState:
+        """A copy that later calls of the model do not touch."""
+        return self.mapped(torch.clone)
+
+    def restore(self, snapshot: InferenceState) -> None:
+        """Go back to `snapshot`, which stays usable.
+
+        Raises:
+            UsageError: the snapshot has another number of rows.
+        """
+        if snapshot.batch_size != self.batch_size:
+            raise UsageError(f"the snapshot has {snapshot.batch_size} rows, the state has {self.batch_size}")
+        copy = snapshot.snapshot()
+        self.layers, self.length, self.has_padding = copy.layers, copy.length, copy.has_padding
+        self.num_tokens, self.positions, self.valid = copy.num_tokens, copy.positions, copy.valid
+
+    def fork(self, copies: int) -> InferenceState:
+        """Each row `copies` times, neighbours together: rows 0, 0, 1, 1 for two rows and two copies."""
+        return self.mapped(lambda tensor: tensor.repeat_interleave(copies, dim=0))
+
+    def select(self, rows: Tensor) -> InferenceState:
+        """The given rows, in the given order, as a new state; a row may appear several times or not at all."""
+        return self.mapped(lambda tensor: tensor.index_select(0, rows))

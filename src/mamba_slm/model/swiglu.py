@@ -1,0 +1,23 @@
+"""The feed-forward sublayer. Letters: b batch, t time, d width, f inner width."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.context import CallContext
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(u)) * up(u)); gate and up are one matrix, gate rows first. Source: Shazeer, arXiv:2002.05202."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.feed_forward_size, bias=False)
+        self.down_proj = nn.Linear(config.feed_forward_size, config.hidden_size, bias=False)
+
+    def forward(self, u: Tensor, context: CallContext, state: None) -> Tensor:
+        """[b t d] to [b t d]. Positions and state play no part."""
+        gate, up = self.gate_up_proj(u).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)

@@ -1,0 +1,57 @@
+"""The scan that models call: one signature, several backends, and the single step of decoding.
+
+Letters: b batch, h heads, p head dim, g groups, n state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core import registry
+
+SSD_BACKENDS = {
+    "reference": "mamba_slm.ops.ssd_reference:ssd_reference",
+    "chunked": "mamba_slm.ops.ssd_chunked:ssd_chunked",
+}
+DEFAULT_SSD_BACKEND = "chunked"
+
+
+def ssd_scan(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    *,
+    state: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    chunk_size: int,
+    backend: str = DEFAULT_SSD_BACKEND,
+) -> tuple[Tensor, Tensor]:
+    """Run the scan on a named backend; see `ssd_reference` for the arguments and the definition.
+
+    Raises:
+        UnknownNameError: no such backend.
+    """
+    scan = registry.load("SSD backend", backend, SSD_BACKENDS)
+    return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
+
+
+def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Advance the recurrence by one token.
+
+    Args:
+        x: [b h p]; dt: [b h] after softplus, 0 where the row is padding; A: [h]; B, C: [b g n].
+        state: [b h p n] float32.
+
+    Returns:
+        y [b h p] in the dtype of x, and the new float32 state. The given state is not changed.
+    """
+    heads_per_group = x.shape[1] // B.shape[1]
+    B, C = (m.float().repeat_interleave(heads_per_group, dim=1) if m.shape[1] > 1 else m.float() for m in (B, C))
+    dt = dt.float()
+    decay = torch.exp(dt * A.float())[..., None, None]
+    new_state = torch.addcmul(decay * state, (x.float() * dt[..., None])[..., None], B[:, :, None, :])
+    y = torch.matmul(new_state, C[..., None]).squeeze(-1)
+    return y.to(x.dtype), new_state
