@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mamba_slm.data.loader import Batch
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
 
 EXCERPT_CHARACTERS = 160
@@ -30,7 +31,7 @@ def documents_in(batch: Batch, tokenizer: Tokenizer | None) -> list[dict[str, An
 
 
 @torch.no_grad()
-def row_losses(model: torch.nn.Module, batch: Batch, device: str) -> list[float]:
+def row_losses(model: LanguageModel, batch: Batch, device: str) -> list[float]:
     """Mean loss of every row by itself, in nats: tells which row made a batch's loss infinite."""
     losses = []
     for row in range(len(batch.inputs)):
@@ -38,8 +39,7 @@ def row_losses(model: torch.nn.Module, batch: Batch, device: str) -> list[float]
             torch.as_tensor(array[row : row + 1]).to(device)
             for array in (batch.inputs, batch.targets, batch.document_ids)
         )
-        loss_sum, num_targets = model.loss_sum(inputs, targets, document_ids=documents)
-        losses.append(float(loss_sum) / max(1, int(num_targets)))
+        losses.append(float(model.loss(inputs, targets, document_ids=documents)))
     return losses
 
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file
 from mamba_slm.model.checkpoint import save_model
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.format_version import read_versioned_json
 from mamba_slm.training.optim import load_optimizer_tensors, optimizer_tensors
 
@@ -38,7 +39,7 @@ MODEL_WEIGHTS = "model.safetensors"
 def save_checkpoint(
     folder: Path,
     *,
-    model: torch.nn.Module,
+    model: LanguageModel,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     tokenizer_file: Path | None = None,
@@ -60,7 +61,9 @@ def save_checkpoint(
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
     with folder_written_atomically(folder) as writing:
-        save_model(model, writing, tokenizer_file=tokenizer_file)
+        save_model(model, writing)
+        if tokenizer_file is not None:
+            shutil.copyfile(tokenizer_file, writing / "tokenizer.json")
         save_file(optimizer_tensors(optimizer), writing / OPTIMIZER_STATE)
         write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
         files = sorted(path for path in writing.rglob("*") if path.is_file())
@@ -128,7 +131,7 @@ def newest_valid_checkpoint(folders: Iterable[Path], *, on_damaged: Callable[[Pa
 
 
 def load_checkpoint(
-    folder: Path, *, model: torch.nn.Module, optimizer: torch.optim.Optimizer | None = None
+    folder: Path, *, model: LanguageModel, optimizer: torch.optim.Optimizer | None = None
 ) -> dict[str, Any]:
     """Put a checkpoint's weights into `model` and its moments into `optimizer`; return the trainer's state.
 

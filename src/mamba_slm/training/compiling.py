@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from mamba_slm.core.errors import SetupError
+from mamba_slm.model.stack import LanguageModel
 
 
 def missing_for_compile(device: str) -> str | None:
@@ -24,7 +25,7 @@ def missing_for_compile(device: str) -> str | None:
     return None if header.is_file() else f"Python's header files ({header})"
 
 
-def compile_sublayers(model: torch.nn.Module, device: str) -> None:
+def compile_sublayers(model: LanguageModel, device: str) -> None:
     """Compile every sublayer of a `LanguageModel` in place; names of parameters do not change.
 
     Raises:

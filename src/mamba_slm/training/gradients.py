@@ -15,6 +15,7 @@ import torch
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.loader import Batch
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.precision import Precision
 
 
@@ -34,7 +35,7 @@ def micro_batches(batch: Batch, rows_at_once: int) -> Iterator[slice]:
 
 
 def accumulate_gradients(
-    model: torch.nn.Module, batch: Batch, *, rows_at_once: int, precision: Precision, device: str
+    model: LanguageModel, batch: Batch, *, rows_at_once: int, precision: Precision, device: str
 ) -> float:
     """Add the gradients of the batch's mean loss to the parameters; return that loss in nats.
 
@@ -49,9 +50,9 @@ def accumulate_gradients(
     for rows in micro_batches(batch, rows_at_once):
         inputs, targets, documents = on_device(batch, rows, device)
         with precision.autocast():
-            loss_sum, _ = model.loss_sum(inputs, targets, document_ids=documents)
-        precision.scaler.scale(loss_sum / batch.num_targets).backward()
-        total += loss_sum.detach().float()
+            summed = model.loss_sum(inputs, targets, document_ids=documents)
+        precision.scaler.scale(summed.total / batch.num_targets).backward()
+        total += summed.total.detach()
     return total.item() / batch.num_targets
 
 

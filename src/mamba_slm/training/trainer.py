@@ -438,11 +438,11 @@ class Trainer:
             memory_bytes=memory,
         )
 
-    def event(self, kind: str, text: str, **facts: Any) -> None:
+    def event(self, kind: str, message: str, **facts: Any) -> None:
         """Say something that happened and keep it in events.jsonl."""
-        self.say(text)
+        self.say(message)
         with MetricsWriter(self.run.events_file) as events:
-            events.append({"step": self.step, "event": kind, "text": text, **facts})
+            events.append({"kind": kind, "step": self.step, "message": message, **facts})
 
     def view(self) -> RunView:
         """What hooks may see now."""

@@ -10,6 +10,7 @@ import torch
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.loader import Batch
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.training.gradients import micro_batches, on_device
 from mamba_slm.training.precision import Precision
@@ -26,7 +27,7 @@ def token_lengths(tokenizer: Tokenizer) -> np.ndarray:
 
 @torch.no_grad()
 def validate(
-    model: torch.nn.Module,
+    model: LanguageModel,
     batches: Iterable[Batch],
     *,
     rows_at_once: int,
@@ -57,9 +58,9 @@ def validate(
             for rows in micro_batches(batch, rows_at_once):
                 inputs, targets, documents = on_device(batch, rows, device)
                 with precision.autocast():
-                    loss_sum, num_targets = model.loss_sum(inputs, targets, document_ids=documents)
-                loss += float(loss_sum)
-                targets_seen += int(num_targets)
+                    summed = model.loss_sum(inputs, targets, document_ids=documents)
+                loss += float(summed.total)
+                targets_seen += summed.num_targets
             if bytes_per_token is not None:
                 bytes_seen += int(bytes_per_token[batch.targets[batch.targets >= 0]].sum())
     finally:
