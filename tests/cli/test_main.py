@@ -11,6 +11,7 @@ from mamba_slm.cli import main as cli
 from mamba_slm.cli.main import COMMANDS, main
 from mamba_slm.cli.parser import Parser, with_dashes
 from mamba_slm.core.errors import CheckFailedError, DataError, InterruptedRunError
+from mamba_slm.core.units import parse_count
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def probe(monkeypatch):
     def configure(parser):
         parser.add_argument("run", nargs="?")
         parser.add_argument("--max-steps", type=int)
+        parser.add_argument("--max-tokens", type=parse_count)
         parser.add_argument("--layout", choices=["portable", "classic"])
 
     module.configure = configure
@@ -78,6 +80,7 @@ def test_no_command_shows_help_on_stderr_and_is_a_usage_error(capsys):
         (["probe", "--layout", "clasic"], "error: unknown value for --layout 'clasic'; did you mean 'classic'?"),
         (["probe", "a", "b"], "error: unexpected argument 'b'"),
         (["probe", "--max-steps", "x"], "error: mamba-slm probe: argument --max-steps: invalid int value: 'x'"),
+        (["probe", "--max-tokens", "x"], "error: --max-tokens: 'x' is not a count"),
     ],
 )
 def test_a_mistyped_word_exits_2_and_names_the_nearest(probe, capsys, words, message):

@@ -43,8 +43,8 @@ def print_error(message: str, *, hint: str | None = None) -> None:
 
 def coloured(text: str, colour: str, *, stream: TextIO | None = None) -> str:
     """The text in a colour of `COLOURS` when the stream (default: stderr) is a terminal and NO_COLOR is not set."""
-    stream = stream or sys.stderr
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not stream.isatty():
+    target = sys.stderr if stream is None else stream
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not target.isatty():
         return text
     return f"\033[{COLOURS[colour]}m{text}\033[0m"
 

@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
-from mamba_slm.core.errors import UnknownNameError, UsageError
+from mamba_slm.core.errors import ConfigError, UnknownNameError, UsageError
+from mamba_slm.core.values import located
 
 GLOBAL_FLAGS = {
     "--debug": "show the traceback of an error",
@@ -60,6 +61,13 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 first_names = {parser: name for name, parser in reversed(action.choices.items())}
                 yield from ((name, parser) for name, parser in action.choices.items() if first_names[parser] == name)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Convert one word; a `ConfigError` of the converter, such as `parse_count`, gets the option's name."""
+        try:
+            return super()._get_value(action, arg_string)
+        except ConfigError as error:
+            raise located(error, display_name(action)) from error
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
