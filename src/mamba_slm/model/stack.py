@@ -47,8 +47,12 @@ class Sublayer(nn.Module):
         self.mixer = MIXERS[kind](config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
-        weights_dtype = next(self.mixer.parameters()).dtype
-        return h + self.mixer(self.norm(h).to(weights_dtype), context, state)
+        return h + self.mixer(self.norm(h).to(projection_dtype(self.mixer)), context, state)
+
+
+def projection_dtype(mixer: nn.Module) -> torch.dtype:
+    """The dtype of a mixer's matrices; its other parameters may be float32 beside them."""
+    return next(part.weight.dtype for part in mixer.modules() if isinstance(part, nn.Linear))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +121,7 @@ class LanguageModel(nn.Module):
         if self.position_embedding is not None:
             h = h + self.position_embedding(context.positions).float()
         for index, sublayer in enumerate(self.sublayers):
-            if self.gradient_checkpointing and torch.is_grad_enabled():
+            if self.gradient_checkpointing and state is None and torch.is_grad_enabled():
                 h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
             else:
                 h = sublayer(h, context, None if state is None else state.layers[index])
