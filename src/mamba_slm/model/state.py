@@ -39,10 +39,18 @@ class KeyValueState:
     """[b k s d]."""
 
     def append(self, keys: Tensor, values: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Write [b t k d] behind `length` used slots; return all used keys and values as [b length+t k d] views."""
+        """Write [b t k d] behind `length` used slots; return all used keys and values as [b length+t k d] views.
+
+        Writes in place, except where gradients flow: the backward pass of an earlier call still needs the old buffers.
+        """
         end = length + keys.shape[1]
-        self.keys[:, :, length:end] = keys.transpose(1, 2)
-        self.values[:, :, length:end] = values.transpose(1, 2)
+        keys, values = (m.transpose(1, 2).to(self.keys.dtype) for m in (keys, values))
+        if any(m.requires_grad for m in (keys, values, self.keys, self.values)):
+            self.keys = self.keys.slice_scatter(keys, dim=2, start=length, end=end)
+            self.values = self.values.slice_scatter(values, dim=2, start=length, end=end)
+        else:
+            self.keys[:, :, length:end] = keys
+            self.values[:, :, length:end] = values
         return self.keys[:, :, :end].transpose(1, 2), self.values[:, :, :end].transpose(1, 2)
 
 
