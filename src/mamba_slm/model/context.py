@@ -38,7 +38,7 @@ def prepare(
     """Check the arguments of a call, work out positions, and reserve room in the state.
 
     Raises:
-        UsageError: shapes disagree; documents together with a state; padding between the tokens of a row.
+        UsageError: shapes disagree; no tokens; documents together with a state; padding between the tokens of a row.
     """
     for name, given in (("document_ids", document_ids), ("padding_mask", padding_mask)):
         if given is not None and given.shape != tokens.shape:
@@ -48,6 +48,8 @@ def prepare(
     if state is not None and state.batch_size != tokens.shape[0]:
         raise UsageError(f"the state has {state.batch_size} rows, tokens have {tokens.shape[0]}")
     b, t = tokens.shape
+    if t == 0:
+        raise UsageError("there are no tokens to read", hint="start an empty text with the beginning-of-text token")
     steps = torch.arange(t, device=tokens.device).expand(b, t)
     if padding_mask is not None:
         padding_mask = padding_mask.bool()
@@ -68,8 +70,8 @@ def prepare(
     state.reserve(t)
     end = state.length + t
     state.positions[:, state.length : end] = positions
+    state.valid[:, state.length : end] = True if padding_mask is None else padding_mask
     if padding_mask is not None:
-        state.valid[:, state.length : end] = padding_mask
         state.has_padding = state.has_padding or not bool(padding_mask.all())
     return CallContext(
         positions=positions,
