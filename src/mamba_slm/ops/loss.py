@@ -45,15 +45,23 @@ def cross_entropy(
         hidden, targets = hidden[counted], targets[counted]
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-    return ChunkedCrossEntropy.apply(hidden, weight, targets, chunk_tokens, dtype)  # type: ignore[no-any-return]
+    needs_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    return ChunkedCrossEntropy.apply(hidden, weight, targets, chunk_tokens, dtype, needs_grad)  # type: ignore[no-any-return]
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
     """Loss and gradients of the head together."""
 
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int, dtype: torch.dtype) -> Tensor:  # type: ignore[override]
-        needs_grad = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+    def forward(  # type: ignore[override]
+        ctx,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk_tokens: int,
+        dtype: torch.dtype,
+        needs_grad: bool,  # not ctx.needs_input_grad, which ignores torch.no_grad
+    ) -> Tensor:
         ctx.dtypes = hidden.dtype, weight.dtype
         low_weight = weight.to(dtype)
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
@@ -76,7 +84,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:  # type: ignore[override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
-        return (grad_hidden * grad).to(hidden_dtype), (grad_weight * grad).to(weight_dtype), None, None, None
+        return (grad_hidden * grad).to(hidden_dtype), (grad_weight * grad).to(weight_dtype), None, None, None, None
