@@ -95,6 +95,8 @@ def load_config(folder: Path) -> ModelConfig:
         version, values = stored["format_version"], stored["model"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is not a model config of mamba-slm: {error!r}") from error
+    if not isinstance(version, int) or not isinstance(values, dict):
+        raise CheckpointError(f"{path} is not a model config of mamba-slm: format_version or model has the wrong type")
     if version > MODEL_FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}, this program reads up to {MODEL_FORMAT_VERSION}",

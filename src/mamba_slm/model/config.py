@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, expand_pattern
 
 MODEL_FORMAT_VERSION = 1
@@ -88,6 +88,10 @@ class ModelConfig:
         self.require_multiple("num_heads", self.num_heads, "num_kv_heads", self.num_kv_heads)
         self.require_multiple("expand * hidden_size", self.inner_size, "ssm_head_dim", self.ssm_head_dim)
         self.require_multiple("the number of SSM heads", self.num_ssm_heads, "num_groups", self.num_groups)
+        for name in ("position", "rope_scaling"):
+            choices = get_args(get_type_hints(ModelConfig)[name])
+            if getattr(self, name) not in choices:
+                raise UnknownNameError(name, str(getattr(self, name)), choices)
         if self.conv_kernel < 2:
             raise ConfigError(f"conv_kernel must be at least 2, got {self.conv_kernel}")
         if self.position == "rope" and self.head_dim % 2:

@@ -106,7 +106,7 @@ def attention_layers(
     if num_layers < 1:
         raise ConfigError(f"a model needs at least one layer, got {num_layers}")
     if not isinstance(placement, str) or re.fullmatch(r"[\d,\s]+", placement):
-        given = placement.split(",") if isinstance(placement, str) else placement
+        given = re.findall(r"\d+", placement) if isinstance(placement, str) else placement
         chosen = sorted({int(index) for index in given})
         if chosen and not (chosen[0] >= 0 and chosen[-1] < num_layers):
             raise ConfigError(
