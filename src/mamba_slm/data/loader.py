@@ -1,0 +1,164 @@
+"""Batches of packed rows: an endless one for training with exact resume, a fixed one for validation."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.data.mixture import DrawnDocument, Mixture
+from mamba_slm.data.packing import NO_TARGET, Packer, Row
+from mamba_slm.data.permutation import Permutation
+from mamba_slm.data.shards import TokenShards
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of equal length, cut from a stream of documents."""
+
+    inputs: np.ndarray
+    """[b t] int64 token ids."""
+
+    targets: np.ndarray
+    """[b t] int64: the token after each input, or -100 where that belongs to another document."""
+
+    document_ids: np.ndarray
+    """[b t] int32: 0 for the first document of a row, increasing by one at each border."""
+
+    @functools.cached_property
+    def num_targets(self) -> int:
+        """Targets that count: those that are not -100."""
+        return int((self.targets != NO_TARGET).sum())
+
+
+def stack_rows(rows: Sequence[Row]) -> Batch:
+    """Put rows of equal length on top of each other."""
+    return Batch(
+        inputs=np.stack([row.inputs for row in rows]),
+        targets=np.stack([row.targets for row in rows]),
+        document_ids=np.stack([row.document_ids for row in rows]),
+    )
+
+
+class BatchLoader(Iterator[Batch]):
+    """An endless iterator of training batches; the stream goes on into the next epoch by itself.
+
+    Of each batch over all processes, `batch_rows` × `world_size` rows, this process gets rows rank × batch_rows and
+    following. Every process walks through the whole stream (a copy per row, no model work), so that the state is the
+    same everywhere and a run may be resumed with another number of processes.
+
+    Args:
+        mixture: the stream; the loader advances it and owns it from here on.
+        context_tokens: length of a row.
+        batch_rows: rows per batch of this process.
+        rank, world_size: which of how many processes this is.
+
+    Raises:
+        ConfigError: a size below one, or a rank outside the world.
+        DataError: the whole corpus is shorter than one row.
+    """
+
+    def __init__(self, mixture: Mixture, *, context_tokens: int, batch_rows: int, rank: int = 0, world_size: int = 1):
+        if batch_rows < 1:
+            raise ConfigError(f"batch_rows must be at least 1, got {batch_rows}")
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"rank must lie in [0, {world_size - 1}], got {rank}")
+        check_fits_a_row(mixture.num_tokens, context_tokens)
+        self.mixture = mixture
+        self.context_tokens = context_tokens
+        self.batch_rows = batch_rows
+        self.rank = rank
+        self.world_size = world_size
+        self.packer = Packer(mixture.next_document, context_tokens=context_tokens)
+
+    def __next__(self) -> Batch:
+        rows = [self.packer.next_row() for _ in range(self.batch_rows * self.world_size)]
+        first = self.rank * self.batch_rows
+        return stack_rows([row for row in rows[first : first + self.batch_rows] if row is not None])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the stream after the last batch, JSON-able; it does not depend on sizes or rank."""
+        document = self.packer.document
+        return {
+            "format_version": FORMAT_VERSION,
+            "mixture": self.mixture.state_dict(),
+            "document": None if document is None else {"source": document.source, "index": document.index},
+            "offset": self.packer.offset,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the batch that would have followed when the state was taken.
+
+        Raises:
+            DataError: the state belongs to other data, another seed or a newer version.
+        """
+        if state["format_version"] > FORMAT_VERSION:
+            raise DataError(
+                f"the loader state has format_version {state['format_version']}; "
+                f"this program reads up to {FORMAT_VERSION}",
+                hint="update mamba-slm: pip install -U mamba-slm",
+            )
+        self.mixture.load_state_dict(state["mixture"])
+        place = state["document"]
+        if place is None:
+            self.packer.document = None
+        else:
+            source, index = place["source"], place["index"]
+            tokens = self.mixture.document(source, index)
+            self.packer.document = DrawnDocument(tokens=tokens, source=source, index=index)
+        self.packer.offset = state["offset"]
+
+
+def validation_batches(
+    shards: TokenShards, *, context_tokens: int, batch_rows: int, max_tokens: int | None = None
+) -> Iterator[Batch]:
+    """Yield the same batches on every call, each document at most once, in a fixed shuffled order.
+
+    The order is shuffled so that `max_tokens` picks from everywhere, not only from the first files. The last row may be
+    filled up (without targets) and the last batch may have fewer rows.
+
+    Args:
+        shards: held-out documents.
+        context_tokens: length of a row.
+        batch_rows: rows per batch.
+        max_tokens: at most this many input tokens, rounded up to a whole row; None means all.
+
+    Raises:
+        ConfigError: a size below one.
+        DataError: there are no documents.
+    """
+    if batch_rows < 1:
+        raise ConfigError(f"batch_rows must be at least 1, got {batch_rows}")
+    if max_tokens is not None and max_tokens < 1:
+        raise ConfigError(f"max_tokens must be at least 1, got {max_tokens}")
+    if shards.num_documents == 0:
+        raise DataError(f"{shards.folder} holds no documents to validate on")
+    order = Permutation(size=shards.num_documents, seed=0, label="validation")
+    indices = (order[position] for position in range(shards.num_documents))
+    documents = (DrawnDocument(tokens=shards.document(index), source="validation", index=index) for index in indices)
+    packer = Packer(lambda: next(documents, None), context_tokens=context_tokens)
+    rows = iter(packer.next_row, None)
+    if max_tokens is not None:
+        rows = itertools.islice(rows, -(-max_tokens // context_tokens))
+    while batch := list(itertools.islice(rows, batch_rows)):
+        yield stack_rows(batch)
+
+
+def check_fits_a_row(num_tokens: int, context_tokens: int) -> None:
+    """Refuse a corpus that is shorter than one row.
+
+    Raises:
+        DataError: too few tokens; says how many are needed.
+    """
+    if num_tokens < context_tokens + 1:
+        raise DataError(
+            f"the corpus is too small: {num_tokens} tokens, but one row of {context_tokens} needs {context_tokens + 1}",
+            hint=f"add text, or use --context-tokens {max(1, num_tokens - 1)} or less",
+        )

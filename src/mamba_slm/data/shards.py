@@ -1,0 +1,285 @@
+"""Token shards: documents as token ids in flat little-endian files that are memory-mapped, never loaded.
+
+    FOLDER/shards.json          format_version, tokenizer fingerprint, counts, and per file its size and SHA-256
+    FOLDER/tokens-00000.bin     the documents of the first shard one after another, uint16 or uint32
+    FOLDER/ends-00000.bin       uint64: where each of its documents ends, in tokens from the start of the shard
+
+A stored document is [bos] + ids + [eos]. The folder appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mamba_slm.core.errors import DataError
+from mamba_slm.core.files import folder_written_atomically, sha256_of_file, write_json_atomic
+from mamba_slm.core.units import format_bytes, format_count
+
+FORMAT_VERSION = 1
+MANIFEST = "shards.json"
+MAX_SHARD_TOKENS = 1 << 28
+ENCODE_AGAIN = "write the folder again with: mamba-slm data tokenize"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """One entry of the manifest."""
+
+    name: str
+    """File name inside the folder."""
+
+    size_bytes: int
+    """Size; a different one means that the file was truncated or written to."""
+
+    sha256: str
+    """Hex digest of the content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardManifest:
+    """What shards.json says."""
+
+    tokenizer_fingerprint: str
+    """`Tokenizer.fingerprint` of the tokenizer that made the ids."""
+
+    vocab_size: int
+    """Every id is below this."""
+
+    num_documents: int
+    """Documents in all shards."""
+
+    num_tokens: int
+    """Tokens in all shards, begin and end tokens included."""
+
+    text_bytes: int
+    """UTF-8 bytes of the texts behind the tokens."""
+
+    files: tuple[ShardFile, ...]
+    """The token and end files, shard by shard."""
+
+
+class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
+    """Write documents to a new folder of shards; it appears when the `with` block ends without an error.
+
+    Raises:
+        DataError: the folder exists already.
+        DiskFullError: no space left; nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        tokenizer_fingerprint: str,
+        vocab_size: int,
+        max_shard_tokens: int = MAX_SHARD_TOKENS,
+    ):
+        self.folder = Path(folder)
+        if self.folder.exists():
+            raise DataError(f"{self.folder} exists already", hint="choose another folder, or delete this one first")
+        self.tokenizer_fingerprint = tokenizer_fingerprint
+        self.vocab_size = vocab_size
+        self.max_shard_tokens = max_shard_tokens
+        self.dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+        self.num_documents = self.num_tokens = self.text_bytes = 0
+        self.files: list[ShardFile] = []
+        self.stack = contextlib.ExitStack()
+        self.ends: list[int] = []
+
+    def __enter__(self) -> ShardWriter:
+        with contextlib.ExitStack() as stack:
+            self.temporary = stack.enter_context(folder_written_atomically(self.folder))
+            self.open_shard()
+            self.stack = stack.pop_all()
+        return self
+
+    def open_shard(self) -> None:
+        """Start the next pair of files."""
+        self.ends = []
+        self.name = f"{len(self.files) // 2:05d}.bin"
+        self.file = (self.temporary / f"tokens-{self.name}").open("wb")
+        self.digest = hashlib.sha256()
+
+    def append(self, tokens: Sequence[int] | np.ndarray, *, text_bytes: int) -> None:
+        """Add one document.
+
+        Args:
+            tokens: [bos] + ids + [eos].
+            text_bytes: UTF-8 length of the text behind it.
+        """
+        ids = np.asarray(tokens)
+        assert ids.ndim == 1 and len(ids) >= 2, "a stored document has at least its begin and end token"
+        assert ids.min() >= 0 and ids.max() < self.vocab_size, "token id outside the vocabulary"
+        end = self.ends[-1] if self.ends else 0
+        if self.ends and end + len(ids) > self.max_shard_tokens:
+            self.close_shard()
+            self.open_shard()
+            end = 0
+        data = ids.astype(self.dtype).tobytes()
+        self.file.write(data)
+        self.digest.update(data)
+        self.ends.append(end + len(ids))
+        self.num_documents += 1
+        self.num_tokens += len(ids)
+        self.text_bytes += text_bytes
+
+    def close_shard(self) -> None:
+        """Finish the current pair of files."""
+        self.file.close()
+        tokens = self.temporary / f"tokens-{self.name}"
+        ends = self.temporary / f"ends-{self.name}"
+        ends.write_bytes(np.asarray(self.ends, dtype="<u8").tobytes())
+        self.files.append(ShardFile(name=tokens.name, size_bytes=tokens.stat().st_size, sha256=self.digest.hexdigest()))
+        self.files.append(ShardFile(name=ends.name, size_bytes=ends.stat().st_size, sha256=sha256_of_file(ends)))
+
+    def __exit__(self, kind, error, traceback) -> bool | None:
+        if kind is not None:
+            self.file.close()
+            return self.stack.__exit__(kind, error, traceback)
+        with self.stack:  # removes the temporary folder if the last writes fail
+            self.close_shard()
+            manifest = ShardManifest(
+                tokenizer_fingerprint=self.tokenizer_fingerprint,
+                vocab_size=self.vocab_size,
+                num_documents=self.num_documents,
+                num_tokens=self.num_tokens,
+                text_bytes=self.text_bytes,
+                files=tuple(self.files),
+            )
+            content = {"format_version": FORMAT_VERSION, "dtype": self.dtype.str, **asdict(manifest)}
+            write_json_atomic(self.temporary / MANIFEST, content)
+        return None
+
+
+class TokenShards:
+    """A folder of shards, opened for reading. Documents are views into the memory-mapped files."""
+
+    def __init__(self, folder: Path, manifest: ShardManifest, dtype: np.dtype):
+        self.folder = folder
+        self.manifest = manifest
+        self.tokens: list[np.ndarray] = []
+        ends_of_shards: list[np.ndarray] = []
+        for tokens, ends in zip(manifest.files[::2], manifest.files[1::2], strict=True):
+            self.tokens.append(map_file(folder / tokens.name, dtype))
+            ends_of_shards.append(map_file(folder / ends.name, np.dtype("<u8")))
+        self.ends = ends_of_shards
+        self.first_documents = np.cumsum([0, *(len(ends) for ends in ends_of_shards)])
+
+    @classmethod
+    def open(cls, folder: Path | str, *, verify: bool = True) -> TokenShards:
+        """Open a folder that `ShardWriter` wrote.
+
+        Args:
+            folder: the folder with shards.json.
+            verify: also compare every file's SHA-256 (about 1 GB/s); sizes are always compared.
+
+        Raises:
+            DataError: not a shard folder, written by a newer version, or a file is missing, truncated or damaged.
+        """
+        folder = Path(folder)
+        manifest, dtype = read_manifest(folder)
+        for file in manifest.files:
+            path = folder / file.name
+            if not path.is_file():
+                raise DataError(f"{path} is missing", hint=ENCODE_AGAIN)
+            size = path.stat().st_size
+            if size != file.size_bytes:
+                what = "is truncated" if size < file.size_bytes else "has grown"
+                raise DataError(f"{path} {what}: {size} bytes instead of {file.size_bytes}", hint=ENCODE_AGAIN)
+            if verify and sha256_of_file(path) != file.sha256:
+                raise DataError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", hint=ENCODE_AGAIN)
+        return cls(folder, manifest, dtype)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents, begin and end tokens included."""
+        return self.manifest.num_tokens
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return self.manifest.num_documents
+
+    @property
+    def text_bytes(self) -> int:
+        """UTF-8 bytes of the texts behind the tokens."""
+        return self.manifest.text_bytes
+
+    @property
+    def vocab_size(self) -> int:
+        """Every id is below this."""
+        return self.manifest.vocab_size
+
+    @property
+    def tokenizer_fingerprint(self) -> str:
+        """`Tokenizer.fingerprint` of the tokenizer that made the ids."""
+        return self.manifest.tokenizer_fingerprint
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the checksums of all files: equal for equal tokens in equal order."""
+        return hashlib.sha256(" ".join(file.sha256 for file in self.manifest.files).encode()).hexdigest()
+
+    def document(self, index: int) -> np.ndarray:
+        """Token ids of one document, [bos] + ids + [eos]: a read-only view [t] in the stored dtype."""
+        if not 0 <= index < self.num_documents:
+            raise IndexError(f"document {index} of {self.num_documents}")
+        shard = int(np.searchsorted(self.first_documents, index, side="right")) - 1
+        ends, local = self.ends[shard], index - int(self.first_documents[shard])
+        start = int(ends[local - 1]) if local else 0
+        return self.tokens[shard][start : int(ends[local])]
+
+    def document_lengths(self) -> np.ndarray:
+        """Tokens of each document, begin and end tokens included: int64 [num_documents]."""
+        return np.concatenate([np.diff(ends.astype(np.int64), prepend=0) for ends in self.ends])
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenShards({self.folder}: {self.num_documents} documents, {format_count(self.num_tokens)} tokens, "
+            f"{format_bytes(self.text_bytes)} of text)"
+        )
+
+
+def read_manifest(folder: Path) -> tuple[ShardManifest, np.dtype]:
+    """Read and check shards.json.
+
+    Raises:
+        DataError: absent, unreadable, or written by a newer version.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} holds no token shards (no {MANIFEST})", hint="make some: mamba-slm data tokenize")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        version = content.pop("format_version")
+        if version > FORMAT_VERSION:
+            raise DataError(
+                f"{path} has format_version {version}; this program reads up to {FORMAT_VERSION}",
+                hint="update mamba-slm: pip install -U mamba-slm",
+            )
+        dtype = np.dtype(content.pop("dtype"))
+        files = tuple(ShardFile(**file) for file in content.pop("files"))
+        return ShardManifest(files=files, **content), dtype
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error}", hint=ENCODE_AGAIN) from error
+
+
+def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
+    """Memory-map a flat array; an empty file, which cannot be mapped, gives an empty array."""
+    if path.stat().st_size == 0:
+        return np.empty(0, dtype=dtype)
+    return np.memmap(path, dtype=dtype, mode="r")
+
+
+def is_shard_folder(folder: Path | str) -> bool:
+    """Whether the folder looks like one that `ShardWriter` wrote."""
+    return (Path(folder) / MANIFEST).is_file()
