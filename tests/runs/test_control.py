@@ -7,7 +7,7 @@ import pytest
 
 from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.runs import control
-from mamba_slm.runs.control import interrupt, request_stop, wait_until_free
+from mamba_slm.runs.control import asked_before, interrupt, request_stop, wait_until_free
 from mamba_slm.runs.lock import live_owner, read_owner
 
 
@@ -22,6 +22,22 @@ def test_the_owner_on_this_machine_is_interrupted_and_the_run_becomes_free(run, 
         assert wait_until_free(run, timeout_seconds=10)
         assert owner.wait(10) == 0
         assert owner.stdout.read() == "stopped\n"
+
+
+def test_asking_twice_does_not_disturb_an_owner_that_is_saving(run, owner_process):
+    with owner_process(run, "ignore"):
+        assert not asked_before(run, live_owner(run))
+        assert request_stop(run) == "signal"
+        assert asked_before(run, live_owner(run))
+        assert request_stop(run) == "before"
+        assert request_stop(run, again=True) == "signal"
+
+
+def test_the_next_owner_was_not_asked(run, owner_process):
+    for _ in range(2):
+        with owner_process(run) as owner:
+            assert request_stop(run) == "signal"
+            owner.wait(10)
 
 
 def test_an_owner_elsewhere_finds_the_request_in_the_folder(run, owner_process, monkeypatch):

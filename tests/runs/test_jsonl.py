@@ -59,6 +59,11 @@ def test_nan_and_infinity_are_written_as_null():
     assert without_nan((1.0, math.nan)) == [1.0, None]
 
 
+def test_nan_written_by_another_program_is_read_as_none(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"loss": NaN}\n{"loss": -Infinity}\n')
+    assert rows_of(tmp_path / "rows.jsonl") == [{"loss": None}, {"loss": None}]
+
+
 def test_half_a_character_does_not_break_the_file():
     assert json.loads(json_line({"text": "a\ud83db"})) == {"text": "a?b"}
 

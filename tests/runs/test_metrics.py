@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError, DataError
-from mamba_slm.runs.metrics import MetricsWriter, downsample, read_metrics
+from mamba_slm.runs.metrics import MetricsWriter, downsample, last_row, read_metrics
 
 
 def train_row(step: int, loss: float = 1.0) -> dict:
@@ -53,6 +53,25 @@ def test_truncating_does_not_hide_damage_in_the_middle(tmp_path):
     path.write_bytes(b'nonsense\n{"step": 1}\n')
     with MetricsWriter(path) as writer, pytest.raises(DataError, match=r"metrics\.jsonl:1"):
         writer.truncate_after(0)
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["train", "validation", "x" * 5000]), max_size=60),
+    wanted=st.sampled_from(["train", "validation"]),
+)
+def test_the_last_row_of_a_kind_is_found_from_the_end(tmp_path_factory, kinds, wanted):
+    path = tmp_path_factory.mktemp("metrics") / "metrics.jsonl"
+    with MetricsWriter(path) as writer:
+        for step, kind in enumerate(kinds):
+            writer.append({"kind": kind, "step": step})
+    with path.open("ab") as file:
+        file.write(b'{"kind": "train", "st')
+    expected = [{"kind": kind, "step": step} for step, kind in enumerate(kinds) if kind == wanted]
+    assert last_row(path, kind=wanted) == (expected[-1] if expected else None)
+
+
+def test_no_metrics_have_no_last_row(tmp_path):
+    assert last_row(tmp_path / "absent", kind="train") is None
 
 
 @given(losses=st.lists(st.none() | st.floats(-1e6, 1e6), max_size=200), max_rows=st.integers(4, 50))

@@ -14,12 +14,19 @@ from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.lock import Owner, live_owner
 from mamba_slm.runs.process import is_alive, machine_identity
 
+Asked = Literal["signal", "file", "before", "idle"]
+"""How an owner was asked to stop, see `request_stop`."""
 
-def request_stop(run: str | os.PathLike[str]) -> Literal["signal", "file", "idle"]:
+
+def request_stop(run: str | os.PathLike[str], *, again: bool = False) -> Asked:
     """Ask the living owner of `run` to stop.
 
+    Args:
+        again: ask even if this owner was asked before; a trainer then aborts without saving, as at a second Ctrl-C.
+
     Returns: how it was asked: `signal` (SIGINT, on this machine), `file` (`control/stop`, which an owner elsewhere
-        finds within `lock.HEARTBEAT_SECONDS`), or `idle`: nobody owns the run.
+        finds within `lock.HEARTBEAT_SECONDS`), `before` (it was asked already, and is not disturbed a second time), or
+        `idle`: nobody owns the run.
 
     Raises:
         MambaSlmError: the owner belongs to another user.
@@ -28,6 +35,9 @@ def request_stop(run: str | os.PathLike[str]) -> Literal["signal", "file", "idle
     owner = live_owner(directory)
     if owner is None:
         return "idle"
+    if not again and asked_before(directory, owner):
+        return "before"
+    write_text_atomic(directory.asked_file, owner.token + "\n")
     if owner.machine != machine_identity() or owner.pid == 0:
         write_text_atomic(directory.stop_file, "stop\n")
         return "file"
@@ -38,6 +48,11 @@ def request_stop(run: str | os.PathLike[str]) -> Literal["signal", "file", "idle
             f"may not interrupt {owner.describe()}: it belongs to another user",
             hint="ask its user to press Ctrl-C, or run this command as that user",
         ) from error
+
+
+def asked_before(run: RunDirectory, owner: Owner) -> bool:
+    """Whether this very owner was asked to stop already."""
+    return run.asked_file.is_file() and run.asked_file.read_text(encoding="utf-8").strip() == owner.token
 
 
 def interrupt(owner: Owner) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,13 +32,13 @@ class Evidence:
     """The resolved settings: `model`, `train`, `data`."""
 
     data: Mapping[str, Any] = field(default_factory=dict)
-    train: list[Row] = field(default_factory=list)
+    train: Sequence[Row] = field(default_factory=list)
     """Rows of metrics.jsonl of kind `train`, oldest first."""
 
-    validation: list[Row] = field(default_factory=list)
-    samples: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
-    evaluation: list[Row] = field(default_factory=list)
+    validation: Sequence[Row] = field(default_factory=list)
+    samples: Sequence[Row] = field(default_factory=list)
+    events: Sequence[Row] = field(default_factory=list)
+    evaluation: Sequence[Row] = field(default_factory=list)
     """Rows with a name and a number of bits per byte."""
 
     problems: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         return empty
 
     rows = tolerantly(directory.metrics_file, read_json_lines, [])
-    rows = [row for row in rows if isinstance(row.get("step"), int)]
+    rows = [{**row, "loss": number(row, "loss")} for row in rows if isinstance(row.get("step"), int)]
     return Evidence(
         run=directory,
         record=tolerantly(directory.record_file, read_record, None),
@@ -117,9 +117,8 @@ def read_evaluation(path: Path) -> list[Row]:
     value = read_json(path)
     if not isinstance(value, list):
         raise DataError(f"{path} does not hold a JSON list")
-    return [
-        row for row in value if isinstance(row, dict) and row.get("name") and (number(row, "bits_per_byte") or 0) > 0
-    ]
+    rows = [row for row in value if isinstance(row, dict) and isinstance(row.get("name"), str)]
+    return [row for row in rows if (number(row, "bits_per_byte") or 0) > 0]
 
 
 def read_samples(path: Path) -> list[Row]:
@@ -138,7 +137,7 @@ def read_json(path: Path) -> Any:
         DataError: not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_constant=lambda _constant: None)
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON ({error})") from error
 
@@ -146,8 +145,9 @@ def read_json(path: Path) -> Any:
 def number(row: Row, key: str) -> float | None:
     """`row[key]` if it is a finite number, else None."""
     value = row.get(key)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return value if math.isfinite(value) else None
 
 
 def section(content: Row, key: str) -> Row:

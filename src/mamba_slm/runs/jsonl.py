@@ -76,7 +76,7 @@ def numbered_rows(path: Path) -> list[tuple[dict[str, Any], bytes]]:
 def parse_row(line: bytes) -> dict[str, Any] | None:
     """The JSON object in `line`, or None."""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=lambda _constant: None)  # NaN, written by another program
     except ValueError:
         return None
     return row if isinstance(row, dict) else None

@@ -162,6 +162,11 @@ class RunDirectory:
         return self.path / "control" / "stop"
 
     @property
+    def asked_file(self) -> Path:
+        """Which owner was last asked to stop, so that asking twice does not abort it."""
+        return self.path / "control" / "asked"
+
+    @property
     def checkpoints_folder(self) -> Path:
         return self.path / "checkpoints"
 

@@ -12,7 +12,8 @@ def cell(text: str) -> str:
     >>> cell("a|b\\nc")
     'a\\\\|b c'
     """
-    return " ".join(printable(text).split()).replace("|", "\\|")
+    line = " ".join(printable(text).split())
+    return re.sub(r"(\\*)\|", r"\1\1\\|", line)  # backslashes before a bar are doubled, or they would undo its escape
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> str:
@@ -30,7 +31,7 @@ def fenced(text: str) -> str:
 
 def inline_code(text: str) -> str:
     """Inline code of one line that no run of backticks inside can close; empty text becomes `""`."""
-    line = " ".join(printable(text).split()) or '""'
+    line = printable(text).replace("\n", "\\n").replace("\t", "\\t") or '""'
     longest = max((len(run) for run in re.findall(r"`+", line)), default=0)
     marks = "`" * (longest + 1)
     space = " " if line.startswith("`") or line.endswith("`") else ""

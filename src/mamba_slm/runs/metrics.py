@@ -9,7 +9,7 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.files import write_bytes_atomic
-from mamba_slm.runs.jsonl import JsonLinesWriter, numbered_rows, read_json_lines
+from mamba_slm.runs.jsonl import TAIL_BYTES, JsonLinesWriter, numbered_rows, parse_row, read_json_lines
 
 
 class MetricsWriter(JsonLinesWriter):
@@ -49,6 +49,27 @@ def read_metrics(path: str | os.PathLike[str], *, kind: str | None = None) -> li
     """
     rows = read_json_lines(Path(path))
     return rows if kind is None else [row for row in rows if row.get("kind") == kind]
+
+
+def last_row(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any] | None:
+    """The newest complete row of a kind; None when there is none. Reads from the end, and only as far as needed.
+
+    Damaged lines are passed over.
+    """
+    path = Path(path)
+    size = path.stat().st_size if path.exists() else 0
+    reach = min(TAIL_BYTES, size)
+    while reach:
+        with path.open("rb") as file:
+            file.seek(size - reach)
+            lines = file.read(reach).split(b"\n")
+        complete = lines[0 if reach == size else 1 : -1]  # the first may have been cut by the seek
+        for line in reversed(complete):
+            row = parse_row(line)
+            if row is not None and row.get("kind") == kind:
+                return row
+        reach = 0 if reach == size else min(8 * reach, size)
+    return None
 
 
 def downsample(rows: Sequence[Mapping[str, Any]], *, key: str, max_rows: int) -> list[Mapping[str, Any]]:

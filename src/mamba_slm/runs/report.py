@@ -20,6 +20,7 @@ SECTIONS = (
     ("Result", outcome.result_table),
     ("Plan and outcome", outcome.plan_and_outcome),
     ("Loss", outcome.loss_curve),
+    ("What happened", outcome.what_happened),
     ("Speed", outcome.speed),
     ("Samples", background.samples),
     ("Data", background.data),

@@ -16,6 +16,8 @@ MODEL = "model"
 SAME = 0.0005  # bits per byte: below what three printed decimals show
 CURVE_WIDTH = 60
 TABLE_ROWS = 10
+EVENTS = 20
+EVENT_CHARACTERS = 300
 UNKNOWN = "–"
 SYMBOLS = {"good": "✓", "warning": "⚠", "bad": "✗"}
 
@@ -61,20 +63,18 @@ def ending(evidence: Evidence) -> tuple[str, str]:
 
 
 def numerical_health(evidence: Evidence) -> list[tuple[str, str]]:
-    """Losses that were not finite, and spikes."""
-    if not evidence.train:
-        return []
+    """Losses that were not finite, divergence and spikes."""
+    kinds = [row.get("event") for row in evidence.events]
     broken = [row["step"] for row in evidence.train if number(row, "loss") is None]
-    spikes = [row for row in evidence.events if row.get("kind") == "spike"]
-    lines = [("good", "every loss is finite")]
+    lines = []
     if broken:
-        lines = [("bad", f"the loss was NaN or infinite at {plural(len(broken), 'step')}, first at step {broken[0]:,}")]
-    if spikes:
-        first = number(spikes[0], "step")
-        where = f", first at step {first:,}" if first is not None else ""
-        lines.append(("warning", plural(len(spikes), "loss spike") + where))
-    else:
-        lines.append(("good", "no loss spike"))
+        lines.append(("bad", f"the loss was NaN or infinite at {plural(len(broken), 'step')}, first {broken[0]:,}"))
+    if "diverged" in kinds:
+        lines.append(("bad", "it diverged: see what happened below"))
+    if "spike" in kinds:
+        lines.append(("warning", f"{plural(kinds.count('spike'), 'loss spike')}: see what happened below"))
+    if not lines and evidence.train:
+        lines.append(("good", "every recorded loss is finite, no spike"))
     return lines
 
 
@@ -119,6 +119,23 @@ def against_baselines(evidence: Evidence) -> tuple[str, str]:
 def missing(evidence: Evidence) -> str:
     """The files that are absent or damaged."""
     return "\n".join(f"- {problem}" for problem in evidence.problems)
+
+
+def what_happened(evidence: Evidence) -> str:
+    """The last events: spikes, overflows, damaged checkpoints."""
+    rows = [
+        [
+            shown(number(row, "step"), "{:,}".format),
+            str(row.get("event", UNKNOWN)),
+            str(row.get("text", ""))[:EVENT_CHARACTERS],
+        ]
+        for row in evidence.events[-EVENTS:]
+    ]
+    if not rows:
+        return ""
+    earlier = len(evidence.events) - len(rows)
+    table = markdown_table(["after step", "event", ""], rows, right=["after step"])
+    return table + (f"\n\n{plural(earlier, 'earlier event')} in `events.jsonl`." if earlier else "")
 
 
 def result_table(evidence: Evidence) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from mamba_slm.core.errors import DataError
+from mamba_slm.core.errors import DataError, MambaSlmError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.runs.format_version import Migration, read_versioned_json
 from mamba_slm.runs.layout import RunDirectory
@@ -101,7 +101,7 @@ def observed_state(run: str | os.PathLike[str]) -> str:
     directory = RunDirectory(Path(run))
     try:
         status = read_status(directory.status_file)
-    except DataError:
+    except MambaSlmError:
         return "unknown"
     if status is None:
         return "unknown"
