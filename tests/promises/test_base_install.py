@@ -1,0 +1,36 @@
+"""A plain installation is enough to import every module."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+IMPORT_ALL = """
+import importlib, importlib.abc, pkgutil, sys, warnings
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {optional!r}:
+            raise ImportError(f"{{name}} is not part of a plain installation")
+
+sys.meta_path.insert(0, Absent())
+warnings.simplefilter("error")
+import mamba_slm
+names = [module.name for module in pkgutil.walk_packages(mamba_slm.__path__, "mamba_slm.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+
+
+def test_every_module_imports_with_the_base_installation():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = {"zstandard", "tensorboard", "transformers", "hypothesis", "pytest", "ruff", "pyright"}
+    assert not optional & {line.partition(">")[0] for line in project["dependencies"]}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL.format(optional=optional)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
