@@ -7,8 +7,7 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation import generate as module
 from mamba_slm.generation.generate import generate, right_padded, stream_tokens
 from mamba_slm.generation.sampling import Sampler
-from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.init import build_model
+from small_models import varied_model
 
 CONTEXT = 48
 PROMPTS = [[1, 5, 9, 3], [2], [7, 7, 8, 1, 4, 4, 6, 30, 2, 11, 12]]
@@ -16,26 +15,7 @@ PROMPTS = [[1, 5, 9, 3], [2], [7, 7, 8, 1, 4, 4, 6, 30, 2, 11, 12]]
 
 @pytest.fixture(scope="module")
 def model():
-    config = ModelConfig(
-        pattern="M-*-M-",
-        vocab_size=40,
-        hidden_size=32,
-        num_heads=2,
-        num_kv_heads=1,
-        feed_forward_size=48,
-        state_size=8,
-        ssm_head_dim=16,
-        chunk_size=8,
-        max_context_tokens=CONTEXT,
-    )
-    model = build_model(config, seed=0)
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        # A fresh model mostly repeats its input; larger weights make its choices varied and clear.
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1 and "conv" not in name:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return model
+    return varied_model(vocab_size=40, max_context_tokens=CONTEXT)
 
 
 def greedy_by_definition(model, prompt, count):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.data.document import Document
+from mamba_slm.data.encode import encode_batch
 from mamba_slm.data.shards import TokenShards
 from mamba_slm.evaluation.baselines import Row, compressor_rows, row, total_bytes, trigram_row
 from mamba_slm.evaluation.bits_per_byte import measure_bits_per_byte
@@ -28,24 +27,17 @@ def choose_documents(documents: Iterable[Document], *, max_bytes: int) -> list[D
     chosen: list[Document] = []
     used = 0
     for document in in_hash_order:
-        num_bytes = len(document.text.encode("utf-8"))
-        if used + num_bytes <= max_bytes:
+        if used + document.num_bytes <= max_bytes:
             chosen.append(document)
-            used += num_bytes
+            used += document.num_bytes
     return sorted(chosen or in_hash_order[:1], key=lambda document: document.id)
-
-
-def encode_held_out(documents: Sequence[Document], tokenizer: Tokenizer) -> list[np.ndarray]:
-    """Token ids [bos, ..., eos] of each document, as token shards hold them."""
-    encoded = tokenizer.encode_batch([document.text for document in documents])
-    return [np.array([tokenizer.bos_id, *ids, tokenizer.eos_id], dtype=np.uint32) for ids in encoded]
 
 
 def evaluate_held_out(
     model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[Document],
-    training_shards: Iterable[TokenShards],
+    training_shards: Sequence[TokenShards],
     *,
     context_tokens: int | None = None,
     stride_tokens: int | None = None,
@@ -58,25 +50,34 @@ def evaluate_held_out(
         context_tokens, stride_tokens: see `measure_bits_per_byte`.
 
     Raises:
-        ConfigError: the tokenizer does not belong to the model.
+        ConfigError: model, tokenizer and shards do not belong together.
         DataError: no held-out text or no training tokens.
     """
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise ConfigError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary only {model.config.vocab_size}",
-            hint="use the tokenizer.json of the model's folder",
-        )
+    check_belongs_together(model, tokenizer, training_shards)
     texts = [document.text for document in documents]
     num_bytes = total_bytes(texts)
-    ids = encode_held_out(documents, tokenizer)
+    ids = encode_batch(tokenizer, list(documents))
     measured = measure_bits_per_byte(
         model, ids, num_bytes=num_bytes, context_tokens=context_tokens, stride_tokens=stride_tokens
     )
-    training_documents = (
-        shards.document(number) for shards in training_shards for number in range(shards.num_documents)
-    )
+    training_documents = (shards.document(i) for shards in training_shards for i in range(shards.num_documents))
     return [
         row(MODEL, measured.bits, num_bytes, measured.how),
         *compressor_rows(texts),
         trigram_row(ids, training_documents=training_documents, vocab_size=tokenizer.vocab_size, num_bytes=num_bytes),
     ]
+
+
+def check_belongs_together(model: LanguageModel, tokenizer: Tokenizer, training_shards: Sequence[TokenShards]) -> None:
+    """Raise ConfigError unless model, tokenizer and shards speak of the same tokens."""
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model's vocabulary only {model.config.vocab_size}",
+            hint="use the tokenizer.json of the model's folder",
+        )
+    for shards in training_shards:
+        if shards.tokenizer_fingerprint != tokenizer.fingerprint:
+            raise ConfigError(
+                f"the token shards in {shards.folder} were written with another tokenizer",
+                hint="encode the training text again: mamba-slm data tokenize",
+            )
