@@ -178,6 +178,21 @@ def test_every_subcommand_parser_is_ours(nested):
     assert [(name, type(inner)) for name, inner in parser.subcommands()] == [("list", Parser), ("describe", Parser)]
 
 
+def test_a_subcommand_without_examples_shows_those_of_its_command(nested, monkeypatch):
+    configure = nested.configure
+
+    def with_examples(parser):
+        configure(parser)
+        parser.epilog = "examples:\n  mamba-slm probe list\n  mamba-slm probe describe x\n"
+
+    monkeypatch.setattr(nested, "configure", with_examples)
+    _, parser = cli.load_command("probe")
+    assert [inner.epilog for _, inner in parser.subcommands()] == [
+        "examples:\n  mamba-slm probe list",
+        "examples:\n  mamba-slm probe describe x",
+    ]
+
+
 SCRIPT = """
 import sys, types
 from mamba_slm.cli.main import COMMANDS, main

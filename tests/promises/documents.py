@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from mamba_slm.cli.main import COMMANDS, EXAMPLES, load_command
+from mamba_slm.cli.main import COMMANDS, load_command
 from mamba_slm.cli.parser import Parser, with_dashes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -68,20 +68,18 @@ def parse(words: list[str]) -> None:
         assert words[0] in ("--help", "--version", "-h"), f"unknown command {words[0]}"
 
 
-def every_parser() -> Iterator[Parser]:
-    """The parser of every command and subcommand."""
+def parsers_of(command: str) -> Iterator[Parser]:
+    """The parser of a command and those of its subcommands."""
 
     def below(parser: Parser) -> Iterator[Parser]:
         yield parser
         for _, inner in parser.subcommands():
             yield from below(inner)
 
-    for name in COMMANDS:
-        yield from below(load_command(name)[1])
+    yield from below(load_command(command)[1])
 
 
-def examples() -> list[list[str]]:
-    """Every `mamba-slm` command in the help of the commands."""
-    epilogs = [EXAMPLES, *(parser.epilog or "" for parser in every_parser())]
-    lines = [line.strip() for text in epilogs for line in text.splitlines() if line.startswith("  ")]
+def examples(*epilogs: str | None) -> list[list[str]]:
+    """Every `mamba-slm` command in the examples of a help text."""
+    lines = [line.strip() for text in epilogs if text for line in text.splitlines() if line.startswith("  ")]
     return [words for line in lines for words in our_commands(line)]

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from mamba_slm.cli.main import COMMANDS, main
-from promises.documents import every_parser, examples, parse
+from mamba_slm.cli.main import COMMANDS, EXAMPLES, main
+from promises.documents import examples, parse, parsers_of
 
 HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
 
@@ -37,7 +37,7 @@ def answers_without(heavy, commands):
 
 
 def test_help_of_every_command_and_subcommand_loads_nothing_heavy():
-    helps = [[*parser.prog.split()[1:], "--help"] for parser in every_parser()]
+    helps = [[*parser.prog.split()[1:], "--help"] for command in COMMANDS for parser in parsers_of(command)]
     assert len(helps) > len(COMMANDS)
     answers_without(HEAVY, [["--help"], ["--version"], *helps])
 
@@ -54,30 +54,30 @@ def test_models_and_runs_answer_without_torch():
     )
 
 
-def test_every_command_has_a_description_and_examples():
-    without = [parser.prog for parser in every_parser() if "examples:\n  " not in (parser.epilog or "")]
-    assert not without
-    assert not [parser.prog for parser in every_parser() if not parser.description]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_subcommand_describes_itself_with_examples(command):
+    for parser in parsers_of(command):
+        assert parser.description, parser.prog
+        assert "examples:\n  " in (parser.epilog or ""), parser.prog
 
 
-def test_every_option_explains_itself():
-    without = [
-        f"{parser.prog} {action.option_strings or action.dest}"
-        for parser in every_parser()
-        for action in parser._actions
-        if not action.help and action.dest != "subcommand"
-    ]
-    assert not without
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_explains_itself(command):
+    for parser in parsers_of(command):
+        for action in parser._actions:
+            assert action.help or action.dest == "subcommand", f"{parser.prog} {action.option_strings or action.dest}"
 
 
-@pytest.mark.parametrize("words", examples(), ids=" ".join)
-def test_every_example_in_the_help_parses(words):
-    parse(words)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_in_the_help_parses(command):
+    found = examples(*(parser.epilog for parser in parsers_of(command)))
+    assert found
+    for words in found:
+        parse(words)
 
 
-@pytest.mark.parametrize(
-    "words", [words for words in examples() if words[0] in ("models", "doctor")], ids=lambda words: " ".join(words)
-)
-def test_examples_that_need_no_run_work(words, capsys):
-    assert main(words) == 0
-    assert capsys.readouterr().out
+def test_examples_in_the_help_that_need_no_model_work(capsys):
+    epilogs = [parser.epilog for command in ("models", "doctor") for parser in parsers_of(command)]
+    for words in [words for words in examples(EXAMPLES, *epilogs) if words[0] in ("models", "doctor")]:
+        assert main(words) == 0, words
+        assert capsys.readouterr().out

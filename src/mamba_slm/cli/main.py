@@ -121,7 +121,7 @@ def root_parser() -> Parser:
 
 
 def load_command(name: str) -> tuple[ModuleType, Parser]:
-    """Import the module of a command and build its parser.
+    """Import the module of a command and build its parser; a subcommand without an epilog shows the command's examples.
 
     Raises:
         UnknownNameError: no such command; names the nearest.
@@ -132,6 +132,9 @@ def load_command(name: str) -> tuple[ModuleType, Parser]:
     module = importlib.import_module(module_name)
     parser = Parser(prog=f"mamba-slm {name}", description=f"{help_line[0].upper()}{help_line[1:]}.")
     module.configure(parser)
+    for _, inner in parser.subcommands():
+        lines = [line for line in (parser.epilog or "").splitlines() if f"{line} ".startswith(f"  {inner.prog} ")]
+        inner.epilog = inner.epilog or ("examples:\n" + "\n".join(lines) if lines else None)
     return module, parser
 
 
