@@ -1,0 +1,24 @@
+"""Files written by earlier versions stay readable: one frozen copy per format version."""
+
+import json
+from pathlib import Path
+
+from mamba_slm.data.loader import BatchLoader
+from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.shards import TokenShards
+
+FROZEN = Path(__file__).parent / "frozen"
+
+
+def test_shards_of_format_version_1_can_be_read():
+    shards = TokenShards.open(FROZEN / "shards-v1")
+    documents = [shards.document(index).tolist() for index in range(shards.num_documents)]
+    assert documents == [[0, 5, 6, 7, 0], [0, 8, 0], [0, 299, 298, 297, 296, 295, 0], [0, 9, 9, 0]]
+    assert (shards.text_bytes, shards.vocab_size, shards.tokenizer_fingerprint) == (38, 300, "frozen")
+
+
+def test_a_loader_state_of_format_version_1_continues_with_the_same_batch():
+    shards = TokenShards.open(FROZEN / "shards-v1")
+    loader = BatchLoader(Mixture([("frozen", shards, 1.0)], seed=1), context_tokens=4, batch_rows=2)
+    loader.load_state_dict(json.loads((FROZEN / "loader-state-v1.json").read_text()))
+    assert next(loader).inputs.tolist() == [[0, 8, 0, 0], [299, 298, 297, 296]]
