@@ -46,7 +46,9 @@ def test_a_finished_run_is_not_resumed(run):
         resume_command(run)
 
 
-@pytest.mark.parametrize("words", [(), ("mamba-slm",), ("rm", "-rf", "/"), ("mamba-slm", "--debug")])
+@pytest.mark.parametrize(
+    "words", [(), ("mamba-slm",), ("rm", "-rf", "/"), ("python", "train"), ("mamba-slm", "--debug")]
+)
 def test_only_a_command_of_ours_is_run(run, words):
     record(run, *words)
     with pytest.raises(UsageError, match="no mamba-slm command"):

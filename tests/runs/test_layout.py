@@ -128,3 +128,15 @@ def test_the_home_follows_the_environment(monkeypatch, tmp_path):
     assert default_home() == tmp_path
     monkeypatch.delenv("MAMBA_SLM_HOME")
     assert default_home() == Path("runs")
+
+
+def test_every_file_has_its_documented_name():
+    run = RunDirectory(Path("run"))
+    names = {
+        "record_file": "run.json", "config_file": "config.yaml", "data_file": "data.json", "status_file": "status.json",
+        "metrics_file": "metrics.jsonl", "samples_file": "samples.jsonl", "events_file": "events.jsonl",
+        "evaluation_file": "evaluation.json", "log_file": "log.txt", "report_file": "report.md",
+        "tokenizer_file": "tokenizer.json", "lock_file": "lock.json", "checkpoints_folder": "checkpoints",
+    }  # fmt: skip
+    assert {name: getattr(run, name).name for name in names} == names
+    assert all(getattr(run, name).parent == run.path for name in names)

@@ -3,6 +3,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from mamba_slm.runs.lock import (
     create_exclusively,
     heartbeat_age_seconds,
     live_owner,
+    one_at_a_time,
     owner_is_alive,
     owner_summary,
     read_owner,
@@ -171,12 +173,28 @@ def test_the_heartbeat_of_a_lost_lock_stops_keeping_it_fresh(run, monkeypatch):
     held.release()
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python 3.12 and later warn about the fork
 def test_a_forked_child_does_not_release_its_parents_lock(run):
     with RunLock(run) as held:
         child = multiprocessing.get_context("fork").Process(target=held.release)
         child.start()
         child.join()
         assert held.is_owned()
+
+
+def test_a_dead_lock_is_judged_and_replaced_by_one_process_at_a_time(run):
+    run.lock_file.write_text("{}")
+    os.utime(run.lock_file, (0, 0))
+    second = RunLock(run, say=lambda text: None)
+    with one_at_a_time(run.path):
+        waiting = threading.Thread(target=second.acquire)
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert run.lock_file.read_text() == "{}"
+    waiting.join(10)
+    assert second.is_owned()
+    second.release()
 
 
 def test_of_many_processes_that_find_a_dead_lock_exactly_one_gets_it(run):

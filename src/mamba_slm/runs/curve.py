@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -25,8 +26,9 @@ def sparkline(values: Sequence[float]) -> str:
     >>> sparkline([8, 4, 2, 1])
     '█▄▂▁'
     """
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BLOCKS[round((value - low) * scale)] for value in values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    span = high - low
+    if not 0 < span < math.inf:
+        return BLOCKS[0] * len(values)
+    # dividing first: 7 / span overflows when the values differ by less than the smallest normal number
+    return "".join(BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))] for value in values)
