@@ -46,6 +46,9 @@ class TrainConfig:
     tokenizer: str | None = None
     """Tokenizer file or folder. Unset: that of the shards, or one trained on the text with the preset's vocabulary."""
 
+    vocab_size: int | None = None
+    """Tokens of a tokenizer trained on the text. Unset: the preset's vocabulary."""
+
     context_tokens: int = 512
     """Length of a row."""
 
@@ -98,7 +101,7 @@ class TrainConfig:
     """Gradients are scaled down to this norm when theirs is larger; 0 means never."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of matrix products. Master weights are float32 in all. auto: bf16 on a GPU that has it, else fp32."""
+    """Arithmetic of matrix products. Master weights are float32 in all. auto: bf16 where the hardware has it, else fp32."""
 
     gradient_checkpointing: bool = False
     """Keep only each sublayer's input and compute the rest again going back: less memory, about a third slower."""

@@ -56,12 +56,16 @@ class Pace:
     def line(self, report: StepReport, *, progress: float) -> str:
         """The line for the interval since the last one; begins a new interval."""
         rate = self.steps * self.batch_tokens / max(self.step_seconds, 1e-9)
-        self.step_seconds, self.steps, self.is_first_line = 0.0, 0, False
+        self.step_seconds, self.steps = 0.0, 0
+        eta = self.eta_seconds(progress=progress, seconds=report.seconds)
+        if self.is_first_line:  # the first step sets up kernels and may compile for a minute: forget it
+            self.begin(progress=progress, seconds=report.seconds)
+            self.is_first_line = False
         return progress_line(
             report,
             total_steps=self.total_steps(),
             tokens_per_second=rate,
             mfu=self.mfu(rate),
             peak=str(self.peak) if self.peak else None,
-            eta_seconds=self.eta_seconds(progress=progress, seconds=report.seconds),
+            eta_seconds=eta,
         )

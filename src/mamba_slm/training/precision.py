@@ -69,10 +69,17 @@ def choose_precision(wanted: str, device: str) -> Choice:
             if torch.cuda.is_bf16_supported():
                 return Choice("bf16", "automatic: this GPU has bfloat16")
             return Choice("fp16", "automatic: this GPU has no bfloat16")
-        return Choice("fp32", f"automatic: a {device} run; CPUs with AMX or AVX512-BF16 may be faster with bf16")
+        if device == "cpu" and has_bf16_instructions():
+            return Choice("bf16", "automatic: this CPU multiplies bfloat16 in hardware")
+        return Choice("fp32", f"automatic: this {device} device has no bfloat16 instructions that torch knows")
     if wanted not in DTYPES:
         raise ConfigError(f"unknown precision {wanted!r}", hint="use auto, fp32, bf16 or fp16")
     return Choice(wanted, "asked for")
+
+
+def has_bf16_instructions() -> bool:
+    """Whether this CPU has AVX512-BF16 or AMX; without them torch emulates bfloat16, slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Precision:
