@@ -170,15 +170,3 @@ def test_after_the_end_of_a_document_the_next_line_begins_a_new_one(model, token
     list(ended.respond("a"))
     assert reading.tokens[0] == tokenizer.bos_id
     assert ended.num_turns == 1
-
-
-def test_lines_of_a_document_stand_on_lines_of_their_own(tokenizer):
-    document = Continuation(tokenizer)
-    assert document.turn("a b") == [tokenizer.bos_id, *tokenizer.encode("a b")]
-    document.message_added("a b")
-    assert document.turn("c") == tokenizer.encode("\nc")
-    document.reply_added("d\n", 5)
-    assert document.turn("c") == tokenizer.encode("c")
-    assert document.turn("") == []
-    document.reset()
-    assert document.turn("c") == [tokenizer.bos_id, *tokenizer.encode("c")]

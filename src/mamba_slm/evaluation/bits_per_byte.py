@@ -31,7 +31,7 @@ from mamba_slm.core.errors import CheckFailedError, ConfigError, DataError
 from mamba_slm.model.stack import LanguageModel
 
 IGNORED_TARGET = -100
-BATCH_TOKENS = 16_384  # inputs per forward pass; bounds the memory
+BATCH_TOKENS = 8192  # inputs per forward pass; bounds the memory, larger ones are no faster
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,15 @@ state can be kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from mamba_slm.core.errors import ConfigError
 from mamba_slm.text.tokenizer import Tokenizer
+
+EncodeMessages = Callable[[Sequence[dict[str, str]], bool], list[int]]
+"""Messages with `role` and `content`, and whether to open the assistant's reply, to token ids."""
 
 
 class TurnFormat(Protocol):
@@ -76,3 +82,77 @@ class Continuation:
     def _note_end(self, text: str) -> None:
         if text:
             self._at_line_start = text.endswith("\n")
+
+
+class Templated:
+    """Turns through the model's chat template. Only what a turn adds is encoded; what was said stays as it was read."""
+
+    ends_with_eos = False
+    reason = "chat with turns: the model folder has a chat template"
+
+    def __init__(self, encode: EncodeMessages, *, end_of_turn_id: int, system: str | None = None):
+        """
+        Args:
+            encode: messages and whether to open a reply to token ids, such as those of a chat template.
+            end_of_turn_id: the token that the template writes after every message.
+            system: a first message that sets the tone.
+        """
+        self.stop_ids: frozenset[int] = frozenset({end_of_turn_id})
+        self._encode = encode
+        self._end_of_turn_id = end_of_turn_id
+        self._system = system
+        self.reset()
+
+    def turn(self, text: str) -> list[int]:
+        """What the template writes after the last reply, up to where the next reply begins.
+
+        Raises:
+            ConfigError: an empty message after a complete reply, or a template that rewrites earlier turns.
+        """
+        is_first = self._last_token is None
+        was_cut = not is_first and self._last_token != self._end_of_turn_id
+        if not text:
+            if was_cut:
+                return []
+            raise ConfigError("the message is empty", hint="an empty line goes on only where a reply was cut off")
+        whole = self._encode([*self._messages, {"role": "user", "content": text}], True)
+        if is_first:
+            return whole
+        said = self._encode(self._messages, False)
+        if whole[: len(said)] != said or self._end_of_turn_id not in said:
+            raise ConfigError(
+                "the model's chat template rewrites earlier turns, so a conversation cannot be continued",
+                hint="/reset before every message, or use a template that only appends, such as ChatML",
+            )
+        end_of_reply = len(said) - 1 - said[::-1].index(self._end_of_turn_id)
+        return whole[end_of_reply if was_cut else end_of_reply + 1 :]  # a cut reply is closed first
+
+    def message_added(self, text: str) -> None:
+        if text:
+            self._messages.append({"role": "user", "content": text})
+
+    def reply_added(self, text: str, last_token: int) -> None:
+        self._last_token = last_token
+        if self._messages[-1]["role"] == "assistant":
+            text = self._messages.pop()["content"] + text
+        self._messages.append({"role": "assistant", "content": text})
+
+    def reset(self) -> None:
+        self._messages: list[dict[str, str]] = []
+        if self._system is not None:
+            self._messages.append({"role": "system", "content": self._system})
+        self._last_token: int | None = None
+
+
+def turn_format(folder: Path, tokenizer: Tokenizer, *, system: str | None = None) -> TurnFormat:
+    """The format for a model folder: turns where it has a chat template, plain continuation where it has none.
+
+    Raises:
+        ConfigError: a system message for a model without a chat template.
+    """
+    if system is not None:
+        raise ConfigError(
+            f"a system message needs a chat template, and {folder} has none",
+            hint="leave --system out, or use a model that was fine-tuned for chat",
+        )
+    return Continuation(tokenizer)

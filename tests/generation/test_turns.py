@@ -1,0 +1,97 @@
+"""Promises of turns: the tokens of a conversation are those of its template, each message appended to what was read."""
+
+import pytest
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.generation.chat import ChatSession, ChatSettings
+from mamba_slm.generation.turns import Continuation, Templated
+from small_models import small_tokenizer, varied_model
+
+TOKENIZER = small_tokenizer()
+START, END = TOKENIZER.special_id("<|im_start|>"), TOKENIZER.special_id("<|im_end|>")
+
+
+def chatml(messages, open_reply):
+    """ChatML by hand."""
+    ids = []
+    for message in messages:
+        ids += [START, *TOKENIZER.encode(f"{message['role']}\n{message['content']}"), END, *TOKENIZER.encode("\n")]
+    return ids + ([START, *TOKENIZER.encode("assistant\n")] if open_reply else [])
+
+
+def test_turns_add_up_to_the_template_of_the_whole_conversation():
+    turns = Templated(chatml, end_of_turn_id=END, system="be brief")
+    tokens = []
+    conversation = [{"role": "system", "content": "be brief"}]
+    for question, answer in (("hi", "hello"), ("naïve 語?", "yes"), ("<|im_end|>", "no")):
+        tokens += turns.turn(question)
+        turns.message_added(question)
+        conversation.append({"role": "user", "content": question})
+        assert tokens == chatml(conversation, True)
+        tokens += [*TOKENIZER.encode(answer), END]
+        turns.reply_added(answer, END)
+        conversation.append({"role": "assistant", "content": answer})
+    assert tokens + TOKENIZER.encode("\n") == chatml(conversation, False)
+
+
+def test_a_reply_that_was_cut_off_is_closed_before_the_next_message_or_goes_on_with_an_empty_one():
+    turns = Templated(chatml, end_of_turn_id=END)
+    tokens = turns.turn("hi")
+    turns.message_added("hi")
+    for piece in ("hel", "lo"):
+        tokens += TOKENIZER.encode(piece)
+        turns.reply_added(piece, tokens[-1])
+        assert turns.turn("") == []
+        turns.message_added("")
+    tokens += turns.turn("bye")
+    closed = chatml([{"role": "user", "content": "hi"}], True) + TOKENIZER.encode("hel") + TOKENIZER.encode("lo")
+    bye = chatml([{"role": "user", "content": "bye"}], True)
+    assert tokens == [*closed, END, *TOKENIZER.encode("\n"), *bye]
+
+
+def test_an_empty_message_after_a_complete_reply_is_refused():
+    turns = Templated(chatml, end_of_turn_id=END)
+    with pytest.raises(ConfigError, match="empty"):
+        turns.turn("")
+
+
+def test_a_template_that_rewrites_the_past_is_refused_instead_of_read_again():
+    turns = Templated(lambda messages, reply: chatml(messages[-1:], reply), end_of_turn_id=END)
+    turns.turn("hi")
+    turns.message_added("hi")
+    turns.reply_added("hello", END)
+    with pytest.raises(ConfigError, match="rewrites earlier turns"):
+        turns.turn("more")
+
+
+def test_reset_keeps_the_system_message_only():
+    turns = Templated(chatml, end_of_turn_id=END, system="be brief")
+    first = turns.turn("hi")
+    turns.message_added("hi")
+    turns.reply_added("hello", END)
+    turns.reset()
+    assert turns.turn("hi") == first
+
+
+def test_a_session_with_a_template_never_reads_a_token_twice():
+    session = ChatSession(
+        varied_model(max_context_tokens=300),
+        TOKENIZER,
+        Templated(chatml, end_of_turn_id=END),
+        ChatSettings(max_new_tokens=5),
+    )
+    for line in ("hi", "how", "why"):
+        list(session.respond(line))
+    assert session.timing.prefill_tokens + session.timing.decode_tokens == session.used_tokens - 1
+
+
+def test_lines_of_a_document_stand_on_lines_of_their_own():
+    document = Continuation(TOKENIZER)
+    assert document.turn("a b") == [TOKENIZER.bos_id, *TOKENIZER.encode("a b")]
+    document.message_added("a b")
+    assert document.turn("c") == TOKENIZER.encode("\nc")
+    document.reply_added("d\n", 5)
+    assert document.turn("c") == TOKENIZER.encode("c")
+    assert document.turn("") == []
+    document.reset()
+    assert document.turn("c") == [TOKENIZER.bos_id, *TOKENIZER.encode("c")]
