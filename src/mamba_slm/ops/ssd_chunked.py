@@ -64,16 +64,19 @@ def scan_chunks(
         x, dt, B, C = (F.pad(m, (0, 0) * (m.dim() - 2) + (0, remainder)) for m in (x, dt, B, C))  # dt = 0: no effect
     c = x.shape[1] // q
 
-    a = (dt * A).view(b, c, q, h).transpose(2, 3).cumsum(dim=3)  # [b c h q]
+    log_decay = (dt * A).view(b, c, q, h).transpose(2, 3)  # [b c h q]
     xdt = (x * dt[..., None]).view(b, c, q, h, p)
     Bc, Cc = (m.view(b, c, q, g, n).transpose(2, 3) for m in (B, C))  # [b c g q n]
     allowed = torch.ones(q, q, dtype=torch.bool, device=x.device).tril()
-    to_end, from_start = a[..., -1:] - a, a  # exponents, <= 0
-    if document_ids is not None:
+    if document_ids is None:
+        a = log_decay.cumsum(dim=3)
+        to_end, from_start = a[..., -1:] - a, a  # exponents, <= 0
+    else:
         segment = boundaries_in_chunks(document_ids, c, q)  # [b c 1 q]
+        a = cumsum_in_documents(log_decay, segment)
         allowed = allowed & (segment[..., :, None] == segment[..., None, :])  # [b c 1 q q]
-        to_end = to_end.masked_fill(segment != segment[..., -1:], -torch.inf)
-        from_start = from_start.masked_fill(segment > 0, -torch.inf)
+        to_end = (a[..., -1:] - a).masked_fill(segment != segment[..., -1:], -torch.inf)
+        from_start = a.masked_fill(segment > 0, -torch.inf)
 
     products = Cc @ Bc.transpose(3, 4)  # [b c g q q]
     if g > 1:
@@ -104,3 +107,17 @@ def boundaries_in_chunks(document_ids: Tensor, chunks: int, chunk_size: int) -> 
     """
     starts = F.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, chunks * chunk_size - document_ids.shape[1]))
     return starts.view(document_ids.shape[0], chunks, 1, chunk_size).cumsum(dim=3)
+
+
+def cumsum_in_documents(values: Tensor, segment: Tensor) -> Tensor:
+    """Running sums over the last axis that start again with every document: [b c h q], [b c 1 q] to [b c h q].
+
+    Doubles the reach of every sum until it covers the chunk. The difference of two plain running sums would have the
+    same value, but its gradient would leak rounding errors from one document into another.
+    """
+    reach, q = 1, values.shape[-1]
+    while reach < q:
+        same = segment[..., reach:] == segment[..., :-reach]
+        values = values + F.pad(values[..., :-reach] * same, (reach, 0))
+        reach *= 2
+    return values
