@@ -60,8 +60,8 @@ def causal_conv(
 ) -> Tensor:
     """`causal_conv_reference` as one depthwise convolution over channels-last memory, in float32.
 
-    Taps across a document boundary are few, so their contribution is computed apart and taken back; the gradients are
-    two more such convolutions instead of the slow general ones.
+    Outputs next to a document boundary are few and computed apart; the gradients are two more such convolutions instead
+    of the slow general ones.
     """
     check_shapes(x=(x, "b t c"), weight=(weight, "c k"), bias=(bias, "c"))
     with torch.autocast(x.device.type, enabled=False):
@@ -88,26 +88,24 @@ def depthwise(padded: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.conv2d(image, weight[:, None, None, :], bias, groups=weight.shape[0]).squeeze(2).transpose(1, 2)
 
 
-def taps_across_documents(document_ids: Tensor, back: int) -> tuple[Tensor, Tensor]:
-    """Row and position of every output whose tap `back` steps earlier lies in another document."""
-    rows, positions = (document_ids[:, back:] != document_ids[:, :-back]).nonzero(as_tuple=True)
-    return rows, positions + back
-
-
 class DepthwiseConv(torch.autograd.Function):
-    """Convolution and its gradients; saves its inputs only."""
+    """Convolution and its gradients; saves its inputs only.
+
+    Outputs and gradients next to a document boundary are computed apart and put in place. Taking the contribution of
+    the other document back would leave rounding errors of it, also in its gradient.
+    """
 
     @staticmethod
     def forward(ctx, padded: Tensor, weight: Tensor, bias: Tensor, document_ids: Tensor | None) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(padded, weight)
-        ctx.document_ids = document_ids
-        y = depthwise(padded, weight, bias)
         taps = weight.shape[1]
-        if document_ids is not None:
-            for back in range(1, min(taps, y.shape[1])):
-                rows, positions = taps_across_documents(document_ids, back)
-                crossing = weight[:, taps - 1 - back] * padded[rows, positions + taps - 1 - back]
-                y[rows, positions] = y[rows, positions] - crossing
+        ids = None if document_ids is None else ids_of_inputs(document_ids, taps)
+        ctx.save_for_backward(padded, weight)
+        ctx.ids = ids
+        y = depthwise(padded, weight, bias)
+        if ids is not None:
+            rows, positions, columns, own = outputs_at_boundaries(ids, taps)
+            inputs = padded[rows[:, None], positions[:, None] + columns].masked_fill(~own[..., None], 0)
+            y[rows, positions] = torch.einsum("mkc,ck->mc", inputs, weight) + bias
         return y
 
     @staticmethod
@@ -116,12 +114,41 @@ class DepthwiseConv(torch.autograd.Function):
         taps, t = weight.shape[1], grad.shape[1]
         grad = grad.contiguous()
         grad_padded = depthwise(F.pad(grad, (0, 0, taps - 1, taps - 1)), weight.flip(1), None)
-        columns = [(padded[:, i : i + t] * grad).sum(dim=(0, 1)) for i in range(taps)]
-        if ctx.document_ids is not None:
-            for back in range(1, min(taps, t)):
-                rows, positions = taps_across_documents(ctx.document_ids, back)
-                source, column = positions + taps - 1 - back, taps - 1 - back
-                at_boundary = grad[rows, positions]
-                columns[column] = columns[column] - (padded[rows, source] * at_boundary).sum(dim=0)
-                grad_padded.index_put_((rows, source), -weight[:, column] * at_boundary, accumulate=True)
-        return grad_padded, torch.stack(columns, dim=1), grad.sum(dim=(0, 1)), None
+        grad_weight = torch.stack([(padded[:, i : i + t] * grad).sum(dim=(0, 1)) for i in range(taps)], dim=1)
+        if ctx.ids is not None:
+            rows, positions, columns, own = outputs_at_boundaries(ctx.ids, taps)
+            foreign = padded[rows[:, None], positions[:, None] + columns].masked_fill(own[..., None], 0)
+            grad_weight -= torch.einsum("mkc,mc->ck", foreign, grad[rows, positions])
+            rows, sources, columns, own = inputs_at_boundaries(ctx.ids, taps)
+            readers = grad[rows[:, None], (sources[:, None] - columns).clamp(0, t - 1)].masked_fill(~own[..., None], 0)
+            grad_padded[rows, sources] = torch.einsum("mkc,ck->mc", readers, weight)
+        return grad_padded, grad_weight, grad.sum(dim=(0, 1)), None
+
+
+def ids_of_inputs(document_ids: Tensor, taps: int) -> Tensor:
+    """Document of every input of the convolution, the window included: [b t] to [b k-1+t]."""
+    return torch.cat([document_ids[:, :1].expand(-1, taps - 1), document_ids], dim=1)
+
+
+def outputs_at_boundaries(ids: Tensor, taps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row and position [m] of every output that would read another document, all columns [k], and which it may read.
+
+    Output i reads input i + column through that column of the weight.
+    """
+    own = ids.unfold(1, taps, 1) == ids[:, taps - 1 :, None]  # [b t k]
+    rows, positions = (~own.all(dim=2)).nonzero(as_tuple=True)
+    return rows, positions, torch.arange(taps, device=ids.device), own[rows, positions]
+
+
+def inputs_at_boundaries(ids: Tensor, taps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Row and index [m] of every input that another document would read, all columns [k], and which ones read it.
+
+    Input j is read through a column by output j - column, whose own input is j - column + k - 1.
+    """
+    none = torch.iinfo(ids.dtype).min  # an id that no document has, behind the end
+    ahead = F.pad(ids, (0, taps - 1), value=none).unfold(1, taps, 1)  # [b k-1+t k]: ids of inputs j … j + k - 1
+    own = (ahead == ids[..., None]).flip(2)  # by column
+    columns = torch.arange(taps, device=ids.device)
+    own &= torch.arange(ids.shape[1], device=ids.device)[:, None] >= columns
+    rows, sources = ((ahead != ids[..., None]) & (ahead != none)).any(dim=2).nonzero(as_tuple=True)
+    return rows, sources, columns, own[rows, sources]
