@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mamba_slm.core.errors import UsageError
@@ -56,6 +57,9 @@ def prepare(
         require_unbroken(padding_mask, continued=state is not None and state.length > 0)
         steps = (padding_mask.cumsum(dim=1) - 1).clamp(min=0)
     if document_ids is not None:
+        document_ids = F.pad(
+            (document_ids[:, 1:] != document_ids[:, :-1]).cumsum(dim=1), (1, 0)
+        )  # an id may come again
         steps = positions_in_documents(steps, document_ids)
     if state is None:
         return CallContext(
