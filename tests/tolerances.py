@@ -1,0 +1,71 @@
+"""The one table of tolerances: how far a path may be from its definition, by dtype. Tests hold no number of their own.
+
+The error of a tensor is its largest absolute difference from the expected tensor, divided by the largest magnitude of
+the expected one, so that a tolerance means the same for logits, states and gradients of any scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """Largest error allowed."""
+
+    values: float
+    gradients: float
+
+
+TOLERANCES: dict[tuple[str, str], Tolerance] = {
+    # ops: a fast version against its reference, on random inputs
+    ("ssd", "float32"): Tolerance(values=5e-6, gradients=2e-5),
+    ("ssd", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),  # same bf16 inputs; differs in the last rounding only
+    ("ssd after a large step", "float32"): Tolerance(
+        values=1e-4, gradients=1e-3
+    ),  # exponents are differences of large sums
+    ("conv", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("conv", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
+    ("norm", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("norm", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
+    ("rope", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("rope phase", "float32"): Tolerance(values=1e-4, gradients=1e-4),  # angles of thousands of radians, in float32
+    ("attention", "float32"): Tolerance(values=5e-6, gradients=1e-5),
+    ("attention", "bfloat16"): Tolerance(values=1e-2, gradients=2e-2),
+    ("loss", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("loss", "bfloat16"): Tolerance(values=1e-3, gradients=2e-2),
+    # conformance: the whole model against the naive recurrence
+    ("model", "float32"): Tolerance(values=2e-5, gradients=1e-4),
+    ("model", "bfloat16"): Tolerance(values=5e-2, gradients=2e-1),
+    # sizes against published figures
+    ("published parameter count", "exact"): Tolerance(values=1e-2, gradients=0),
+}
+
+
+def error_between(actual: Tensor, expected: Tensor) -> float:
+    """max |actual - expected| / max |expected|; infinite where a value is NaN or infinite, or the shapes differ."""
+    if actual.shape != expected.shape:
+        return float("inf")
+    if actual.numel() == 0:
+        return 0.0
+    actual, expected = actual.detach().double(), expected.detach().double()
+    if not (actual.isfinite().all() and expected.isfinite().all()):
+        return float("inf")
+    largest = float(expected.abs().max())
+    return float((actual - expected).abs().max()) / (largest or 1.0)
+
+
+def tolerance_of(path: str, dtype: torch.dtype | str = "float32") -> Tolerance:
+    """The row of the table."""
+    return TOLERANCES[path, str(dtype).removeprefix("torch.")]
+
+
+def assert_close(actual: Tensor, expected: Tensor, allowed: float, what: str = "result") -> None:
+    """Raise AssertionError, saying by how much, unless the error is at most `allowed`."""
+    error = error_between(actual, expected)
+    assert error <= allowed, (
+        f"{what}: error {error:.2e} exceeds {allowed:.0e} (shapes {tuple(actual.shape)}, {tuple(expected.shape)})"
+    )
