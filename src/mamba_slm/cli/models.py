@@ -20,6 +20,7 @@ EPILOG = """\
 examples:
   mamba-slm models list
   mamba-slm models describe 1.3B
+  mamba-slm models estimate 1.3B --gpus 8 --gpu "H100 80GB" --tokens 30B
 """
 
 LIST_EPILOG = """\
@@ -44,6 +45,8 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm models` and its subcommands."""
+    from mamba_slm.cli import models_estimate
+
     parser.epilog = EPILOG
     commands = parser.add_subparsers()
 
@@ -61,6 +64,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context", default=CONTEXTS, metavar="N,N", help=f"lengths of the conversation in tokens, default {CONTEXTS}"
     )
     described.add_argument("--json", action="store_true", help="one object")
+
+    estimated = commands.add_parser("estimate", help="memory, time and cost of training it")
+    add_model_arguments(estimated)
+    models_estimate.configure(estimated)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,12 +100,24 @@ def config_of(args: argparse.Namespace) -> ModelConfig:
     )
 
 
+def layout_of(args: argparse.Namespace) -> str:
+    """The layout that was asked for, else the preset's own."""
+    from mamba_slm.model.presets import SIZES
+
+    return args.layout or SIZES[args.name].layout
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.subcommand == "list":
         print_list(args)
-    else:
+    elif args.subcommand == "describe":
         print_description(args)
+    else:
+        from mamba_slm.cli import models_estimate
+
+        config = config_of(args)
+        return models_estimate.run(args, config, facts(args.name, config, layout_of(args)))
     return 0
 
 
@@ -180,7 +199,6 @@ def print_description(args: argparse.Namespace) -> None:
 
     from mamba_slm.model.count import count_parameters, forward_flops_per_token, state_bytes
     from mamba_slm.model.pattern import ATTENTION, MAMBA, mixers
-    from mamba_slm.model.presets import SIZES
 
     config = config_of(args)
     twin = replace(config, pattern=config.pattern.replace(MAMBA, ATTENTION))
@@ -192,7 +210,7 @@ def print_description(args: argparse.Namespace) -> None:
     parts = asdict(count_parameters(config))
     layers = mixers(config.pattern)
     attention = [index for index, mixer in enumerate(layers) if mixer == ATTENTION]
-    described = facts(args.name, config, args.layout or SIZES[args.name].layout)
+    described = facts(args.name, config, layout_of(args))
     flops = forward_flops_per_token(config, config.max_context_tokens)
     if args.json:
         console.print_json(
