@@ -1,0 +1,94 @@
+"""Which files of a folder are read."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mamba_slm.core.errors import DataError
+from mamba_slm.data.compressed import without_compression
+
+JSON_SUFFIXES = frozenset({".json"})
+JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+TEXT_SUFFIXES = frozenset(
+    f".{name}"
+    for names in (
+        "txt text md markdown rst tex org adoc html htm xml csv tsv yaml yml toml ini cfg log",
+        "py pyi c h cc cpp hpp cu rs go java kt scala js jsx ts tsx rb php pl lua r jl swift cs hs ml ex erl clj",
+        "lisp el scm sql sh bash zsh ps1 bat cmake proto vim f90 asm s",
+    )
+    for name in names.split()
+)
+
+
+def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[list[Path], Counter[str]]:
+    """The files to read, sorted by their path, and how many others there are by suffix.
+
+    A file is taken as it is. In a folder, and the folders inside it, hidden files, hidden folders and `__pycache__` are
+    passed over; without a pattern the files with a known text, JSON or JSON Lines suffix are taken (with .gz or .zst).
+
+    Args:
+        path: a file or a folder.
+        pattern: shell patterns, a sequence or separated by commas: `*.md` is compared with the file's name,
+            `docs/*.md` (with a `/`) with the path inside the folder, `!*_test.py` takes files away again.
+
+    Raises:
+        DataError: there is no such path, or no file to read in it.
+    """
+    if not path.exists():
+        raise no_such_path(path)
+    if not path.is_dir():
+        return [path], Counter()
+    wanted = [part.strip() for part in pattern.split(",")] if isinstance(pattern, str) else list(pattern or ())
+    taken: list[Path] = []
+    left_out: Counter[str] = Counter()
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__pycache__")
+        for name in names:
+            file = Path(folder) / name
+            if name.startswith(".") or not file.is_file():
+                continue
+            if is_wanted(file.relative_to(path), wanted):
+                taken.append(file)
+            else:
+                left_out["".join(file.suffixes[-2:]).lower() or "(no suffix)"] += 1
+    if not taken:
+        found = ", ".join(f"{count} {suffix}" for suffix, count in left_out.most_common(5))
+        raise DataError(
+            f"no file to read in {path}" + (f" matches {', '.join(wanted)}" if wanted else ""),
+            hint=f"it holds {found}; choose files with --pattern, for example --pattern '*.txt'"
+            if found
+            else "it is empty",
+        )
+    return sorted(taken, key=lambda file: file.relative_to(path).as_posix()), left_out
+
+
+def is_wanted(relative: Path, patterns: Sequence[str]) -> bool:
+    """Whether the patterns, or without any the suffix, choose this file."""
+    taking = [pattern for pattern in patterns if not pattern.startswith("!")]
+    leaving = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    if any(matches(relative, pattern) for pattern in leaving):
+        return False
+    if taking:
+        return any(matches(relative, pattern) for pattern in taking)
+    return without_compression(relative).suffix.lower() in TEXT_SUFFIXES | JSON_SUFFIXES | JSON_LINES_SUFFIXES
+
+
+def matches(relative: Path, pattern: str) -> bool:
+    """One shell pattern against the name, or against the whole path when the pattern has a `/`."""
+    text = relative.as_posix() if "/" in pattern else relative.name
+    return fnmatch.fnmatchcase(text, pattern)
+
+
+def no_such_path(path: Path) -> DataError:
+    """The error for a path that does not exist, with the nearest name beside it."""
+    siblings = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return DataError(
+        f"there is no file or folder {path}",
+        hint=f"did you mean {path.parent / near[0]}?" if near else "check the path",
+    )

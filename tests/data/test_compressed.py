@@ -1,0 +1,73 @@
+import gzip
+import sys
+
+import pytest
+import zstandard
+
+from mamba_slm.core.errors import DataError, MissingDependencyError
+from mamba_slm.data.compressed import open_bytes, without_compression
+
+CONTENT = b"".join(b"line %d of some text\n" % number for number in range(20_000))
+
+
+def pack(name, content):
+    return {"a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.zst": zstandard.ZstdCompressor().compress}[name](content)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("parts", [[b""], [CONTENT], [CONTENT, b"", b"more\n"]])
+def test_the_content_comes_back_whatever_the_compression(tmp_path, name, parts):
+    file = tmp_path / name
+    file.write_bytes(b"".join(pack(name, part) for part in parts))  # members and frames may follow each other
+    with open_bytes(file) as stream:
+        assert stream.readline() == b"".join(parts)[:1000].split(b"\n")[0] + (b"\n" if any(parts) else b"")
+        assert stream.readline() + stream.read() == b"".join(parts)[len(b"line 0 of some text\n") :]
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("missing", [1, 5, 1000])
+def test_a_compressed_file_that_was_cut_off_is_an_error_not_an_end(tmp_path, name, missing):
+    file = tmp_path / name
+    file.write_bytes(pack(name, CONTENT)[:-missing])
+    with pytest.raises(DataError, match="is cut off"), open_bytes(file) as stream:
+        stream.read()
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+def test_a_file_that_is_not_compressed_is_named(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(b"just text")
+    with pytest.raises(DataError, match=r"a\.txt\.\w+ is not a valid \.\w+ file"), open_bytes(file) as stream:
+        stream.read()
+
+
+def test_a_damaged_gz_file_is_named(tmp_path):
+    file = tmp_path / "a.txt.gz"
+    content = bytearray(gzip.compress(CONTENT))
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="is not a valid"), open_bytes(file) as stream:
+        stream.read()
+
+
+def test_a_folder_or_missing_file_is_a_data_error(tmp_path):
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(DataError, match="cannot read"), open_bytes(path):
+            pass
+
+
+def test_reading_zst_without_the_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    file = tmp_path / "a.txt.zst"
+    file.write_bytes(b"")
+    with (
+        pytest.raises(MissingDependencyError, match=r"reading a\.txt\.zst needs zstandard") as caught,
+        open_bytes(file),
+    ):
+        pass
+    assert caught.value.hint == "pip install 'mamba-slm[data]'"
+
+
+def test_the_suffix_of_the_compression_is_taken_off(tmp_path):
+    names = {"a.jsonl.gz": "a.jsonl", "a.JSONL.ZST": "a.JSONL", "a.txt": "a.txt", "a.b": "a.b"}
+    assert {name: without_compression(tmp_path / name).name for name in names} == names
