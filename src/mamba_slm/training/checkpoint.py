@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer.json"
 OPTIMIZER_STATE = "optimizer.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
+MODEL_FILES = ("config.json", MODEL_WEIGHTS, "tokenizer.json")
 
 
 def save_checkpoint(
@@ -169,6 +170,21 @@ def prune_checkpoints(folders: Iterable[Path], *, keep_last: int, keep: Iterable
         folder.rename(leaving)
         shutil.rmtree(leaving)
     return deleted
+
+
+def publish_model(checkpoint: Path, folder: Path) -> None:
+    """Copy the model of a checkpoint, without the trainer's state, to `folder`, which is replaced."""
+    replaced, new = (folder.with_name(f".{folder.name}.{word}") for word in ("replaced", "new"))
+    for leftover in (replaced, new):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with folder_written_atomically(new) as writing:
+        for name in MODEL_FILES:
+            if (checkpoint / name).is_file():
+                shutil.copyfile(checkpoint / name, writing / name)
+    if folder.exists():
+        folder.rename(replaced)
+    new.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def remove_unfinished(folder: Path) -> None:

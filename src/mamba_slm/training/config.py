@@ -101,7 +101,7 @@ class TrainConfig:
     """Gradients are scaled down to this norm when theirs is larger; 0 means never."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of matrix products. Master weights are float32 in all. auto: bf16 where the hardware has it, else fp32."""
+    """Arithmetic of matrix products; master weights are float32. auto: bf16 where the hardware has it, else fp32."""
 
     gradient_checkpointing: bool = False
     """Keep only each sublayer's input and compute the rest again going back: less memory, about a third slower."""
@@ -187,6 +187,13 @@ class TrainConfig:
     def has_limit(self) -> bool:
         """Whether the run has an end."""
         return any(limit is not None for limit in (self.max_tokens, self.max_steps, self.max_minutes))
+
+    @property
+    def limit_tokens(self) -> int | None:
+        """Tokens after which the run ends by `max_tokens` or `max_steps`; None when neither is given."""
+        by_tokens = None if self.max_tokens is None else -(-self.max_tokens // self.batch_tokens) * self.batch_tokens
+        by_steps = None if self.max_steps is None else self.max_steps * self.batch_tokens
+        return min((tokens for tokens in (by_tokens, by_steps) if tokens is not None), default=None)
 
     @property
     def rows_per_step(self) -> int:

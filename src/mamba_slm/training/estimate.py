@@ -177,8 +177,8 @@ def estimate_training(
     Args:
         tokens: length of the run.
         seconds: a time limit; the run ends at whichever comes first.
-        gpu: a row of `core.hardware`; None means a CPU.
-        cpu_flops_per_second: measured rate of this CPU; without it a CPU run gets no times.
+        gpu: a row of `core.hardware`; None means this CPU.
+        cpu_flops_per_second: measured rate of this CPU; without it a run here gets no times.
         device_memory_bytes: memory of the CPU machine; a GPU brings its own.
         mfu: share of the peak that training reaches; None takes `ASSUMED_MFU`.
         price_per_hour_usd: of one device; None takes the table's assumption for a GPU, nothing for a CPU.

@@ -13,6 +13,7 @@ from typing import Any
 from mamba_slm.core.optional import require
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
+from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.reports import StepReport, ValidationReport
 
 Sampler = Callable[[Any, int], list[dict[str, Any]]]
@@ -88,6 +89,19 @@ class SampleHook(Hook):
                 writer.append({"step": view.step, "tokens": view.tokens, **row})
                 if self.show:
                     self.show(view.step, row)
+
+
+class StatusHook(Hook):
+    """Keeps status.json alive while the run goes on."""
+
+    def __init__(self, status: StatusWriter):
+        self.status = status
+
+    def on_start(self, view: RunView) -> None:
+        self.status.update("running", step=view.step, message="training")
+
+    def on_step_end(self, view: RunView, report: StepReport) -> None:
+        self.status.update("running", step=view.step, message="training")
 
 
 class TensorBoardHook(Hook):

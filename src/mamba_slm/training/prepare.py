@@ -1,0 +1,329 @@
+"""From `--data` to token shards: opens shards that exist, tokenizes text into the run directory.
+
+PATH                    text (file or folder), token shards, or a folder with train/ and validation/ shards
+NAME=PATH               the same under a name
+NAME=PATH:WEIGHT        a share of the training tokens, relative to the other weights
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.core.files import write_json_atomic
+from mamba_slm.core.units import format_count
+from mamba_slm.data.document import Document
+from mamba_slm.data.encode import encode_documents
+from mamba_slm.data.readers import read_documents
+from mamba_slm.data.shards import TokenShards, is_shard_folder
+from mamba_slm.data.splits import is_held_out
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.text.tokenizer import Tokenizer
+from mamba_slm.text.train_tokenizer import train_tokenizer
+
+Documents = Callable[[], Iterator[Document]]
+"""Reads the same documents again at every call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One `--data` argument."""
+
+    name: str
+    path: Path
+    weight: float | None = None
+    """Share of the training tokens relative to the other weights; None means its own size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """What the trainer reads."""
+
+    sources: tuple[tuple[str, TokenShards, float | None], ...]
+    """Name, shards and weight of each source."""
+    tokenizer: Tokenizer
+    tokenizer_file: Path
+    validation: TokenShards | None = None
+    """Held-out documents; None trains without validation."""
+    paths: tuple[str, ...] = ()
+    """Where each source came from, for data.json."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Training tokens, each counted once."""
+        return sum(shards.num_tokens for _, shards, _ in self.sources)
+
+    def record(self) -> dict[str, Any]:
+        """What data.json says."""
+
+        def amounts(shards: TokenShards) -> dict[str, Any]:
+            return {"documents": shards.num_documents, "bytes": shards.text_bytes, "tokens": shards.num_tokens}
+
+        paths = self.paths or ("",) * len(self.sources)
+        text_bytes = sum(shards.text_bytes for _, shards, _ in self.sources)
+        return {
+            "format_version": 1,
+            "sources": [
+                {"name": name, "path": path or str(shards.folder), "weight": weight, **amounts(shards)}
+                for (name, shards, weight), path in zip(self.sources, paths, strict=True)
+            ],
+            "held_out": {} if self.validation is None else amounts(self.validation),
+            "tokenizer": {
+                "vocab_size": self.tokenizer.vocab_size,
+                "bytes_per_token": text_bytes / max(1, self.num_tokens),
+                "fingerprint": self.tokenizer.fingerprint,
+            },
+        }
+
+
+def parse_source(text: str) -> DataSource:
+    """Read one `--data` argument. A path that exists is taken as it is, whatever characters it has.
+
+    Raises:
+        ConfigError: an empty name, or a weight that is not a positive number.
+        DataError: the path does not exist.
+    """
+    if Path(text).exists():
+        return DataSource(name=Path(text).resolve().stem or "data", path=Path(text))
+    name, equals, rest = text.partition("=")
+    if not equals:
+        name, rest = "", text
+    path, colon, weight_text = rest.rpartition(":")
+    weight = None
+    if colon and not Path(rest).exists():
+        try:
+            weight = float(weight_text)
+        except ValueError:
+            path = rest
+    else:
+        path = rest
+    if weight is not None and not (weight > 0 and math.isfinite(weight)):
+        raise ConfigError(f"the weight in {text!r} must be a positive number")
+    if equals and not name:
+        raise ConfigError(f"{text!r} has no name before '='", hint="write NAME=PATH:WEIGHT, for example code=src/:2")
+    if not Path(path).exists():
+        raise DataError(f"{path} does not exist", hint="give a text file, a folder, or token shards")
+    return DataSource(name=name or Path(path).resolve().stem or "data", path=Path(path), weight=weight)
+
+
+def parse_sources(texts: Sequence[str]) -> list[DataSource]:
+    """Read all `--data` arguments.
+
+    Raises:
+        ConfigError: none are given, or two have the same name.
+    """
+    if not texts:
+        raise ConfigError("no training data was given", hint="add --data FILE_OR_FOLDER")
+    sources = [parse_source(text) for text in texts]
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"two sources are called {name!r}", hint=f"name them: --data first={sources[0].path} --data second=…"
+            )
+    return sources
+
+
+def prepare_data(
+    data: Sequence[str],
+    run: RunDirectory,
+    *,
+    vocab_size: int,
+    tokenizer: str | None = None,
+    validation: str | None = None,
+    validation_share: float = 0.02,
+    say: Callable[[str], None] = print,
+) -> PreparedData:
+    """Open or make the token shards of every source, and the tokenizer.
+
+    What was made in an earlier call for the same run is used again.
+
+    Args:
+        data: `--data` arguments.
+        run: text is tokenized into `data/` of this directory; the tokenizer is copied to its `tokenizer.json`.
+        vocab_size: of a tokenizer trained on the text, where none is given.
+        tokenizer: file or folder of a tokenizer.
+        validation: text or shards to validate on; None holds documents out by `validation_share`.
+        say: takes lines for people.
+
+    Raises:
+        DataError: empty, broken or missing data, or shards made with another tokenizer.
+        ConfigError: an argument that does not fit.
+    """
+    sources = parse_sources(data)
+    texts = [source for source in sources if not is_shards(source.path)]
+    share = 0.0 if validation is not None else validation_share
+    splits = {source.name: split_documents(source, share) for source in texts}
+    chosen = choose_tokenizer(sources, splits, run, wanted=tokenizer, vocab_size=vocab_size, say=say)
+
+    def encoded(documents: Documents, folder: Path) -> TokenShards:
+        if is_shard_folder(folder):
+            return TokenShards.open(folder)
+        say(str(encode_documents(documents(), chosen, folder)))
+        return TokenShards.open(folder, verify=False)
+
+    folder = run.path / "data"
+    opened = []
+    for source in sources:
+        if source.name in splits:
+            shards = encoded(splits[source.name].train, folder / source.name)
+        else:
+            shards = TokenShards.open(shard_folder(source.path, "train"))
+        if shards.tokenizer_fingerprint != chosen.fingerprint:
+            raise DataError(
+                f"{shards.folder} was tokenized with another tokenizer",
+                hint="give its own with --tokenizer, or tokenize the text again: mamba-slm data tokenize",
+            )
+        opened.append((source.name, shards, source.weight))
+
+    held_out = [split.validation for split in splits.values() if split.validation is not None]
+    validation_shards = None
+    if validation is not None and is_shards(Path(validation)):
+        validation_shards = TokenShards.open(shard_folder(Path(validation), "validation"))
+    elif validation is not None:
+        validation_source = parse_source(validation)
+        validation_shards = encoded(split_documents(validation_source, 0.0).train, folder / "held-out")
+    elif held_out:
+        validation_shards = encoded(lambda: (doc for part in held_out for doc in part()), folder / "held-out")
+    elif share > 0:
+        found = [path for source in sources if (path := validation_beside(source.path)) is not None]
+        validation_shards = TokenShards.open(found[0]) if found else None
+        if not found:
+            say("no validation: the shards have no held-out documents beside them; --validation PATH gives some")
+    if validation_shards is not None and validation_shards.tokenizer_fingerprint != chosen.fingerprint:
+        raise DataError(f"{validation_shards.folder} was tokenized with another tokenizer")
+
+    prepared = PreparedData(
+        sources=tuple(opened),
+        tokenizer=chosen,
+        tokenizer_file=run.tokenizer_file,
+        validation=validation_shards,
+        paths=tuple(str(source.path) for source in sources),
+    )
+    write_json_atomic(run.data_file, prepared.record())
+    return prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Documents of one text source in two parts."""
+
+    train: Documents
+    validation: Documents | None
+
+
+def split_documents(source: DataSource, share: float) -> Split:
+    """Hold out documents by the hash of their id; of a source too small for that, the end of its longest document.
+
+    Raises:
+        DataError: the source holds no text.
+    """
+
+    def documents() -> Iterator[Document]:
+        return iter(read_documents(source.path))
+
+    sizes = [(document.id, len(document.text)) for document in documents()]
+    total = sum(size for _, size in sizes)
+    if total == 0:
+        raise DataError(f"{source.path} holds no text", hint="give a file or folder with text in it")
+    if share == 0:
+        return Split(train=documents, validation=None)
+    held_out = sum(size for name, size in sizes if is_held_out(name, share))
+    if share / 4 <= held_out / total <= min(0.5, 4 * share):
+        return Split(
+            train=lambda: (document for document in documents() if not is_held_out(document.id, share)),
+            validation=lambda: (document for document in documents() if is_held_out(document.id, share)),
+        )
+    longest = max(sizes, key=lambda entry: entry[1])[0]
+
+    def parts(keep_tail: bool) -> Iterator[Document]:
+        for document in documents():
+            if document.id != longest:
+                if not keep_tail:
+                    yield document
+                continue
+            head, tail = cut_tail(document.text, max(1, round(total * share)))
+            if keep_tail:
+                yield replace(document, id=f"{document.id} (end)", text=tail)
+            elif head:
+                yield replace(document, text=head)
+
+    return Split(train=lambda: parts(False), validation=lambda: parts(True))
+
+
+def cut_tail(text: str, tail_characters: int) -> tuple[str, str]:
+    """Cut about the last characters off, at the line end before them; at most half of the text."""
+    place = max(len(text) - tail_characters, len(text) // 2)
+    line_end = text.rfind("\n", len(text) // 2, place) + 1
+    place = line_end or place
+    return text[:place], text[place:]
+
+
+def choose_tokenizer(
+    sources: Sequence[DataSource],
+    splits: dict[str, Split],
+    run: RunDirectory,
+    *,
+    wanted: str | None,
+    vocab_size: int,
+    say: Callable[[str], None],
+) -> Tokenizer:
+    """The tokenizer of the run: made earlier, given, that of the shards, or trained on the training text."""
+    if run.tokenizer_file.is_file():
+        return Tokenizer.load(run.tokenizer_file)
+    if wanted is None:
+        beside = [path for source in sources if (path := tokenizer_beside(source.path)) is not None]
+        wanted = str(beside[0]) if beside else None
+    if wanted is not None:
+        tokenizer = Tokenizer.load(wanted)
+        path = Path(wanted)
+        shutil.copyfile(path / "tokenizer.json" if path.is_dir() else path, run.tokenizer_file)
+        say(f"tokenizer: {wanted}, {tokenizer.vocab_size:,} tokens")
+        return Tokenizer.load(run.tokenizer_file)
+    if not splits:
+        raise DataError(
+            f"there is no tokenizer.json beside the shards in {sources[0].path}", hint="give it with --tokenizer PATH"
+        )
+    say(f"tokenizer: training one with {vocab_size:,} tokens on the text (automatic: none was given)")
+    tokenizer = train_tokenizer(
+        (document.text for split in splits.values() for document in split.train()), vocab_size=vocab_size
+    )
+    tokenizer.save(run.path)
+    return tokenizer
+
+
+def is_shards(path: Path) -> bool:
+    """Whether the path is a shard folder, or one with `train/` shards in it."""
+    return is_shard_folder(path) or is_shard_folder(path / "train")
+
+
+def shard_folder(path: Path, part: str) -> Path:
+    """The shards of a part under a path: the path itself, or its subfolder of that name."""
+    return path / part if is_shard_folder(path / part) else path
+
+
+def validation_beside(path: Path) -> Path | None:
+    """Held-out shards that belong to training shards, or None."""
+    for folder in (path / "validation", path.parent / "validation"):
+        if is_shard_folder(folder) and is_shards(path) and folder != path:
+            return folder
+    return None
+
+
+def tokenizer_beside(path: Path) -> Path | None:
+    """The tokenizer.json in a shard folder or beside it, or None."""
+    if not is_shards(path):
+        return None
+    return next((file for folder in (path, path.parent) if (file := folder / "tokenizer.json").is_file()), None)
+
+
+def describe_sources(prepared: PreparedData) -> str:
+    """One line about the data."""
+    parts = [f"{name} {format_count(shards.num_tokens)} tokens" for name, shards, _ in prepared.sources]
+    held_out = "none" if prepared.validation is None else f"{format_count(prepared.validation.num_tokens)} tokens"
+    return f"data: {', '.join(parts)}; held out: {held_out}"

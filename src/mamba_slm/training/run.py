@@ -1,0 +1,311 @@
+"""One call that trains: run directory, lock, data, model, trainer, record. The command line and Python use the same.
+
+from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.run import train
+
+result = train(TrainConfig(model="nano", data=("book.txt",), max_minutes=5), run="runs/book")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+
+from mamba_slm.core.errors import MambaSlmError, UsageError
+from mamba_slm.core.hardware import gpu_by_device_name
+from mamba_slm.core.units import format_count
+from mamba_slm.data.loader import BatchLoader, validation_batches
+from mamba_slm.data.mixture import Mixture
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.count import count_parameters
+from mamba_slm.model.init import build_model
+from mamba_slm.runs.layout import RunDirectory, default_home, is_run
+from mamba_slm.runs.lock import RunLock
+from mamba_slm.runs.machine import usable_memory_bytes
+from mamba_slm.runs.record import RunRecord, read_record, write_record
+from mamba_slm.runs.status import StatusWriter
+from mamba_slm.training.checkpoint import publish_model
+from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.estimate import Estimate, estimate_training
+from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
+from mamba_slm.training.peak import Peak, peak_of
+from mamba_slm.training.plan import model_config_for, with_run_length
+from mamba_slm.training.precision import choose_device, choose_precision
+from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
+from mamba_slm.training.reports import TrainResult
+from mamba_slm.training.run_config import read_model_config, write_run_config
+from mamba_slm.training.trainer import Trainer
+
+Resume = bool | Literal["auto"]
+Prepare = Callable[[RunDirectory], PreparedData]
+MakeSampler = Callable[[PreparedData, TrainConfig], Sampler]
+"""Builds `sample(model, step)` once the tokenizer is known."""
+
+
+def train(
+    config: TrainConfig,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    resume: Resume = False,
+    prepare: Prepare | None = None,
+    hooks: Sequence[Hook] = (),
+    make_sampler: MakeSampler | None = None,
+    show_sample: Callable[[int, dict[str, Any]], None] | None = None,
+    kind: str = "train",
+    command: Sequence[str] | None = None,
+    lock: RunLock | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Train a model, or go on with a run.
+
+    Args:
+        config: all settings; of a resumed run those of `run_config.read_train_config`, perhaps with another limit.
+        run: the run directory; None makes a new one, named after the model, in the home of all runs.
+        resume: True continues the run at `run`, False begins a new one there, "auto" does what is possible. Continuing
+            means from the newest intact checkpoint, or from the start when there is none yet.
+        prepare: makes the data in the run directory; None prepares `config.data`.
+        hooks: called in their order, after the built-in ones.
+        make_sampler: gives the callable behind samples.jsonl; None takes no samples.
+        show_sample: prints a sample.
+        kind: "train" or "quickstart", for the record.
+        command: the command line to record; None takes this process's.
+        lock: a lock of `run` that the caller already holds; None takes and releases one.
+        say: takes lines for people, stderr by default; all of them go to log.txt, too.
+
+    Returns: how the run ended; `result.interrupted` says that a signal ended it and that everything is saved.
+
+    Raises:
+        UsageError: `run` and `resume` disagree about whether there is a run.
+        RunLockedError: another process owns the run.
+        TrainingDivergedError, CheckpointError, DataError, ConfigError, DiskFullError: see `Trainer`, `prepare_data`.
+    """
+    require_usable(config)
+    words = tuple(command) if command is not None else ("mamba-slm", *sys.argv[1:])
+    is_resumed = resume is True or (resume == "auto" and run is not None and is_run(run))
+    directory = open_run(run, config.model, is_resumed=is_resumed)
+    with contextlib.ExitStack() as stack:
+        say = logged(directory, say or say_on_stderr)
+        if lock is None:
+            lock = stack.enter_context(RunLock(directory, command=" ".join(words[:3]), say=say))
+        status = stack.enter_context(status_kept(directory, say))
+        config = resolved(config, say)
+        model_config = read_model_config(directory)
+        write_run_config(directory, config, model_config)
+        record = open_record(directory, kind, words)
+
+        prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
+        say(describe_sources(prepared))
+        config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
+        if reason:
+            say(reason)
+        if model_config is None:
+            model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
+        write_run_config(directory, config, model_config)
+        say(f"model: {config.model}, {model_config.pattern}, {count_parameters(model_config)}")
+
+        peak = larger_peak(peak_of(config.device, config.precision), record, config.precision)
+        estimate = estimate_run(config, model_config, peak)
+        if record.estimate is None:
+            say(str(estimate))
+        record = with_estimate(record, estimate, peak, config.precision)
+        write_record(directory.record_file, record)
+
+        trainer = Trainer(
+            build_model(model_config, seed=config.seed, device=config.device),
+            BatchLoader(
+                Mixture(prepared.sources, seed=config.seed),
+                context_tokens=config.context_tokens,
+                batch_rows=config.rows_per_step,
+            ),
+            config,
+            directory,
+            validation=validation_of(prepared, config),
+            hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *hooks],
+            tokenizer=prepared.tokenizer,
+            tokenizer_file=prepared.tokenizer_file,
+            peak=peak,
+            say=say,
+            before_save=lock.assert_owned,
+        )
+        result = trainer.train(resume=is_resumed)
+        outcome = {**result.row(), "parameters": count_parameters(model_config).total}
+        write_record(directory.record_file, dataclasses.replace(record, result=outcome))
+        if result.interrupted:
+            status.update("stopped", step=result.step, message=result.reason)
+            return result
+        finished = result.best_checkpoint or result.last_checkpoint
+        if finished is not None:
+            publish_model(finished, directory.path / "model")
+            say(f"finished model: {directory.path / 'model'} (weights of {finished.name})")
+        status.update("done", step=result.step, message=result.reason)
+        return result
+
+
+def require_usable(config: TrainConfig) -> None:
+    """Raise before anything is written when settings cannot work: a wrong preset, a row beyond the context, …"""
+    model_config_for(config)
+    if config.has_limit:
+        config.run_schedule()
+
+
+def open_run(run: str | os.PathLike[str] | None, name: str, *, is_resumed: bool) -> RunDirectory:
+    """The directory to train in.
+
+    Raises:
+        UsageError: nothing to resume, or something in the way of a new run.
+    """
+    if run is None:
+        if is_resumed:
+            raise UsageError("which run is to be resumed?", hint="mamba-slm train --resume RUN; mamba-slm runs list")
+        return RunDirectory.create_new(default_home(), name)
+    return RunDirectory.open(run) if is_resumed else RunDirectory.create(run)
+
+
+def say_on_stderr(text: str) -> None:
+    """One line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def logged(run: RunDirectory, say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say` that writes to log.txt as well."""
+
+    def say_and_log(text: str) -> None:
+        say(text)
+        with run.log_file.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    return say_and_log
+
+
+@contextlib.contextmanager
+def status_kept(run: RunDirectory, say: Callable[[str], None]) -> Iterator[StatusWriter]:
+    """Keep status.json true, whatever ends the block."""
+    status = StatusWriter(run.status_file)
+    status.update("running", step=0, message="preparing")
+
+    def ended(state: Literal["failed", "stopped"], message: str) -> None:
+        reached = run.latest()
+        status.update(state, step=int(reached.name.removeprefix("step-")) if reached else 0, message=message)
+
+    try:
+        yield status
+    except KeyboardInterrupt:
+        ended("stopped", "aborted without saving")
+        raise
+    except Exception as error:
+        message = error.message if isinstance(error, MambaSlmError) else f"{type(error).__name__}: {error}"
+        ended("failed", message)
+        with run.log_file.open("a", encoding="utf-8") as log:
+            log.write(f"error: {message}\n")
+        raise
+
+
+def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
+    """Replace "auto" by what was chosen, and say why; set the number of CPU threads."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device.value)
+    say(f"device {device}; precision {precision}; {torch.get_num_threads()} threads; seed {config.seed}")
+    return dataclasses.replace(config, device=device.value, precision=precision.value)  # type: ignore[arg-type]
+
+
+def prepare_config_data(config: TrainConfig, run: RunDirectory, say: Callable[[str], None]) -> PreparedData:
+    """`prepare_data` with the arguments that the settings hold."""
+    return prepare_data(
+        config.data,
+        run,
+        vocab_size=model_config_for(config).vocab_size,
+        tokenizer=config.tokenizer,
+        validation=config.validation,
+        validation_share=config.validation_share,
+        say=say,
+    )
+
+
+def validation_of(prepared: PreparedData, config: TrainConfig) -> Callable[[], Iterator[Any]] | None:
+    """What the trainer validates on: the same batches at every call."""
+    if prepared.validation is None:
+        return None
+    return functools.partial(
+        validation_batches,
+        prepared.validation,
+        context_tokens=config.context_tokens,
+        batch_rows=config.rows_at_once,
+        max_tokens=config.validation_tokens,
+    )
+
+
+def built_in_hooks(
+    config: TrainConfig,
+    prepared: PreparedData,
+    status: StatusWriter,
+    make_sampler: MakeSampler | None,
+    show_sample: Callable[[int, dict[str, Any]], None] | None,
+) -> list[Hook]:
+    """Status, samples and TensorBoard, as the settings say."""
+    hooks: list[Hook] = [StatusHook(status)]
+    if make_sampler is not None and config.sample_every_steps:
+        sampler = make_sampler(prepared, config)
+        hooks.append(SampleHook(sampler, every_steps=config.sample_every_steps, show=show_sample))
+    if "tensorboard" in config.log:
+        hooks.append(TensorBoardHook())
+    return hooks
+
+
+def estimate_run(config: TrainConfig, model_config: ModelConfig, peak: Peak | None) -> Estimate:
+    """The plan of this run on this machine, with its measured rate."""
+    on_gpu = config.device.startswith("cuda")
+    return estimate_training(
+        model_config,
+        context_tokens=config.context_tokens,
+        batch_tokens=config.batch_tokens,
+        rows_at_once=config.rows_at_once,
+        tokens=config.limit_tokens,
+        seconds=None if config.max_minutes is None else 60 * config.max_minutes,
+        precision=config.precision,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gpu=gpu_by_device_name(torch.cuda.get_device_name(config.device)) if on_gpu else None,
+        cpu_flops_per_second=None if peak is None or on_gpu else peak.flops_per_second,
+        device_memory_bytes=usable_memory_bytes(),
+    )
+
+
+def open_record(run: RunDirectory, kind: str, command: Sequence[str]) -> RunRecord:
+    """The record of the run: that of its first start, or a new one."""
+    if run.record_file.is_file():
+        return read_record(run.record_file)
+    record = RunRecord.new(id=run.name, kind=kind, command=command)
+    write_record(run.record_file, record)
+    return record
+
+
+def larger_peak(peak: Peak | None, record: RunRecord, precision: str) -> Peak | None:
+    """The peak measured now or at an earlier start of this run: other work on the machine only makes it smaller."""
+    earlier = record.hardware.get("peak")
+    here = {"precision": precision, "threads": torch.get_num_threads()}
+    if peak is None or not earlier or {name: earlier.get(name) for name in here} != here:
+        return peak
+    return dataclasses.replace(peak, flops_per_second=max(peak.flops_per_second, earlier["flops_per_second"]))
+
+
+def with_estimate(record: RunRecord, estimate: Estimate, peak: Peak | None, precision: str) -> RunRecord:
+    """The record with the plan and the peak; a resumed run keeps the plan it began with."""
+    hardware = {**record.hardware, "threads": torch.get_num_threads()}
+    if peak is not None:
+        hardware["peak"] = {**dataclasses.asdict(peak), "precision": precision, "threads": torch.get_num_threads()}
+    return dataclasses.replace(record, estimate=record.estimate or estimate.to_dict(), hardware=hardware, result=None)
+
+
+def summary(result: TrainResult) -> str:
+    """What a run came to, in one line."""
+    loss = "" if result.loss is None else f", loss {result.loss:.3f}"
+    best = "" if result.best_validation_loss is None else f", best validation loss {result.best_validation_loss:.3f}"
+    return f"{result.run}: {format_count(result.tokens)} tokens in {result.step:,} steps{loss}{best}"
