@@ -107,7 +107,8 @@ def measure_bits_per_byte(
         documents: token ids [bos, ..., eos] of each.
         num_bytes: UTF-8 bytes of all documents' texts.
         context_tokens: length of a window; None is the model's context. Give the length the model was trained with.
-        stride_tokens: None is half of `context_tokens`.
+        stride_tokens: None is three quarters of `context_tokens`: a third more work than without overlap, and on the small
+            models it was measured with, a shorter stride gained nothing more.
         batch_tokens: windows of similar length are read together up to so many tokens; does not change the result.
 
     Raises:
@@ -117,7 +118,7 @@ def measure_bits_per_byte(
         CheckFailedError: the model's probabilities are not finite.
     """
     context_tokens = model.config.max_context_tokens if context_tokens is None else context_tokens
-    stride_tokens = max(1, context_tokens // 2) if stride_tokens is None else stride_tokens
+    stride_tokens = context_tokens - context_tokens // 4 if stride_tokens is None else stride_tokens
     check_window(context_tokens, stride_tokens, max_context_tokens=model.config.max_context_tokens)
     ids = [torch.as_tensor(np.asarray(document, dtype=np.int64)) for document in documents]
     num_tokens = sum(max(0, len(document) - 1) for document in ids)
@@ -175,7 +176,7 @@ def check_window(context_tokens: int, stride_tokens: int, *, max_context_tokens:
     if not 1 <= stride_tokens <= context_tokens:
         raise ConfigError(
             f"stride_tokens must lie in [1, {context_tokens}] (the context), got {stride_tokens}",
-            hint="half of the context is a good value; the context itself is fastest",
+            hint="three quarters of the context is a good value; the context itself is fastest",
         )
 
 

@@ -7,7 +7,7 @@ session says so; it never drops text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -76,7 +76,7 @@ class ChatSession:
         self.finish_reason = None
         self.format.reset()
 
-    def respond(self, text: str) -> Iterator[str]:
+    def respond(self, text: str) -> Generator[str]:
         """Yield the reply to one message, piece by piece.
 
         A reply that is interrupted (by closing the iterator or by KeyboardInterrupt) stays in the conversation as far
@@ -104,7 +104,7 @@ class ChatSession:
                 hint="/reset begins a new conversation; nothing was dropped",
             )
 
-    def _reply(self) -> Iterator[str]:
+    def _reply(self) -> Generator[str]:
         """Read what the state has not read yet, then make tokens until the reply ends."""
         if self._state is None:
             self._state = self._model.new_state(1)
@@ -145,11 +145,11 @@ class ChatSession:
         return 0 if self._state is None else int(self._state.num_tokens[0])
 
     @torch.no_grad()
-    def _snapshot(self) -> object:
+    def _snapshot(self) -> InferenceState | None:
         return None if self._state is None or self._num_read() == 0 else self._state.snapshot()
 
     @torch.no_grad()
-    def _restore(self, snapshot: object) -> None:
+    def _restore(self, snapshot: InferenceState | None) -> None:
         if snapshot is None:
             self._state = None
         elif self._state is not None:
