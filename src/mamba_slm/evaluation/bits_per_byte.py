@@ -107,7 +107,7 @@ def measure_bits_per_byte(
         documents: token ids [bos, ..., eos] of each.
         num_bytes: UTF-8 bytes of all documents' texts.
         context_tokens: length of a window; None is the model's context. Give the length the model was trained with.
-        stride_tokens: None is three quarters of `context_tokens`: a third more work than without overlap, and on the small
+        stride_tokens: None is three quarters of `context_tokens`: a third more work than without overlap; on the small
             models it was measured with, a shorter stride gained nothing more.
         batch_tokens: windows of similar length are read together up to so many tokens; does not change the result.
 
