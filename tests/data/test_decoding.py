@@ -6,9 +6,11 @@ from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.data.decoding import check_encoding, decode
 
 WITH_MARK = ["utf-8-sig", "utf-16", "utf-32"]
+# UTF-16's mark and a zero character together are UTF-32's mark: no reader can tell them apart.
+NO_NUL = st.text(alphabet=st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
 
 
-@given(text=st.text(), encoding=st.sampled_from(WITH_MARK))
+@given(text=NO_NUL, encoding=st.sampled_from(WITH_MARK))
 def test_a_byte_order_mark_overrules_the_encoding_and_is_removed(text, encoding):
     assert decode(text.encode(encoding), "f", encoding="utf-8") == text
     assert decode(text.encode(encoding), "f", encoding="latin-1") == text
