@@ -1,0 +1,88 @@
+"""Run a path and measure how far its logits and gradients are from the naive recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from conformance.models import CONFIGS, LENGTHS, fresh_model, sequences
+from conformance.paths import DEFINITION, PATHS, Path
+from tolerances import error_between
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one path computed."""
+
+    logits: list[Tensor]
+    gradients: dict[str, Tensor]
+    """By parameter; empty where the path has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Largest errors of one path."""
+
+    outputs: float
+    gradients: float
+    worst_parameter: str
+
+
+def outcome_of(path: Path, layout: str, tokens: Sequence[Tensor]) -> Outcome:
+    """Logits of every sequence, and the gradients of a fixed random projection of all of them."""
+    model = fresh_model(layout)
+    logits = path.logits(model, tokens)
+    if not path.gradients:
+        return Outcome(logits=[part.detach() for part in logits], gradients={})
+    generator = torch.Generator().manual_seed(6)
+    total = torch.zeros(())
+    for part in logits:
+        total = total + (part * torch.randn(part.shape, generator=generator)).sum()
+    total.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    assert not missing, f"{path.name} gives no gradient to {missing}"
+    return Outcome(logits=[part.detach() for part in logits], gradients=gradients)
+
+
+@cache
+def definition(layout: str, lengths: tuple[int, ...] = LENGTHS) -> Outcome:
+    """What every path is compared with."""
+    return outcome_of(DEFINITION, layout, sequences()[: len(lengths)])
+
+
+@cache
+def measure(name: str, layout: str) -> Measurement:
+    """Errors of one path in one layout, over all lengths."""
+    path, expected = PATHS[name], definition(layout)
+    found = outcome_of(path, layout, sequences()[: len(path.gradient_lengths)])
+    errors = {
+        parameter: error_between(gradient, definition(layout, path.gradient_lengths).gradients[parameter])
+        for parameter, gradient in found.gradients.items()
+    }
+    worst = max(errors, key=errors.__getitem__, default="")
+    logits = found.logits
+    if path.gradient_lengths != LENGTHS:
+        with torch.no_grad():
+            logits = logits + path.logits(fresh_model(layout), sequences()[len(path.gradient_lengths) :])
+    assert len(logits) == len(LENGTHS)
+    return Measurement(
+        outputs=max(error_between(a, b) for a, b in zip(logits, expected.logits, strict=True)),
+        gradients=errors.get(worst, 0.0),
+        worst_parameter=worst,
+    )
+
+
+def measure_everywhere(name: str) -> Measurement:
+    """The worst of both layouts."""
+    measured = [measure(name, layout) for layout in CONFIGS]
+    worst = max(measured, key=lambda m: m.gradients)
+    return Measurement(
+        outputs=max(m.outputs for m in measured),
+        gradients=worst.gradients,
+        worst_parameter=worst.worst_parameter,
+    )

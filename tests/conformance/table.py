@@ -1,0 +1,85 @@
+"""docs/reference/conformance.md: rendered from measurements, read back by the test that keeps it current."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path as FilePath
+
+from conformance.measure import Measurement
+from conformance.models import CONFIGS, LENGTHS
+from conformance.paths import PATHS
+from tolerances import tolerance_of
+
+TABLE_FILE = FilePath(__file__).parents[2] / "docs" / "reference" / "conformance.md"
+COMMAND = "python -m pytest tests/conformance --write-table"
+
+
+def rounded_up(error: float) -> str:
+    """The next of 1, 2, 5 × 10^k: coarse, so that another processor's rounding does not change the table.
+
+    >>> rounded_up(3.1e-7), rounded_up(5e-3), rounded_up(0.0)
+    ('5e-07', '5e-03', '0')
+    """
+    if error == 0:
+        return "0"
+    exponent = math.floor(math.log10(error))
+    for digit in (1, 2, 5, 10):
+        bound = float(f"{digit}e{exponent}")
+        if error <= bound:
+            return f"{bound:.0e}"
+    raise AssertionError(f"{error} lies above 10^{exponent + 1}")
+
+
+def row(name: str, measured: Measurement) -> str:
+    """One line of the table."""
+    path = PATHS[name]
+    tolerance = tolerance_of("model", path.dtype)
+    kind = re.sub(r"^sublayers\.\d+\.", "", measured.worst_parameter)
+    gradients = f"{rounded_up(measured.gradients)} (`{kind}`)" if path.gradients else "none"
+    lengths = ", ".join(map(str, LENGTHS))
+    if path.gradient_lengths != LENGTHS:
+        lengths += f"; gradients up to {max(path.gradient_lengths)}"
+    cells = (name, path.what, lengths, rounded_up(measured.outputs), gradients, *allowed(name))
+    assert measured.outputs <= tolerance.values
+    assert measured.gradients <= tolerance.gradients
+    return "| " + " | ".join(cells) + " |"
+
+
+def allowed(name: str) -> tuple[str, str]:
+    """The two tolerance cells."""
+    tolerance = tolerance_of("model", PATHS[name].dtype)
+    return f"{tolerance.values:.0e}", f"{tolerance.gradients:.0e}" if PATHS[name].gradients else "none"
+
+
+def rendered(measurements: dict[str, Measurement]) -> str:
+    """The whole page."""
+    patterns = " and ".join(f"`{config.pattern}` ({layout})" for layout, config in CONFIGS.items())
+    head = f"""# Conformance: the same function on every path
+
+<!-- Written by `{COMMAND}`; do not edit. -->
+
+Every path below computes the function of one model and is compared with the naive recurrence: float32, each sequence
+alone, one token of the state-space recurrence after another. The models are two small hybrids with every kind of
+sublayer, {patterns}, with random weights; the sequences are random tokens. The worse of the two is shown.
+
+The error of a tensor is its largest absolute difference from the naive recurrence, divided by the largest magnitude
+there, so 1e-06 means six digits. *Outputs* are the logits of all positions. *Gradients* are those of a random
+projection of all logits, for every parameter; the kind of the one with the largest error is named. Measured on a CPU
+with one thread, and rounded up to 1, 2 or 5 in the last digit. A test fails where a path exceeds its tolerance.
+
+Not in the table because it is exact: the gradient of one packed document with respect to the embeddings of another is
+zero to the last bit (`tests/conformance/test_isolation.py`), and a state that was restored gives the same logits to the
+last bit (`tests/model/test_state.py`).
+
+| path | what is compared | lengths | outputs | gradients | tolerance, outputs | tolerance, gradients |
+|---|---|---|---|---|---|---|
+"""
+    return head + "\n".join(row(name, measured) for name, measured in measurements.items()) + "\n"
+
+
+def rows_of(page: str) -> dict[str, list[str]]:
+    """Cells behind the name, by path, as the committed page has them."""
+    lines = [line for line in page.splitlines() if re.match(r"\| (?!path )", line)]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {first: rest for first, *rest in cells}
