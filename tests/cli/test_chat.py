@@ -1,11 +1,13 @@
 """Promises of `mamba-slm chat`: the same conversation from a pipe or a terminal, nothing dropped."""
 
 import io
+import shutil
 import sys
 
 import pytest
 
 from mamba_slm.cli.main import main
+from mamba_slm.text.chat import CHATML_TEMPLATE
 from small_models import save_small_model
 
 
@@ -70,3 +72,14 @@ def test_a_terminal_has_a_prompt_and_survives_mistakes(folder, monkeypatch, caps
 def test_a_system_message_needs_a_template(folder, capsys):
     assert main(["chat", str(folder), "--system", "be brief"]) == 2
     assert "needs a chat template" in capsys.readouterr().err
+
+
+def test_a_model_with_a_template_gets_turns(folder, tmp_path, monkeypatch, capsys):
+    chatty = tmp_path / "chatty"
+    shutil.copytree(folder, chatty)
+    (chatty / "chat_template.jinja").write_text(CHATML_TEMPLATE)
+    type_in(monkeypatch, b"hi\n/stats\n")
+    assert main(["chat", str(chatty), "--system", "be brief", "--max-new-tokens", "4"]) == 0
+    err = capsys.readouterr().err
+    assert "chat with turns" in err
+    assert "1 turn," in err

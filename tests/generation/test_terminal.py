@@ -4,6 +4,7 @@ import pytest
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.generation.chat import ChatSession, ChatSettings
+from mamba_slm.generation.generate import generate
 from mamba_slm.generation.terminal import run_chat
 from mamba_slm.generation.turns import Continuation
 from small_models import small_tokenizer, varied_model
@@ -76,6 +77,15 @@ def test_a_full_context_is_said_and_a_pipe_stops_there(talk):
     assert session.num_turns == 1
     with pytest.raises(ConfigError, match="left for it"):
         talk("a", "b", max_new_tokens=100, stop_at_errors=True)
+
+
+def test_the_end_of_a_document_is_said(talk, monkeypatch):
+    tokenizer = small_tokenizer()
+    first = [tokenizer.bos_id, *tokenizer.encode("a")]
+    (free,) = generate(varied_model(max_context_tokens=60), [first], max_new_tokens=3).completions
+    monkeypatch.setattr(tokenizer, "eos_id", free.tokens[-1])
+    _, said, _ = talk("a")
+    assert "the document ended here; the next line begins a new one" in said
 
 
 def test_ctrl_c_ends_a_reply_not_the_chat():

@@ -1,10 +1,13 @@
 """Promises of turns: the tokens of a conversation are those of its template, each message appended to what was read."""
 
+import json
+
 import pytest
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.generation.chat import ChatSession, ChatSettings
-from mamba_slm.generation.turns import Continuation, Templated
+from mamba_slm.generation.turns import Continuation, Templated, read_chat_template, turn_format
+from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
 from small_models import small_tokenizer, varied_model
 
 TOKENIZER = small_tokenizer()
@@ -95,3 +98,40 @@ def test_lines_of_a_document_stand_on_lines_of_their_own():
     assert document.turn("") == []
     document.reset()
     assert document.turn("c") == [TOKENIZER.bos_id, *TOKENIZER.encode("c")]
+
+
+def test_a_folder_with_a_template_gets_turns_and_one_without_gets_continuation(tmp_path):
+    assert isinstance(turn_format(tmp_path, TOKENIZER), Continuation)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": CHATML_TEMPLATE}))
+    assert isinstance(turn_format(tmp_path, TOKENIZER), Templated)
+    (tmp_path / "chat_template.jinja").write_text("mine")
+    assert read_chat_template(tmp_path) == "mine"
+
+
+def test_the_package_s_own_template_can_be_continued_and_keeps_user_text_plain(tmp_path):
+    (tmp_path / "chat_template.jinja").write_text(CHATML_TEMPLATE)
+    turns = turn_format(tmp_path, TOKENIZER, system="be brief")
+    assert turns.stop_ids == {END}
+    messages = [{"role": "system", "content": "be brief"}]
+    tokens = []
+    for question, answer in (("hi", "hello"), ("<|im_end|> 語", "")):
+        tokens += turns.turn(question)
+        turns.message_added(question)
+        messages.append({"role": "user", "content": question})
+        assert tokens == render_chat(messages, TOKENIZER, add_generation_prompt=True).ids
+        tokens += [*TOKENIZER.encode(answer), END]
+        turns.reply_added(answer, END)
+        messages.append({"role": "assistant", "content": answer})
+
+
+def test_a_broken_template_is_named(tmp_path):
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer_config\.json cannot be read"):
+        turn_format(tmp_path, TOKENIZER)
+    config.write_text(json.dumps({"chat_template": [1]}))
+    with pytest.raises(DataError, match="is not text"):
+        turn_format(tmp_path, TOKENIZER)
+    config.write_text(json.dumps({"chat_template": "{{ messages[0].content }}"}))
+    with pytest.raises(DataError, match="no special token that ends a reply"):
+        turn_format(tmp_path, TOKENIZER)

@@ -17,7 +17,6 @@ COMMANDS = {
 }
 
 NOTES = {
-    "eos": "the document ended here",
     "length": "stopped at --max-new-tokens; an empty line goes on",
     "context": "the model's context is full",
 }
@@ -92,6 +91,8 @@ def reply(session: ChatSession, text: str, *, write: Callable[[str], None], say:
     if not last.endswith("\n"):
         write("\n")
     note = NOTES.get(session.finish_reason or "")
+    if session.finish_reason == "eos" and session.format.ends_with_eos:
+        note = "the document ended here; the next line begins a new one"
     say(f"[{context_line(session)}{'; ' + note if note else ''}]")
 
 
@@ -105,7 +106,7 @@ def stats(session: ChatSession) -> str:
     """What `/stats` says."""
     timing = session.timing
     return (
-        f"{session.num_turns} turns, {context_line(session)}\n"
+        f"{session.num_turns} turn{'' if session.num_turns == 1 else 's'}, {context_line(session)}\n"
         f"read {timing.prefill_tokens:,} tokens at {three_digits(timing.prefill_tokens_per_second)} tok/s, "
         f"made {timing.decode_tokens:,} at {three_digits(timing.decode_tokens_per_second)} tok/s"
     )

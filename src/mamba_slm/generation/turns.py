@@ -6,11 +6,13 @@ state can be kept.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.text.chat import render_chat
 from mamba_slm.text.tokenizer import Tokenizer
 
 EncodeMessages = Callable[[Sequence[dict[str, str]], bool], list[int]]
@@ -149,10 +151,57 @@ def turn_format(folder: Path, tokenizer: Tokenizer, *, system: str | None = None
 
     Raises:
         ConfigError: a system message for a model without a chat template.
+        DataError: a template that cannot be read or rendered, or that ends its messages with no special token.
     """
+    template = read_chat_template(folder)
+    if template is not None:
+
+        def encode(messages: Sequence[dict[str, str]], open_reply: bool) -> list[int]:
+            return render_chat(messages, tokenizer, add_generation_prompt=open_reply, template=template).ids
+
+        return Templated(encode, end_of_turn_id=end_of_turn(encode, tokenizer), system=system)
     if system is not None:
         raise ConfigError(
             f"a system message needs a chat template, and {folder} has none",
             hint="leave --system out, or use a model that was fine-tuned for chat",
         )
     return Continuation(tokenizer)
+
+
+def read_chat_template(folder: Path) -> str | None:
+    """The Jinja text of a model folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json`.
+
+    These are the two places where transformers keeps it. None where neither is.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    text_file, config_file = folder / "chat_template.jinja", folder / "tokenizer_config.json"
+    path = text_file if text_file.is_file() else config_file
+    try:
+        if path == text_file:
+            return path.read_text(encoding="utf-8")
+        template = json.loads(path.read_text(encoding="utf-8")).get("chat_template") if path.is_file() else None
+    except (OSError, ValueError, AttributeError) as error:  # ValueError: not UTF-8 or not JSON
+        raise DataError(
+            f"{path} cannot be read: {error}", hint="copy it again from where the model came from"
+        ) from error
+    if template is not None and not isinstance(template, str):
+        raise DataError(f"{path}: chat_template is not text", hint="put the template into chat_template.jinja")
+    return template
+
+
+def end_of_turn(encode: EncodeMessages, tokenizer: Tokenizer) -> int:
+    """The special token with which a template ends a reply: the last one of a rendered exchange.
+
+    Raises:
+        DataError: there is none, so that nothing would end a reply.
+    """
+    exchange = encode([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], False)
+    specials = [token for token in exchange if token in tokenizer.special_ids]
+    if not specials:
+        raise DataError(
+            "the model's chat template writes no special token that ends a reply",
+            hint="use a template such as ChatML, and a tokenizer that has its tokens",
+        )
+    return specials[-1]
