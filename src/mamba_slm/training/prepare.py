@@ -7,6 +7,7 @@ NAME=PATH:WEIGHT        a share of the training tokens, relative to the other we
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -171,7 +172,7 @@ def prepare_data(
     opened = []
     for source in sources:
         if source.name in splits:
-            shards = encoded(splits[source.name].train, folder / source.name)
+            shards = encoded(splits[source.name].train, folder / f"{source.name}-{origin(source.path, share)}")
         else:
             shards = TokenShards.open(shard_folder(source.path, "train"))
         if shards.tokenizer_fingerprint != chosen.fingerprint:
@@ -187,9 +188,12 @@ def prepare_data(
         validation_shards = TokenShards.open(shard_folder(Path(validation), "validation"))
     elif validation is not None:
         validation_source = parse_source(validation)
-        validation_shards = encoded(split_documents(validation_source, 0.0).train, folder / "held-out")
+        documents = split_documents(validation_source, 0.0).train
+        validation_shards = encoded(documents, folder / f"held-out-{origin(validation_source.path, 0.0)}")
     elif held_out:
-        validation_shards = encoded(lambda: (doc for part in held_out for doc in part()), folder / "held-out")
+        origins = " ".join(origin(source.path, share) for source in texts)
+        name = f"held-out-{hashlib.sha256(origins.encode()).hexdigest()[:8]}"
+        validation_shards = encoded(lambda: (doc for part in held_out for doc in part()), folder / name)
     elif share > 0:
         found = [path for source in sources if (path := validation_beside(source.path)) is not None]
         validation_shards = TokenShards.open(found[0]) if found else None
@@ -207,6 +211,11 @@ def prepare_data(
     )
     write_json_atomic(run.data_file, prepared.record())
     return prepared
+
+
+def origin(path: Path, share: float) -> str:
+    """A short name for where tokens came from: shards of another text must not be taken for these."""
+    return hashlib.sha256(f"{path.resolve()}\0{share}".encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,10 @@ import contextlib
 import dataclasses
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -29,6 +31,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.runs.layout import RunDirectory, default_home, is_run
 from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.machine import usable_memory_bytes
+from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.checkpoint import publish_model
@@ -37,8 +40,8 @@ from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
-from mamba_slm.training.precision import choose_device, choose_precision
-from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
+from mamba_slm.training.precision import Choice, choose_device, choose_precision
+from mamba_slm.training.prepare import PreparedData, describe_sources, parse_sources, prepare_data
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.trainer import Trainer
@@ -86,7 +89,7 @@ def train(
         RunLockedError: another process owns the run.
         TrainingDivergedError, CheckpointError, DataError, ConfigError, DiskFullError: see `Trainer`, `prepare_data`.
     """
-    require_usable(config)
+    require_usable(config, has_data=prepare is not None)
     words = tuple(command) if command is not None else ("mamba-slm", *sys.argv[1:])
     is_resumed = resume is True or (resume == "auto" and run is not None and is_run(run))
     directory = open_run(run, config.model, is_resumed=is_resumed)
@@ -94,6 +97,8 @@ def train(
         say = logged(directory, say or say_on_stderr)
         if lock is None:
             lock = stack.enter_context(RunLock(directory, command=" ".join(words[:3]), say=say))
+        if not is_resumed:
+            clear(directory)
         status = stack.enter_context(status_kept(directory, say))
         config = resolved(config, say)
         model_config = read_model_config(directory)
@@ -148,9 +153,11 @@ def train(
         return result
 
 
-def require_usable(config: TrainConfig) -> None:
-    """Raise before anything is written when settings cannot work: a wrong preset, a row beyond the context, …"""
+def require_usable(config: TrainConfig, *, has_data: bool) -> None:
+    """Raise before anything is written when settings cannot work: wrong preset, missing data, too long a row, …"""
     model_config_for(config)
+    if not has_data:
+        parse_sources(config.data)
     if config.has_limit:
         config.run_schedule()
 
@@ -165,7 +172,28 @@ def open_run(run: str | os.PathLike[str] | None, name: str, *, is_resumed: bool)
         if is_resumed:
             raise UsageError("which run is to be resumed?", hint="mamba-slm train --resume RUN; mamba-slm runs list")
         return RunDirectory.create_new(default_home(), name)
-    return RunDirectory.open(run) if is_resumed else RunDirectory.create(run)
+    if is_resumed or has_not_begun(RunDirectory(Path(run))):
+        return RunDirectory.open(run)
+    return RunDirectory.create(run)
+
+
+def has_not_begun(run: RunDirectory) -> bool:
+    """Whether the folder holds a run that took no step, such as one whose data turned out to be unusable."""
+    return is_run(run.path) and run.latest() is None and not read_metrics(run.metrics_file)
+
+
+def clear(run: RunDirectory) -> None:
+    """Remove what a run that took no step has left, so that it can begin anew with other settings."""
+    for file in (
+        run.config_file,
+        run.record_file,
+        run.data_file,
+        run.tokenizer_file,
+        run.events_file,
+        run.samples_file,
+    ):
+        file.unlink(missing_ok=True)
+    shutil.rmtree(run.path / "data", ignore_errors=True)
 
 
 def say_on_stderr(text: str) -> None:
@@ -214,6 +242,11 @@ def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     say(f"device {device}; precision {precision}; {torch.get_num_threads()} threads; seed {config.seed}")
+    return with_choices(config, device, precision)
+
+
+def with_choices(config: TrainConfig, device: Choice, precision: Choice) -> TrainConfig:
+    """The settings with device and precision as chosen."""
     return dataclasses.replace(config, device=device.value, precision=precision.value)  # type: ignore[arg-type]
 
 

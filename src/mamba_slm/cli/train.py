@@ -1,0 +1,223 @@
+"""`mamba-slm train`: pretrain a model from text or token shards, or go on with a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mamba_slm.cli import console
+from mamba_slm.core.errors import InterruptedRunError, UsageError
+
+if TYPE_CHECKING:
+    from mamba_slm.runs.layout import RunDirectory
+    from mamba_slm.training.config import TrainConfig
+    from mamba_slm.training.prepare import PreparedData
+    from mamba_slm.training.reports import TrainResult
+
+SAMPLE_TOKENS = 64
+EPILOG = """\
+PRESET brings its own settings; --config changes them, and flags change both. Without a limit the run is one pass over
+the data. Interrupt it with Ctrl-C: it finishes the step, saves, and prints how to go on; a second Ctrl-C aborts.
+
+examples:
+  mamba-slm train nano --data book.txt --max-minutes 10
+  mamba-slm train tiny --data code=src/:2 --data prose=books/:1 --max-tokens 20M --out runs/mixed
+  mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
+  mamba-slm train --resume runs/mixed --max-tokens 40M
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `mamba-slm train`."""
+    from mamba_slm.core.config import add_flags
+    from mamba_slm.training.config import TrainConfig
+
+    parser.epilog = EPILOG
+    parser.add_argument("preset", metavar="PRESET", nargs="?", help="a size of `mamba-slm models list`")
+    parser.add_argument("--config", metavar="FILE", help="YAML with settings, or the config.yaml of another run")
+    parser.add_argument("--out", metavar="DIR", help="run directory (default: a new one, dated, in the home of runs)")
+    parser.add_argument(
+        "--resume", metavar="RUN", nargs="?", const=True, help="continue a run; without RUN, the one at --out"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show settings, their origin and the estimate; do nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="the result as one JSON object on stdout")
+    add_flags(parser.add_argument_group("settings"), TrainConfig, skip=("model",))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    directory = resumed_run(args)
+    config, origins = settings_of(args, directory)
+    if args.dry_run:
+        show_plan(args, config, origins, directory)
+        return 0
+
+    from mamba_slm.training.run import summary, train
+
+    result = train(
+        config,
+        run=directory.path if directory else args.out,
+        resume=directory is not None,
+        make_sampler=make_sampler,
+        show_sample=show_sample,
+        say=console.say,
+    )
+    if result.interrupted:
+        raise InterruptedRunError(
+            f"stopped by {result.reason} after step {result.step:,}; everything is saved",
+            hint=f"go on with: mamba-slm train --resume {result.run}",
+        )
+    if args.json:
+        console.print_json({**result.row(), "run": str(result.run)})
+    else:
+        print(summary(result))
+        suggest(result)
+    return 0
+
+
+def suggest(result: TrainResult) -> None:
+    """What one could do now."""
+    console.say(f'next: mamba-slm generate {result.run} "Once upon a time"')
+    console.say(f"      mamba-slm report {result.run}")
+
+
+def resumed_run(args: argparse.Namespace) -> RunDirectory | None:
+    """The run that `--resume` names, or None.
+
+    Raises:
+        UsageError: `--resume` without a run, or another one than `--out`.
+    """
+    from mamba_slm.runs.layout import find_run
+
+    if args.resume is None:
+        return None
+    if args.resume is True:
+        if args.out is None:
+            raise UsageError(
+                "which run is to be resumed?", hint="give it: --resume RUN; mamba-slm runs list shows them"
+            )
+        return find_run(args.out)
+    found = find_run(args.resume)
+    if args.out is not None and Path(args.out).resolve() != found.path.resolve():
+        raise UsageError(f"--resume names {found.path}, and --out {args.out}", hint="leave out --out")
+    return found
+
+
+def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tuple[TrainConfig, dict[str, str]]:
+    """The resolved settings, and where each came from.
+
+    Raises:
+        UsageError: no preset, or a resumed run has another one.
+        ConfigError: a setting is unknown or out of range.
+    """
+    from mamba_slm.core.config import flags_given, load_yaml, resolve
+    from mamba_slm.training.config import TrainConfig
+    from mamba_slm.training.presets import train_preset
+    from mamba_slm.training.run_config import read_train_settings
+
+    layers: list[tuple[str, dict[str, Any]]] = []
+    from_file: dict[str, Any] = {}
+    if args.config is not None:
+        from_file = load_yaml(args.config)
+        if isinstance(from_file.get("train"), dict):  # the config.yaml of a run
+            from_file = from_file["train"]
+    if directory is not None:
+        settings = read_train_settings(directory)
+        if args.preset not in (None, settings.get("model")):
+            raise UsageError(
+                f"{directory.path} trains {settings.get('model')!r}, not {args.preset!r}", hint="leave the preset out"
+            )
+        layers.append((str(directory.config_file), settings))
+    else:
+        name = args.preset or from_file.get("model")
+        if name is None:
+            raise UsageError(
+                "which size is to be trained?",
+                hint="for example mamba-slm train nano --data book.txt",
+            )
+        layers.append((f"preset {name}", train_preset(str(name))))
+    if from_file:
+        layers.append((str(args.config), from_file))
+    if args.preset is not None and directory is None:
+        layers.append(("command line", {"model": args.preset}))
+    layers.append(("command line", flags_given(args, TrainConfig)))
+    return resolve(TrainConfig, layers)
+
+
+def show_plan(
+    args: argparse.Namespace, config: TrainConfig, origins: dict[str, str], directory: RunDirectory | None
+) -> None:
+    """What would run: settings with origins, model, data, estimate."""
+    from mamba_slm.core.config import to_dict
+    from mamba_slm.training.peak import peak_of
+    from mamba_slm.training.plan import model_config_for
+    from mamba_slm.training.precision import choose_device, choose_precision
+    from mamba_slm.training.prepare import parse_sources
+    from mamba_slm.training.run import estimate_run, with_choices
+    from mamba_slm.training.run_config import read_model_config
+
+    sources = parse_sources(config.data)
+    model = (read_model_config(directory) if directory else None) or model_config_for(config)
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device.value)
+    chosen = with_choices(config, device, precision)
+    estimate = estimate_run(chosen, model, peak_of(chosen.device, chosen.precision))
+    where = directory.path if directory else args.out or "a new folder in the home of runs"
+    if args.json:
+        console.print_json(
+            {
+                "settings": to_dict(config),
+                "origins": origins,
+                "model": to_dict(model),
+                "estimate": estimate.to_dict(),
+                "device": str(device),
+                "precision": str(precision),
+                "run": str(where),
+            }
+        )
+        return
+    rows = [[name, plain(value), origins[name]] for name, value in to_dict(config).items()]
+    print(console.table(["setting", "value", "from"], rows))
+    print(f"\nrun         {where}{' (resumed)' if directory else ''}")
+    for source in sources:
+        print(f"data        {source.name}: {source.path}" + (f", weight {source.weight:g}" if source.weight else ""))
+    print(f"model       {config.model}: {model.pattern}, vocabulary {model.vocab_size:,}")
+    print(f"device      {device}; precision {precision}")
+    if not config.has_limit:
+        print("length      one pass over the data (no limit was given)")
+    print(estimate)
+
+
+def plain(value: Any) -> str:
+    """A setting's value as one would write it."""
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def make_sampler(prepared: PreparedData, config: TrainConfig) -> Callable[[Any, int], list[dict[str, Any]]]:
+    """`sample(model, step)`: a continuation of every prompt, with the same seed at every step."""
+    from mamba_slm.generation.sampling import Sampler
+    from mamba_slm.generation.text import generate_text
+
+    sampler = Sampler.from_settings(temperature=0.8, top_p=0.95)
+    prompts = config.prompts or ("",)
+
+    def sample(model: Any, step: int) -> list[dict[str, Any]]:
+        texts, _ = generate_text(
+            model, prepared.tokenizer, prompts, max_new_tokens=SAMPLE_TOKENS, sampler=sampler, seed=config.seed
+        )
+        return [{"prompt": prompt, "text": text.text} for prompt, text in zip(prompts, texts, strict=True)]
+
+    return sample
+
+
+def show_sample(step: int, row: dict[str, Any]) -> None:
+    """A sample in one line."""
+    console.say(f"sample at step {step}: {row['prompt']!r} → {row['text']!r}")
