@@ -51,8 +51,7 @@ def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str,
         if nested is not None:
             add_flags(parser, nested, skip=skip, prefix=f"{name}.")
             continue
-        default = "required" if setting.default is MISSING else f"default: {default_text(setting.default)}"
-        help_text = f"{setting.doc} ({default})".strip().replace("%", "%%")
+        help_text = f"{setting.doc} {default_note(setting.default)}".strip().replace("%", "%%")
         dest = DESTINATION + name
         if setting.type is bool:
             parser.add_argument(
@@ -74,13 +73,18 @@ def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str,
             )
 
 
-def default_text(value: Any) -> str:
-    """A default as one would type it."""
-    if value is None:
-        return "none"
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def default_note(value: Any) -> str:
+    """The default in brackets, as one would type it; nothing where no value is the default.
+
+    >>> default_note(0.5), default_note((1, 2)), default_note(None), default_note(MISSING)
+    ('(default: 0.5)', '(default: 1,2)', '', '(required)')
+    """
+    if value is MISSING:
+        return "(required)"
+    if value is None or value == ():
+        return ""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"(default: {text.lower() if isinstance(value, bool) else text})"
 
 
 def metavar_of(hint: Any) -> str:
