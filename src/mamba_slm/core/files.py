@@ -21,8 +21,8 @@ def disk_full_is_explained(path: Path) -> Iterator[None]:
     """Turn "no space left on device" into a `DiskFullError` that names the folder and the space left."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not is_disk_full(error):
             raise
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         free = shutil.disk_usage(existing).free
@@ -30,6 +30,13 @@ def disk_full_is_explained(path: Path) -> Iterator[None]:
             f"no space left while writing {path} ({free / 2**20:.0f} MiB free)",
             hint="free some space or choose another folder with --out, then run the same command again: it continues",
         ) from error
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error means "no space left on device"; libraries in Rust (safetensors) say so only in their text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "os error 28" in str(error) or "os error 122" in str(error)
 
 
 def fsync_folder(folder: Path) -> None:

@@ -50,6 +50,7 @@ Resume = bool | Literal["auto"]
 Prepare = Callable[[RunDirectory], PreparedData]
 MakeSampler = Callable[[PreparedData, TrainConfig], Sampler]
 """Builds `sample(model, step)` once the tokenizer is known."""
+SetLength = Callable[[TrainConfig, PreparedData], TrainConfig]
 
 
 def train(
@@ -58,6 +59,7 @@ def train(
     run: str | os.PathLike[str] | None = None,
     resume: Resume = False,
     prepare: Prepare | None = None,
+    set_length: SetLength | None = None,
     hooks: Sequence[Hook] = (),
     make_sampler: MakeSampler | None = None,
     show_sample: Callable[[int, dict[str, Any]], None] | None = None,
@@ -74,6 +76,7 @@ def train(
         resume: True continues the run at `run`, False begins a new one there, "auto" does what is possible. Continuing
             means from the newest intact checkpoint, or from the start when there is none yet.
         prepare: makes the data in the run directory; None prepares `config.data`.
+        set_length: gives a run without a limit its limit when the data are ready; None means one pass over them.
         hooks: called in their order, after the built-in ones.
         make_sampler: gives the callable behind samples.jsonl; None takes no samples.
         show_sample: prints a sample.
@@ -107,6 +110,13 @@ def train(
 
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
+        loader = BatchLoader(
+            Mixture(prepared.sources, seed=config.seed),
+            context_tokens=config.context_tokens,
+            batch_rows=config.rows_per_step,
+        )
+        if set_length is not None and not config.has_limit:
+            config = set_length(config, prepared)
         config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
         if reason:
             say(reason)
@@ -124,11 +134,7 @@ def train(
 
         trainer = Trainer(
             build_model(model_config, seed=config.seed, device=config.device),
-            BatchLoader(
-                Mixture(prepared.sources, seed=config.seed),
-                context_tokens=config.context_tokens,
-                batch_rows=config.rows_per_step,
-            ),
+            loader,
             config,
             directory,
             validation=validation_of(prepared, config),
