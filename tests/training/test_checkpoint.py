@@ -90,7 +90,9 @@ def test_damage_to_any_file_is_found_and_the_checkpoint_before_is_used(save, nam
     assert name in damaged[0][1]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format_version": 1}', '{"format_version": 1, "files": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"format_version": 1}', '{"format_version": 1, "files": {"a": 1}}']
+)
 def test_a_damaged_manifest_is_a_damaged_checkpoint(save, content):
     older, newer = save(1), save(2)
     (newer / MANIFEST).write_text(content)

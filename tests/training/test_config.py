@@ -8,9 +8,7 @@ from mamba_slm.training.presets import TRAIN_PRESETS, train_preset
 
 
 def test_settings_survive_the_way_through_a_file():
-    config = TrainConfig(
-        model="tiny", data=("a", "b=c:2"), max_tokens=10_000, log=("jsonl", "tensorboard")
-    )
+    config = TrainConfig(model="tiny", data=("a", "b=c:2"), max_tokens=10_000, log=("jsonl", "tensorboard"))
     assert from_dict(TrainConfig, to_dict(config)) == config
 
 

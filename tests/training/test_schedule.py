@@ -2,7 +2,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError
@@ -45,12 +45,12 @@ def test_the_peak_is_reached_when_the_warm_up_ends(schedule):
 
 @given(schedules(), share)
 def test_the_schedule_has_no_jumps(schedule, progress):
-    near = min(1.0, progress + 1e-9)
-    slope = 1 / max(schedule.warmup_share, 1e-3) + 1 / max(schedule.decay_share, 1e-3) + 10
-    difference = abs(schedule.learning_rate_at(near) - schedule.learning_rate_at(progress))
-    if schedule.warmup_share in (0,) or schedule.warmup_share > 1e-3:
-        if schedule.kind != "wsd" or schedule.decay_share > 1e-3:
-            assert difference <= schedule.peak * slope * 1e-9 + 1e-15
+    warmup, decay = schedule.warmup_share, schedule.decay_share
+    steep = 0 < warmup < 1e-3 or (schedule.kind == "wsd" and 0 < decay < 1e-3)
+    assume(not steep and not (schedule.kind == "wsd" and decay == 0))  # as good as a jump, as asked for
+    slope = (1 / warmup if warmup else 0) + (1 / decay if decay else 0) + 10
+    near = schedule.learning_rate_at(min(1.0, progress + 1e-9))
+    assert abs(near - schedule.learning_rate_at(progress)) <= schedule.peak * (slope * 1e-9 + 1e-12)
 
 
 @pytest.mark.parametrize("kind", ["cosine", "wsd"])

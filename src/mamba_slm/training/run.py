@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 
-from mamba_slm.core.errors import MambaSlmError, UsageError
+from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import BatchLoader, validation_batches
@@ -102,7 +102,7 @@ def train(
             lock = stack.enter_context(RunLock(directory, command=" ".join(words[:3]), say=say))
         if not is_resumed:
             clear(directory)
-        status = stack.enter_context(status_kept(directory, say))
+        status = stack.enter_context(status_kept(directory))
         config = resolved(config, say)
         model_config = read_model_config(directory)
         write_run_config(directory, config, model_config)
@@ -219,14 +219,15 @@ def logged(run: RunDirectory, say: Callable[[str], None]) -> Callable[[str], Non
 
 
 @contextlib.contextmanager
-def status_kept(run: RunDirectory, say: Callable[[str], None]) -> Iterator[StatusWriter]:
+def status_kept(run: RunDirectory) -> Iterator[StatusWriter]:
     """Keep status.json true, whatever ends the block."""
     status = StatusWriter(run.status_file)
     status.update("running", step=0, message="preparing")
 
     def ended(state: Literal["failed", "stopped"], message: str) -> None:
         reached = run.latest()
-        status.update(state, step=int(reached.name.removeprefix("step-")) if reached else 0, message=message)
+        with contextlib.suppress(DiskFullError):  # what ended the run may be that very disk, and counts more
+            status.update(state, step=int(reached.name.removeprefix("step-")) if reached else 0, message=message)
 
     try:
         yield status
@@ -236,7 +237,7 @@ def status_kept(run: RunDirectory, say: Callable[[str], None]) -> Iterator[Statu
     except Exception as error:
         message = error.message if isinstance(error, MambaSlmError) else f"{type(error).__name__}: {error}"
         ended("failed", message)
-        with run.log_file.open("a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), run.log_file.open("a", encoding="utf-8") as log:
             log.write(f"error: {message}\n")
         raise
 
