@@ -104,10 +104,10 @@ def state_bytes(config: ModelConfig, context_tokens: int, *, cache_bytes: int = 
     """Memory of one conversation of `context_tokens`.
 
     The SSM state is float32 and constant; the convolution window and the keys and values have `cache_bytes` per value
-    (2 for BF16), and only the keys and values grow with the context.
+    (2 for BF16), and only the keys and values grow with the context. A window limits what attention reads, not what is
+    kept.
     """
     ssm = config.num_ssm_heads * config.ssm_head_dim * config.state_size * 4
     window = (config.conv_kernel - 1) * config.conv_size * cache_bytes
-    kept = min(context_tokens, config.attention_window) if config.attention_window else context_tokens
-    kv = 2 * config.num_kv_heads * config.head_dim * kept * cache_bytes
+    kv = 2 * config.num_kv_heads * config.head_dim * context_tokens * cache_bytes
     return config.num_mamba * (ssm + window) + config.num_attention * kv
