@@ -88,7 +88,7 @@ def prepare(
 
 
 def require_unbroken(padding_mask: Tensor, *, continued: bool) -> None:
-    """Padding may stand on one side of each row's tokens; on the right only where the row has earlier tokens.
+    """The tokens of a row are one run, with padding before or after it; only after it where the row has earlier tokens.
 
     Raises:
         UsageError: naming the first bad row. A convolution would otherwise take padding for the tokens before it.
@@ -99,7 +99,7 @@ def require_unbroken(padding_mask: Tensor, *, continued: bool) -> None:
         where = "only to the right of the tokens when a state continues"
     else:
         bad = starts + padding_mask[:, 0].long() > 1
-        where = "only on one side of the tokens"
+        where = "before and after the tokens of a row, not between them"
     if bool(bad.any()):
         raise UsageError(f"row {int(bad.int().argmax())}: padding may stand {where}")
 
