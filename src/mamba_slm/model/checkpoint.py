@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def save_model(model: LanguageModel, folder: Path, *, extra_config: dict[str, An
     with disk_full_is_explained(folder):
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json_atomic(folder / CONFIG_FILE, config_to_json(model.config) | (extra_config or {}))
+    shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors lets nobody else read what it writes
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
@@ -102,9 +104,10 @@ def load_config(folder: Path) -> ModelConfig:
             f"{path} has format version {version}, this program reads up to {MODEL_FORMAT_VERSION}",
             hint="update: pip install --upgrade mamba-slm",
         )
-    unknown = sorted(set(values) - set(ModelConfig.__dataclass_fields__))
+    fields = set(ModelConfig.__dataclass_fields__)
+    unknown = sorted(set(values) - fields)
     if unknown:
-        raise CheckpointError(f"{path}: {UnknownNameError('model setting', unknown[0], values).message}")
+        raise CheckpointError(f"{path}: {UnknownNameError('model setting', unknown[0], fields).message}")
     try:
         return ModelConfig(**values)
     except (ConfigError, TypeError) as error:
