@@ -66,6 +66,7 @@ def save_checkpoint(
         if tokenizer_file is not None:
             shutil.copyfile(tokenizer_file, writing / "tokenizer.json")
         save_file(optimizer_tensors(optimizer), writing / OPTIMIZER_STATE)
+        (writing / OPTIMIZER_STATE).chmod(0o644)  # safetensors makes it readable by its owner only
         write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
         files = sorted(path for path in writing.rglob("*") if path.is_file())
         entries = {

@@ -122,6 +122,7 @@ class Trainer:
         self.spikes = SpikeDetector(sigmas=config.spike_sigmas)
         self.last_good_step: int | None = None  # newest checkpoint from before the current spike
         self.saved_step: int | None = None
+        self.last_report: StepReport | None = None
         self.recent_losses: deque[float] = deque(maxlen=20)
         self.peak_memory_bytes = 0
         self.seconds_before = 0.0  # of earlier processes of this run
@@ -146,6 +147,8 @@ class Trainer:
             self.begin(resume)
             while (reason := self.reason_to_end()) is None:
                 self.train_one_step()
+            if self.last_report is not None and self.pace.steps:
+                self.say(self.pace.line(self.last_report, progress=self.progress()))
             if self.saved_step != self.step:
                 self.save()
             if self.stop.requested is None:
@@ -168,6 +171,7 @@ class Trainer:
         self.metrics.append(report.row())
         if self.step % self.config.log_every_steps == 0 or self.pace.is_first_line:
             self.say(self.pace.line(report, progress=self.progress()))
+        self.last_report = report
         if self.is_save_due():
             self.save()
         if self.is_validation_due():
