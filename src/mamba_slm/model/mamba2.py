@@ -14,7 +14,7 @@ from mamba_slm.model.context import CallContext
 from mamba_slm.model.state import MambaState
 from mamba_slm.ops.conv import causal_conv, causal_conv_step
 from mamba_slm.ops.norm import gated_rms_norm
-from mamba_slm.ops.ssd import DEFAULT_SSD_BACKEND, ssd_scan, ssd_step
+from mamba_slm.ops.ssd import AUTOMATIC, ssd_scan, ssd_step
 
 
 class GatedRMSNorm(nn.Module):
@@ -39,7 +39,7 @@ class Mamba2(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
-        self.scan_backend = DEFAULT_SSD_BACKEND
+        self.scan_backend = AUTOMATIC
         self.in_proj = nn.Linear(config.hidden_size, config.in_proj_size, bias=False)
         self.conv_weight = nn.Parameter(torch.empty(config.conv_size, config.conv_kernel))
         self.conv_bias = nn.Parameter(torch.empty(config.conv_size))

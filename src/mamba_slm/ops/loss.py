@@ -12,7 +12,7 @@ from torch import Tensor
 from mamba_slm.ops.shapes import check_shapes
 
 IGNORE_INDEX = -100
-DEFAULT_LOSS_CHUNK_TOKENS = 1024
+DEFAULT_LOSS_CHUNK_TOKENS = 256  # so few that a chunk's logits stay in the cache of a CPU
 
 
 def cross_entropy_reference(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -71,11 +71,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             chunk = hidden[start : start + chunk_tokens].to(dtype)
             wanted = targets[start : start + chunk_tokens, None]
             logits = (chunk @ low_weight.T).float()
-            log_normaliser = logits.logsumexp(dim=1, keepdim=True)
-            loss += (log_normaliser - logits.gather(1, wanted)).sum()
+            log_probabilities = torch.log_softmax(logits, dim=1)
+            loss -= log_probabilities.gather(1, wanted).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
-            probabilities = logits.sub_(log_normaliser).exp_()
+            probabilities = log_probabilities.exp_()
             probabilities.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
             error = probabilities.to(dtype)  # gradient with respect to the logits
             grad_hidden[start : start + chunk_tokens] = error @ low_weight

@@ -13,8 +13,20 @@ from mamba_slm.core import registry
 SSD_BACKENDS = {
     "reference": "mamba_slm.ops.ssd_reference:ssd_reference",
     "chunked": "mamba_slm.ops.ssd_chunked:ssd_chunked",
+    "recompute": "mamba_slm.ops.ssd_recompute:ssd_recompute",
 }
-DEFAULT_SSD_BACKEND = "chunked"
+AUTOMATIC = "auto"
+
+
+def automatic_ssd_backend(device_type: str) -> tuple[str, str]:
+    """The backend for a kind of device, and why it was chosen.
+
+    >>> automatic_ssd_backend("cpu")[0]
+    'recompute'
+    """
+    if device_type == "cpu":
+        return "recompute", "the fastest on CPUs, with the least memory"
+    return "chunked", f"all heads in one product, as {device_type} likes it"
 
 
 def ssd_scan(
@@ -27,13 +39,15 @@ def ssd_scan(
     state: Tensor | None = None,
     document_ids: Tensor | None = None,
     chunk_size: int,
-    backend: str = DEFAULT_SSD_BACKEND,
+    backend: str = AUTOMATIC,
 ) -> tuple[Tensor, Tensor]:
-    """Run the scan on a named backend; see `ssd_reference` for the arguments and the definition.
+    """Run the scan on a named backend, or "auto"; see `ssd_reference` for the arguments and the definition.
 
     Raises:
         UnknownNameError: no such backend.
     """
+    if backend == AUTOMATIC:
+        backend, _ = automatic_ssd_backend(x.device.type)
     scan = registry.load("SSD backend", backend, SSD_BACKENDS)
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
 
