@@ -40,7 +40,8 @@ quickstart: $(BASE)
 	$(BIN)/mamba-slm quickstart $(QUICKSTART)
 
 test: check
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --doctest-modules --durations=10 tests src
+	$(BIN)/python -m pytest --doctest-modules src
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout=1800 --durations=10 tests
@@ -55,3 +56,4 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
+	$(BIN)/python -m pytest -q tests/conformance --write-table
