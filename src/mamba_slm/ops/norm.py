@@ -1,4 +1,7 @@
-"""RMSNorm and its gated form. Everything inside is float32, the multiplication by the weight included."""
+"""RMSNorm and its gated form. Everything inside is float32, the multiplication by the weight included.
+
+The fast versions have a backward pass of their own that needs about half the passes over memory.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps) * weight over the last axis, in the dtype of x.
+def rms_norm_reference(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    """x / sqrt(mean(x²) + eps) * weight over the last axis, in the dtype of x: the definition.
+
+    Args:
+        x: [... c]; weight: [c].
 
     Source: Zhang and Sennrich, arXiv:1910.07467.
     """
@@ -17,11 +23,14 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     return (x32 * scale * weight.float()).to(x.dtype)
 
 
-def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
+def gated_rms_norm_reference(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
     """RMSNorm(x * silu(gate)): the gate comes before the norm, and the norm is over each group of channels.
 
     Args:
         x, gate: [... c]; weight: [c]; c is a multiple of num_groups.
+
+    Returns:
+        [... c] in the dtype of x.
 
     Source: `RMSNormGated` of mamba_ssm with norm_before_gate=False.
     """
@@ -29,3 +38,44 @@ def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_g
     grouped = gated.unflatten(-1, (num_groups, -1))
     scale = torch.rsqrt(grouped.square().mean(dim=-1, keepdim=True) + eps)
     return ((grouped * scale).flatten(-2) * weight.float()).to(x.dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+    """`rms_norm_reference` with fewer passes over memory."""
+    with torch.autocast(x.device.type, enabled=False):
+        return RMSNormFunction.apply(x.float(), weight.float(), eps, 1).to(x.dtype)  # type: ignore[no-any-return]
+
+
+def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
+    """`gated_rms_norm_reference` with fewer passes over memory."""
+    with torch.autocast(x.device.type, enabled=False):
+        gated = x.float() * F.silu(gate.float())
+        return RMSNormFunction.apply(gated, weight.float(), eps, num_groups).to(x.dtype)  # type: ignore[no-any-return]
+
+
+class RMSNormFunction(torch.autograd.Function):
+    """With s = 1 / sqrt(mean(x²) + eps) of each group and n = x s: y = n w, and
+
+    grad_x = s (grad_y w - n mean(grad_y w n)),  grad_w = Σ grad_y n.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float, num_groups: int) -> Tensor:  # type: ignore[override]
+        grouped = x.unflatten(-1, (num_groups, -1))
+        size = grouped.shape[-1]
+        scale = torch.linalg.vector_norm(grouped, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return (grouped * scale).mul_(weight.unflatten(-1, (num_groups, -1))).flatten(-2)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+        x, weight, scale = ctx.saved_tensors
+        groups = scale.shape[-2]
+        grouped_weight = weight.unflatten(-1, (groups, -1))
+        normed = x.unflatten(-1, (groups, -1)) * scale
+        grad = grad.unflatten(-1, (groups, -1))
+        product = grad * normed
+        grad_weight = product.flatten(0, -3).sum(dim=0).flatten()
+        mean = product.mul_(grouped_weight).mean(dim=-1, keepdim=True)
+        grad_x = (grad * grouped_weight).addcmul_(normed, mean, value=-1).mul_(scale)
+        return grad_x.flatten(-2), grad_weight, None, None
