@@ -12,7 +12,7 @@ from tolerances import assert_close, tolerance_of
 
 ALLOWED = tolerance_of("model").values
 T = 150
-EXAMPLES = settings(max_examples=20, deadline=None, derandomize=True, database=None)
+EXAMPLES = settings(max_examples=10, deadline=None, derandomize=True, database=None)
 every_layout = pytest.mark.parametrize("layout", CONFIGS)
 
 

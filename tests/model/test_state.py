@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from conformance.models import CONFIGS, base_model, sequences
-from mamba_slm.core.errors import UsageError
+from mamba_slm.core.errors import ConfigError, UsageError
 from mamba_slm.model.state import FIRST_CAPACITY, InferenceState, KeyValueState, MambaState
+from tolerances import assert_close, tolerance_of
 
 every_layout = pytest.mark.parametrize("layout", CONFIGS)
 TOKENS = sequences((200,))[0]
@@ -69,7 +70,7 @@ def test_forks_go_their_own_ways_and_put_copies_of_a_row_together(layout):
         for copy in range(3):
             alone = state.select(torch.tensor([row]))
             expected = model(torch.tensor([[copy + 1]]), state=alone)
-            assert torch.allclose(logits[3 * row + copy], expected[0], atol=1e-5)
+            assert_close(logits[3 * row + copy], expected[0], tolerance_of("model").values)
     assert not torch.equal(logits[0], logits[1])
     assert int(state.num_tokens[0]) == 70
 
@@ -122,6 +123,19 @@ def test_the_mamba_part_is_constant_in_size_and_float32():
     assert all(layer.keys.dtype == torch.bfloat16 for layer in state.layers if isinstance(layer, KeyValueState))
 
 
+@every_layout
+def test_a_bf16_cache_works_with_float32_weights_and_under_autocast(layout):
+    model = base_model(layout)
+    expected = model(TOKENS[None, :90])
+    states = {"bf16 cache": model.new_state(1, dtype=torch.bfloat16), "autocast": model.new_state(1)}
+    for name, state in states.items():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "autocast"):
+            pieces = [model(TOKENS[None, :70], state=state)]
+            pieces += [model(TOKENS[None, i : i + 1], state=state) for i in range(70, 90)]
+        assert_close(torch.cat(pieces, dim=1), expected, tolerance_of("model", torch.bfloat16).values, name)
+        assert all(layer.ssm.dtype == torch.float32 for layer in state.layers if isinstance(layer, MambaState))
+
+
 def test_one_layer_entry_stands_for_each_letter_of_the_pattern():
     kinds = {"M": MambaState, "*": KeyValueState, "-": type(None)}
     for config in CONFIGS.values():
@@ -138,8 +152,6 @@ def test_a_snapshot_with_other_rows_is_refused():
 @every_layout
 def test_a_call_that_failed_leaves_no_trace(layout):
     """A padded call that runs out of context must not hide the tokens of the next one."""
-    from mamba_slm.core.errors import ConfigError
-
     model = base_model(layout)
     state, clean = model.new_state(2), model.new_state(2)
     tokens, mask = TOKENS[:40].view(2, 20), torch.ones(2, 20, dtype=torch.bool)

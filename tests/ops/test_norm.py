@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from conformance.probes import poisoned_memory
-from mamba_slm.ops.norm import gated_rms_norm, rms_norm
+from mamba_slm.ops.norm import gated_rms_norm, gated_rms_norm_reference, rms_norm, rms_norm_reference
 from tolerances import assert_close, tolerance_of
 
 EPS = 1e-5
@@ -37,18 +37,20 @@ def assert_same(function, definition, inputs, dtype):
 
 
 @every_dtype
+@pytest.mark.parametrize("norm", [rms_norm, rms_norm_reference])
 @pytest.mark.parametrize("shape", [(3, 8), (2, 5, 48), (1, 1, 4)])
-def test_rms_norm_is_its_formula(shape, dtype):
+def test_rms_norm_is_its_formula(shape, norm, dtype):
     x, weight = torch.randn(shape).mul(3).to(dtype), torch.randn(shape[-1])
-    assert_same(lambda *m: rms_norm(*m, eps=EPS), formula, (x, weight), dtype)
+    assert_same(lambda *m: norm(*m, eps=EPS), formula, (x, weight), dtype)
 
 
 @every_dtype
+@pytest.mark.parametrize("norm", [gated_rms_norm, gated_rms_norm_reference])
 @pytest.mark.parametrize("num_groups", [1, 2, 4])
-def test_gated_norm_gates_first_and_norms_each_group(num_groups, dtype):
+def test_gated_norm_gates_first_and_norms_each_group(num_groups, norm, dtype):
     x, gate, weight = torch.randn(2, 7, 16).to(dtype), torch.randn(2, 7, 16).to(dtype), torch.randn(16)
     assert_same(
-        lambda *m: gated_rms_norm(*m, eps=EPS, num_groups=num_groups),
+        lambda *m: norm(*m, eps=EPS, num_groups=num_groups),
         lambda *m: gated_formula(*m, num_groups),
         (x, gate, weight),
         dtype,
@@ -97,3 +99,12 @@ def test_only_the_inputs_that_need_a_gradient_get_one():
     gated_formula(x, gate, other).sum().backward()
     assert_close(weight.grad, other.grad, tolerance_of("norm").gradients)
     assert x.grad is None
+
+
+@pytest.mark.parametrize("norm", [rms_norm, gated_rms_norm])
+def test_autocast_does_not_touch_the_norms(norm):
+    inputs = (torch.randn(2, 7, 16), torch.randn(2, 7, 16), torch.randn(16))
+    inputs = inputs[::2] if norm is rms_norm else inputs
+    expected = norm(*inputs, eps=EPS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(norm(*inputs, eps=EPS), expected)

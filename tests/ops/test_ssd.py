@@ -6,7 +6,7 @@ import torch
 from conformance.probes import TensorSizes, poisoned_memory
 from mamba_slm.core import registry
 from mamba_slm.core.errors import ShapeError, UnknownNameError
-from mamba_slm.ops.ssd import SSD_BACKENDS, ssd_scan, ssd_step
+from mamba_slm.ops.ssd import SSD_BACKENDS, automatic_ssd_backend, ssd_scan, ssd_step
 from mamba_slm.ops.ssd_reference import ssd_reference
 from tolerances import assert_close, tolerance_of
 
@@ -307,6 +307,18 @@ def test_memory_grows_linearly_with_the_length(backend):
     assert largest[512] <= 2 * largest[256]
     assert largest[512] <= b * 512 * h * max(q, p, n) * 2
     assert largest[512] < b * 512 * q * h * n
+
+
+def test_the_automatic_backend_is_one_of_the_table_and_says_why():
+    x, dt, A, B, C, state = random_inputs(70)
+    for device_type in ("cpu", "cuda", "mps"):
+        name, reason = automatic_ssd_backend(device_type)
+        assert name in FAST
+        assert reason
+    chosen, _ = automatic_ssd_backend("cpu")
+    automatic = ssd_scan(x, dt, A, B, C, state=state, chunk_size=64)
+    named = ssd_scan(x, dt, A, B, C, state=state, chunk_size=64, backend=chosen)
+    assert all(torch.equal(a, b) for a, b in zip(automatic, named, strict=True))
 
 
 def test_disagreeing_shapes_are_named():
