@@ -8,8 +8,10 @@ import pytest
 
 from mamba_slm.cli import console
 from mamba_slm.core.network import forbid_network
+from mamba_slm.core.threads import wait_without_spinning
 
 SEED = 1234
+wait_without_spinning()
 
 
 @pytest.fixture(autouse=True)
