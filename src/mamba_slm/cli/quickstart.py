@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ EVALUATION_SHARE = 0.13
 SHORTEST_TRAINING_SHARE = 0.3
 """Training gets at least this share of the time, however long the data took."""
 MAX_HELD_OUT_BYTES = 1 << 20
+SAMPLE_WIDTH = 88
 PYTHON_PROMPTS = ("def __init__(self", "import ", '    """Return ')
 
 EPILOG = """\
@@ -83,6 +85,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def say_indented(text: str) -> None:
+    """Lines under the heading of a stage."""
+    console.say(textwrap.indent(text, "  "))
+
+
+def show_sample(step: int, row: dict[str, Any]) -> None:
+    """A sample in one line: where it starts from, and what the model makes of it."""
+    continuation = " ".join(row["text"].split())
+    shown = continuation if len(continuation) <= SAMPLE_WIDTH else continuation[: SAMPLE_WIDTH - 1] + "…"
+    console.say(f"    step {step:<6} {row['prompt'].strip()} → {shown}")
+
+
 def title(stage: str, text: str) -> None:
     """The heading of a stage."""
     console.say(console.coloured(f"{STAGES.index(stage) + 1}/{len(STAGES)} {stage}: {text}", "bold"))
@@ -117,7 +131,7 @@ def examine_machine() -> None:
 
     checks = examine()
     for check in checks:
-        console.say(f"  {check}")
+        say_indented(str(check))
     missing = [check for check in checks if check.status == "missing"]
     if missing:
         raise SetupError(f"{missing[0].name}: {missing[0].text}", hint=missing[0].hint or "mamba-slm doctor")
@@ -132,7 +146,7 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
     import dataclasses
 
     from mamba_slm.cli.quickstart_corpus import prepare_corpus
-    from mamba_slm.cli.train import make_sampler, show_sample
+    from mamba_slm.cli.train import make_sampler
     from mamba_slm.model.presets import preset
     from mamba_slm.training.run import train
     from mamba_slm.training.run_config import read_train_config
@@ -148,7 +162,7 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
             run,
             args.data,
             largest_vocabulary=preset(MODEL).vocab_size,
-            say=lambda text: console.say(f"  {text}"),
+            say=say_indented,
         )
         title("train", f"a {MODEL} hybrid of Mamba-2 and attention")
         return prepared
@@ -171,7 +185,7 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
         kind="quickstart",
         command=again,
         lock=lock,
-        say=lambda text: console.say(f"  {text}"),
+        say=say_indented,
     )
     if result.interrupted:
         raise InterruptedRunError(
