@@ -44,7 +44,7 @@ test: check
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
 
 test-slow: $(DEV)
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout=1800 --durations=10 tests
+	$(BIN)/python -m pytest -m slow --timeout=1800 --durations=10 tests
 
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet .
