@@ -28,6 +28,7 @@ from mamba_slm.data.mixture import Mixture
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.init import build_model
+from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.runs.layout import RunDirectory, default_home, is_run
 from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.machine import usable_memory_bytes
@@ -249,6 +250,8 @@ def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     say(f"device {device}; precision {precision}; {torch.get_num_threads()} threads; seed {config.seed}")
+    backend, reason = automatic_ssd_backend(torch.device(device.value).type)
+    say(f"scan {backend} (automatic: {reason})")
     return with_choices(config, device, precision)
 
 
