@@ -12,6 +12,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 from mamba_slm.model.presets import preset
 from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS
+from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.training.activations import sublayer_bytes_per_token
 from mamba_slm.training.estimate import LOSS_CHUNK_TOKENS, estimate_memory, estimate_training
 from mamba_slm.training.precision import Precision
@@ -24,9 +25,12 @@ SIZES = [
 FIT = 0.05  # the coefficients are rounded; a sublayer that saves another tensor is off by more
 
 
-def saved_bytes(config, *, rows, context_tokens, precision):
+def saved_bytes(config, *, rows, context_tokens, precision, backend):
     """Bytes that autograd keeps in a forward pass: every storage once, parameters left out."""
     model = build_model(config)
+    for sublayer in model.sublayers:
+        if sublayer.kind == MAMBA:
+            sublayer.mixer.scan_backend = backend
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
     sizes = {}
 
@@ -42,13 +46,16 @@ def saved_bytes(config, *, rows, context_tokens, precision):
     return sum(size for size, _ in sizes.values())
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("size", SIZES, ids=["small", "wide"])
 @pytest.mark.parametrize("kind", [MAMBA, ATTENTION, FEED_FORWARD])
-def test_the_activation_formula_counts_what_autograd_saves(kind, size, precision):
+def test_the_activation_formula_counts_what_autograd_saves(kind, size, precision, on_gpu):
+    backend, _ = automatic_ssd_backend("cuda" if on_gpu else "cpu")
+
     def saved(pattern):
         config = ModelConfig(pattern=pattern, vocab_size=16, num_heads=2, num_kv_heads=1, **size)
-        return config, saved_bytes(config, rows=2, context_tokens=128, precision=precision)
+        return config, saved_bytes(config, rows=2, context_tokens=128, precision=precision, backend=backend)
 
     config, one = saved(kind)
     _, two = saved(2 * kind)
@@ -56,7 +63,7 @@ def test_the_activation_formula_counts_what_autograd_saves(kind, size, precision
     if precision == "bf16":  # autocast keeps a copy of the matrices, which the estimate counts with the weights
         half_weights = 2 * sum(p.numel() for n, p in build_model(config).sublayers[0].named_parameters() if "proj" in n)
     found = (two - one - half_weights) / (2 * 128)
-    expected = sublayer_bytes_per_token(config, kind, context_tokens=128, precision=precision)
+    expected = sublayer_bytes_per_token(config, kind, context_tokens=128, precision=precision, on_gpu=on_gpu)
     assert expected == pytest.approx(found, rel=FIT)
 
 

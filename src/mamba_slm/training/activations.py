@@ -14,31 +14,44 @@ STREAM_BYTES = 8
 """Per token and width outside the sublayers: the residual stream before and after the final norm."""
 
 
-def sublayer_bytes_per_token(config: ModelConfig, kind: str, *, context_tokens: int, precision: str) -> float:
-    """Saved by one sublayer, per token; under autocast (bf16, fp16) the scan and the norms stay float32."""
+def sublayer_bytes_per_token(
+    config: ModelConfig, kind: str, *, context_tokens: int, precision: str, on_gpu: bool = False
+) -> float:
+    """Saved by one sublayer, per token; under autocast (bf16, fp16) the scan and the norms stay float32.
+
+    On a CPU the scan keeps its inputs and the states between chunks; on a GPU also the products inside chunks
+    (`ops.ssd.automatic_ssd_backend`).
+    """
     c, is_half = config, precision != "fp32"
     d, i, h = c.hidden_size, c.inner_size, c.num_ssm_heads
     n, q = c.num_groups * c.state_size, min(c.chunk_size, context_tokens)
     kv = c.num_kv_heads * c.head_dim
     if kind == MAMBA:
-        scan = 8 * q * h + 4 * q + 8 * i * n / q
-        return scan + (10 * d + 50 * i + 24 * n + 16 * h if is_half else 12 * d + 56 * i + 32 * n + 24 * h)
+        scan = 4 * i * n / q + (16 * i + 4 * h + 8 * q * h + 4 * q + 4 * i * n / q if on_gpu else 0)
+        return scan + (6 * d + 30 * i + 24 * n + 13 * h if is_half else 8 * d + 36 * i + 32 * n + 17 * h)
     if kind == ATTENTION:
         mask = context_tokens * (2 if is_half else 4)  # one row of the mask per query
-        return mask + (18 * d + 4 * kv + 8 * c.head_dim if is_half else 20 * d + 8 * kv + 8 * c.head_dim)
+        positions = 8 * c.head_dim + 5 * c.num_heads
+        return mask + positions + (14 * d + 4 * kv if is_half else 16 * d + 8 * kv)
     assert kind == FEED_FORWARD
-    return 10 * d + 8 * c.feed_forward_size if is_half else 12 * d + 16 * c.feed_forward_size
+    return 6 * d + 8 * c.feed_forward_size if is_half else 8 * d + 16 * c.feed_forward_size
 
 
 def activation_bytes(
-    config: ModelConfig, *, tokens_at_once: int, context_tokens: int, precision: str, gradient_checkpointing: bool
+    config: ModelConfig,
+    *,
+    tokens_at_once: int,
+    context_tokens: int,
+    precision: str,
+    gradient_checkpointing: bool,
+    on_gpu: bool = False,
 ) -> float:
     """Peak of what is kept for the backward pass of one micro-batch.
 
     With gradient checkpointing: the input of every sublayer, and all of the largest one while it is computed again.
     """
     sublayers = [
-        sublayer_bytes_per_token(config, kind, context_tokens=context_tokens, precision=precision)
+        sublayer_bytes_per_token(config, kind, context_tokens=context_tokens, precision=precision, on_gpu=on_gpu)
         for kind in config.pattern
     ]
     stream = STREAM_BYTES * config.hidden_size

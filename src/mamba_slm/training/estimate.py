@@ -14,7 +14,7 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters, train_flops_per_token
 from mamba_slm.training.activations import activation_bytes, sublayer_bytes_per_token
 
-LOSS_CHUNK_TOKENS = 1024
+LOSS_CHUNK_TOKENS = 256
 """Tokens whose logits exist at once; `ops.loss.DEFAULT_LOSS_CHUNK_TOKENS`, which cannot be imported without torch."""
 
 CPU_PROCESS_BYTES = 340 * 2**20
@@ -24,8 +24,8 @@ GPU_PROCESS_BYTES = 1 * 2**30
 """CUDA context and library workspaces, a common size; not measured here."""
 
 ASSUMED_MFU = {"cpu": 0.35, "gpu": 0.30}
-"""Share of the peak that training reaches. CPU: measured on two cores with the nano preset, 0.3 to 0.5. GPU: assumed;
-published dense models reach 0.33 to 0.46, and this scan in plain PyTorch has not been measured on one."""
+"""Share of the peak that training reaches. CPU: measured with nano on one core, 0.5 in fp32 and 0.33 in bf16. GPU:
+assumed; published dense models reach 0.33 to 0.46, and this scan in plain PyTorch has not been measured on one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class MemoryEstimate:
     activations: float
     """What the forward pass keeps for the backward pass."""
     backward: float
-    """Gradients with respect to activations inside the largest sublayer."""
+    """Gradients and temporaries while the largest sublayer goes back: 1.5 times what it saved, measured with nano."""
     logits: float
     """Logits of one chunk of tokens, their gradient, and one gradient of the head."""
     process: float
@@ -128,7 +128,7 @@ def estimate_memory(
     tokens_at_once = rows_at_once * context_tokens
     half = 2 if precision != "fp32" else 0
     largest = max(
-        sublayer_bytes_per_token(config, kind, context_tokens=context_tokens, precision=precision)
+        sublayer_bytes_per_token(config, kind, context_tokens=context_tokens, precision=precision, on_gpu=on_gpu)
         for kind in config.pattern
     )
     chunk = min(LOSS_CHUNK_TOKENS, tokens_at_once)
@@ -143,8 +143,9 @@ def estimate_memory(
             context_tokens=context_tokens,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
+            on_gpu=on_gpu,
         ),
-        backward=tokens_at_once * largest,
+        backward=1.5 * tokens_at_once * largest,
         logits=chunk * config.vocab_size * (4 + 4 + half) + (4 + half) * head,
         process=GPU_PROCESS_BYTES if on_gpu else CPU_PROCESS_BYTES,
     )
