@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.data.loader import BatchLoader, validation_batches
 from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.packing import Packer
 
 LENGTHS = {"a": [2, 30, 5, 5, 17, 100], "b": [12] * 7}
 
@@ -44,6 +45,36 @@ def test_a_state_after_batch_n_continues_with_batch_n_plus_one(sources, before, 
     assert loader.state_dict() == restored.state_dict()
 
 
+@given(context_tokens=st.integers(1, 40), shuffle_tokens=st.integers(1, 300))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_block_holds_the_rows_of_the_stream_in_another_order(sources, context_tokens, shuffle_tokens):
+    sizes = {"context_tokens": context_tokens, "shuffle_tokens": shuffle_tokens}
+    loader = BatchLoader(Mixture(sources, seed=4), batch_rows=1, **sizes)
+    packer = Packer(Mixture(sources, seed=4).next_document, context_tokens=context_tokens)
+    rows = max(1, min(shuffle_tokens, 243) // context_tokens)
+    for _ in range(3):
+        shuffled = [next(loader) for _ in range(rows)]
+        stream = [packer.next_row() for _ in range(rows)]
+        assert sorted(batch.inputs[0].tolist() for batch in shuffled) == sorted(row.inputs.tolist() for row in stream)
+
+
+def test_rows_of_one_document_are_spread_over_the_batches(write_shards):
+    shards = write_shards("long", [1000] * 8)
+    loader = BatchLoader(Mixture([("long", shards, None)]), context_tokens=50, batch_rows=8)
+    origins = [{(row[0] - 10) // 1000 for row in next(loader).inputs.tolist()} for _ in range(10)]
+    assert sum(map(len, origins)) / len(origins) > 3
+
+
+def test_with_another_length_of_rows_a_run_resumes_in_the_same_block(sources):
+    loader = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=3)
+    for _ in range(15):  # 30 rows of 8 tokens are a block
+        next(loader)
+    longer = BatchLoader(Mixture(sources, seed=4), context_tokens=16, batch_rows=1)
+    longer.load_state_dict(loader.state_dict())
+    assert (longer.block_number, longer.rows_taken) == (1, 7)
+    assert next(longer).inputs.shape == (1, 16)
+
+
 def test_another_process_continues_exactly(sources):
     loader = BatchLoader(Mixture(sources, seed=4), context_tokens=16, batch_rows=3)
     for _ in range(11):
@@ -52,6 +83,7 @@ def test_another_process_continues_exactly(sources):
 import json, sys
 from mamba_slm.data.loader import BatchLoader
 from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.packing import Packer
 from mamba_slm.data.shards import TokenShards
 folders = {[(name, str(shards.folder), weight) for name, shards, weight in sources]!r}
 mixture = Mixture([(name, TokenShards.open(folder), weight) for name, folder, weight in folders], seed=4)

@@ -17,6 +17,7 @@ from mamba_slm.data.permutation import Permutation
 from mamba_slm.data.shards import TokenShards
 
 FORMAT_VERSION = 1
+SHUFFLE_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +51,38 @@ def stack_rows(rows: Sequence[Row]) -> Batch:
 class BatchLoader(Iterator[Batch]):
     """An endless iterator of training batches; the stream goes on into the next epoch by itself.
 
+    The stream of packed rows is cut into blocks of about `shuffle_tokens`, and the rows of each block come in shuffled
+    order: neighbouring rows are often of one document, and batches of one document teach much less.
+
     Of each batch over all processes, `batch_rows` × `world_size` rows, this process gets rows rank × batch_rows and
     following. Every process walks through the whole stream (a copy per row, no model work), so that the state is the
     same everywhere and a run may be resumed with another number of processes.
 
     Args:
-        mixture: the stream; the loader advances it and owns it from here on.
+        mixture: the stream; the loader advances it, up to one block ahead of the batches, and owns it from here on.
         context_tokens: length of a row.
         batch_rows: rows per batch of this process.
         rank, world_size: which of how many processes this is.
+        shuffle_tokens: tokens per block, at most one epoch; a block is held in memory at 20 bytes a token.
 
     Raises:
         ConfigError: a size below one, or a rank outside the world.
         DataError: the whole corpus is shorter than one row.
     """
 
-    def __init__(self, mixture: Mixture, *, context_tokens: int, batch_rows: int, rank: int = 0, world_size: int = 1):
-        if batch_rows < 1:
-            raise ConfigError(f"batch_rows must be at least 1, got {batch_rows}")
+    def __init__(
+        self,
+        mixture: Mixture,
+        *,
+        context_tokens: int,
+        batch_rows: int,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle_tokens: int = SHUFFLE_TOKENS,
+    ):
+        for name, value in (("batch_rows", batch_rows), ("shuffle_tokens", shuffle_tokens)):
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank must lie in [0, {world_size - 1}], got {rank}")
         check_fits_a_row(mixture.num_tokens, context_tokens)
@@ -77,24 +92,59 @@ class BatchLoader(Iterator[Batch]):
         self.rank = rank
         self.world_size = world_size
         self.packer = Packer(mixture.next_document, context_tokens=context_tokens)
+        self.block_rows = max(1, min(shuffle_tokens, mixture.num_tokens) // context_tokens)
+        self.block: list[Row] = []
+        self.block_number = -1
+        self.block_start = self.place_in_stream()
+        self.rows_taken = 0
 
     def __next__(self) -> Batch:
-        rows = [self.packer.next_row() for _ in range(self.batch_rows * self.world_size)]
+        rows = [self.next_row() for _ in range(self.batch_rows * self.world_size)]
         first = self.rank * self.batch_rows
-        return stack_rows([row for row in rows[first : first + self.batch_rows] if row is not None])
+        return stack_rows(rows[first : first + self.batch_rows])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The place in the stream after the last batch, JSON-able; it does not depend on sizes or rank."""
+    def next_row(self) -> Row:
+        """The next row of the shuffled block; after its last one a new block is read."""
+        if self.rows_taken == len(self.block):
+            self.read_block(self.block_number + 1)
+        self.rows_taken += 1
+        return self.block[self.rows_taken - 1]
+
+    def read_block(self, number: int) -> None:
+        """Read the following rows of the stream and shuffle them."""
+        self.block_number, self.block_start, self.rows_taken = number, self.place_in_stream(), 0
+        rows = [row for _ in range(self.block_rows) if (row := self.packer.next_row()) is not None]
+        order = Permutation(size=len(rows), seed=self.mixture.seed, label=f"rows of block {number}")
+        self.block = [rows[order[position]] for position in range(len(rows))]
+
+    def place_in_stream(self) -> dict[str, Any]:
+        """Where the packer stands, JSON-able."""
         document = self.packer.document
         return {
-            "format_version": FORMAT_VERSION,
             "mixture": self.mixture.state_dict(),
             "document": None if document is None else {"source": document.source, "index": document.index},
             "offset": self.packer.offset,
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """The place after the last batch, JSON-able: where its block begins, and how many of its rows are taken.
+
+        It does not depend on `batch_rows`, rank or the number of processes.
+        """
+        return {
+            "format_version": FORMAT_VERSION,
+            **self.block_start,
+            "block": self.block_number,
+            "block_rows": self.block_rows,
+            "rows_taken": self.rows_taken,
+            "context_tokens": self.context_tokens,
+        }
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the batch that would have followed when the state was taken.
+
+        With another length of rows the block is cut anew, and as many of its tokens are passed over as were taken: some
+        of one block's rows then come twice and others wait for the next epoch.
 
         Raises:
             DataError: the state belongs to other data, another seed or a newer version.
@@ -114,6 +164,13 @@ class BatchLoader(Iterator[Batch]):
             tokens = self.mixture.document(source, index)
             self.packer.document = DrawnDocument(tokens=tokens, source=source, index=index)
         self.packer.offset = state["offset"]
+        if state["block"] < 0:  # taken before the first batch
+            self.block, self.block_number, self.block_start, self.rows_taken = [], -1, self.place_in_stream(), 0
+            return
+        if state["context_tokens"] == self.context_tokens:
+            self.block_rows = state["block_rows"]
+        self.read_block(state["block"])
+        self.rows_taken = min(state["rows_taken"] * state["context_tokens"] // self.context_tokens, len(self.block))
 
 
 def validation_batches(
