@@ -103,7 +103,7 @@ def test_the_settings_of_one_run_can_begin_another(text, out, tmp_path):
     ("words", "code", "said"),
     [
         (["nanp", "--data", "x"], 2, "did you mean 'nano'"),
-        ([], 2, "which size"),
+        ([], 2, "no training data"),
         (["nano"], 2, "no training data"),
         (["nano", "--data", "nowhere.txt"], 5, "nowhere.txt does not exist"),
         (["nano", "--data", "README", "--lerning-rate", "1"], 2, "did you mean '--learning-rate'"),

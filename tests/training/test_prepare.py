@@ -6,7 +6,7 @@ import pytest
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.train_tokenizer import train_tokenizer
-from mamba_slm.training.prepare import cut_tail, describe_sources, parse_source, parse_sources, prepare_data
+from mamba_slm.training.prepare import describe_sources, parse_source, parse_sources, prepare_data
 
 LINE = "one line of text that is much like the others, number {}\n"
 
@@ -86,11 +86,6 @@ def test_of_a_single_file_the_end_is_held_out(run, book):
     assert train + held_out == book.read_text()
     assert 0.08 < len(held_out) / len(book.read_text()) < 0.12
     assert train.endswith("\n")
-
-
-def test_the_tail_is_cut_at_a_line_end_and_is_at_most_half():
-    assert cut_tail("aaaa\nbbbb\ncccc\n", 5) == ("aaaa\nbbbb\n", "cccc\n")
-    assert cut_tail("abcdefgh", 100) == ("abcd", "efgh")
 
 
 def test_without_a_share_nothing_is_held_out(run, book):

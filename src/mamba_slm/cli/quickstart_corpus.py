@@ -37,7 +37,8 @@ def prepare_corpus(
     from mamba_slm.data.encode import encode_documents
     from mamba_slm.data.shards import TokenShards, is_shard_folder
     from mamba_slm.data.splits import is_held_out
-    from mamba_slm.training.prepare import PreparedData, Split, choose_tokenizer
+    from mamba_slm.training.holdout import Split
+    from mamba_slm.training.prepare import PreparedData, choose_tokenizer
 
     name, path, training, held_out = default_corpus() if data is None else own_corpus(data)
 
@@ -88,10 +89,11 @@ def default_corpus() -> tuple[str, str, Documents, Documents]:
 def own_corpus(data: str) -> tuple[str, str, Documents, Documents]:
     """Name, path, training and held-out documents of a user's text; a single file gives up its end."""
     from mamba_slm.data.python_library import HELD_OUT_SHARE
-    from mamba_slm.training.prepare import parse_source, split_documents
+    from mamba_slm.training.holdout import split_documents
+    from mamba_slm.training.prepare import parse_source
 
     source = parse_source(data)
-    split = split_documents(source, HELD_OUT_SHARE)
+    split = split_documents(source.path, HELD_OUT_SHARE)
     assert split.validation is not None, "a positive share always holds something out"
     return source.name, str(source.path), split.train, split.validation
 

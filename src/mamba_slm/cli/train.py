@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mamba_slm.training.prepare import PreparedData
     from mamba_slm.training.reports import TrainResult
 
+DEFAULT_PRESET = "nano"
 SAMPLE_TOKENS = 64
 EPILOG = """\
 PRESET brings its own settings; --config changes them, and flags change both. Without a limit the run is one pass over
@@ -35,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from mamba_slm.training.config import TrainConfig
 
     parser.epilog = EPILOG
-    parser.add_argument("preset", metavar="PRESET", nargs="?", help="a size of `mamba-slm models list`")
+    parser.add_argument("preset", metavar="PRESET", nargs="?", help="a size of `mamba-slm models list` (default: nano)")
     parser.add_argument("--config", metavar="FILE", help="YAML with settings, or the config.yaml of another run")
     parser.add_argument("--out", metavar="DIR", help="run directory (default: a new one, dated, in the home of runs)")
     parser.add_argument(
@@ -111,7 +112,7 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
     """The resolved settings, and where each came from.
 
     Raises:
-        UsageError: no preset, or a resumed run has another one.
+        UsageError: a resumed run has another preset.
         ConfigError: a setting is unknown or out of range.
     """
     from mamba_slm.core.config import flags_given, load_yaml, resolve
@@ -133,12 +134,7 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
             )
         layers.append((str(directory.config_file), settings))
     else:
-        name = args.preset or from_file.get("model")
-        if name is None:
-            raise UsageError(
-                "which size is to be trained?",
-                hint="for example mamba-slm train nano --data book.txt",
-            )
+        name = args.preset or from_file.get("model") or DEFAULT_PRESET
         layers.append((f"preset {name}", train_preset(str(name))))
     if from_file:
         layers.append((str(args.config), from_file))

@@ -31,8 +31,9 @@ def documents_in(batch: Batch, tokenizer: Tokenizer | None) -> list[dict[str, An
 
 
 @torch.no_grad()
-def row_losses(model: LanguageModel, batch: Batch, device: str) -> list[float]:
+def row_losses(model: LanguageModel, batch: Batch) -> list[float]:
     """Mean loss of every row by itself, in nats: tells which row made a batch's loss infinite."""
+    device = model.embedding.weight.device
     losses = []
     for row in range(len(batch.inputs)):
         inputs, targets, documents = (

@@ -10,25 +10,20 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.core.units import format_count
-from mamba_slm.data.document import Document
 from mamba_slm.data.encode import encode_documents
-from mamba_slm.data.readers import read_documents
 from mamba_slm.data.shards import TokenShards, is_shard_folder
-from mamba_slm.data.splits import is_held_out
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
-
-Documents = Callable[[], Iterator[Document]]
-"""Reads the same documents again at every call."""
+from mamba_slm.training.holdout import Documents, Split, split_documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +154,7 @@ def prepare_data(
     sources = parse_sources(data)
     texts = [source for source in sources if not is_shards(source.path)]
     share = 0.0 if validation is not None else validation_share
-    splits = {source.name: split_documents(source, share) for source in texts}
+    splits = {source.name: split_documents(source.path, share) for source in texts}
     chosen = choose_tokenizer(sources, splits, run, wanted=tokenizer, vocab_size=vocab_size, say=say)
 
     def encoded(documents: Documents, folder: Path) -> TokenShards:
@@ -188,7 +183,7 @@ def prepare_data(
         validation_shards = TokenShards.open(shard_folder(Path(validation), "validation"))
     elif validation is not None:
         validation_source = parse_source(validation)
-        documents = split_documents(validation_source, 0.0).train
+        documents = split_documents(validation_source.path, 0.0).train
         validation_shards = encoded(documents, folder / f"held-out-{origin(validation_source.path, 0.0)}")
     elif held_out:
         origins = " ".join(origin(source.path, share) for source in texts)
@@ -216,61 +211,6 @@ def prepare_data(
 def origin(path: Path, share: float) -> str:
     """A short name for where tokens came from: shards of another text must not be taken for these."""
     return hashlib.sha256(f"{path.resolve()}\0{share}".encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Documents of one text source in two parts."""
-
-    train: Documents
-    validation: Documents | None
-
-
-def split_documents(source: DataSource, share: float) -> Split:
-    """Hold out documents by the hash of their id; of a source too small for that, the end of its longest document.
-
-    Raises:
-        DataError: the source holds no text.
-    """
-
-    def documents() -> Iterator[Document]:
-        return iter(read_documents(source.path))
-
-    sizes = [(document.id, len(document.text)) for document in documents()]
-    total = sum(size for _, size in sizes)
-    if total == 0:
-        raise DataError(f"{source.path} holds no text", hint="give a file or folder with text in it")
-    if share == 0:
-        return Split(train=documents, validation=None)
-    held_out = sum(size for name, size in sizes if is_held_out(name, share))
-    if share / 4 <= held_out / total <= min(0.5, 4 * share):
-        return Split(
-            train=lambda: (document for document in documents() if not is_held_out(document.id, share)),
-            validation=lambda: (document for document in documents() if is_held_out(document.id, share)),
-        )
-    longest = max(sizes, key=lambda entry: entry[1])[0]
-
-    def parts(keep_tail: bool) -> Iterator[Document]:
-        for document in documents():
-            if document.id != longest:
-                if not keep_tail:
-                    yield document
-                continue
-            head, tail = cut_tail(document.text, max(1, round(total * share)))
-            if keep_tail:
-                yield replace(document, id=f"{document.id} (end)", text=tail)
-            elif head:
-                yield replace(document, text=head)
-
-    return Split(train=lambda: parts(False), validation=lambda: parts(True))
-
-
-def cut_tail(text: str, tail_characters: int) -> tuple[str, str]:
-    """Cut about the last characters off, at the line end before them; at most half of the text."""
-    place = max(len(text) - tail_characters, len(text) // 2)
-    line_end = text.rfind("\n", len(text) // 2, place) + 1
-    place = line_end or place
-    return text[:place], text[place:]
 
 
 def choose_tokenizer(

@@ -15,17 +15,14 @@ from typing import Any, Protocol
 
 import torch
 
-from mamba_slm.core.errors import CheckpointError, TrainingDivergedError
-from mamba_slm.core.files import write_json_atomic
+from mamba_slm.core.errors import CheckpointError
 from mamba_slm.core.units import format_bytes, format_seconds
 from mamba_slm.data.loader import Batch
 from mamba_slm.model.count import train_flops_per_token
 from mamba_slm.model.stack import LanguageModel
-from mamba_slm.runs.jsonl import without_nan
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.text.tokenizer import Tokenizer
-from mamba_slm.training.bad_batch import describe, documents_in, row_losses
 from mamba_slm.training.checkpoint import (
     load_checkpoint,
     newest_valid_checkpoint,
@@ -35,7 +32,9 @@ from mamba_slm.training.checkpoint import (
 )
 from mamba_slm.training.compiling import compile_sublayers
 from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.events import Events
 from mamba_slm.training.gradients import accumulate_gradients, clip_gradients
+from mamba_slm.training.health import HealthWatch
 from mamba_slm.training.hooks import Hook, RunView, call_all
 from mamba_slm.training.interrupt import StopRequest
 from mamba_slm.training.memory import memory_bytes
@@ -45,7 +44,6 @@ from mamba_slm.training.peak import Peak
 from mamba_slm.training.precision import Precision, choose_precision
 from mamba_slm.training.random_state import random_states, random_states_kept, set_random_states
 from mamba_slm.training.reports import StepReport, TrainResult, ValidationReport
-from mamba_slm.training.spikes import SpikeDetector
 from mamba_slm.training.validation import token_lengths, validate, validations_since_best
 
 
@@ -119,8 +117,8 @@ class Trainer:
 
         self.step = 0
         self.tokens = 0
-        self.spikes = SpikeDetector(sigmas=config.spike_sigmas)
-        self.last_good_step: int | None = None  # newest checkpoint from before the current spike
+        self.events = Events(run, say)
+        self.health = HealthWatch(model, config, run, events=self.events, tokenizer=tokenizer)
         self.saved_step: int | None = None
         self.last_report: StepReport | None = None
         self.recent_losses: deque[float] = deque(maxlen=20)
@@ -161,8 +159,14 @@ class Trainer:
         batch = next(self.loader)
         learning_rate = self.set_learning_rate()
         loss, grad_norm = self.compute_gradients(batch)
-        self.check_finite(batch, loss, grad_norm)
-        self.watch_for_spikes(batch, loss)
+        self.health.inspect(
+            batch,
+            loss,
+            grad_norm,
+            step=self.step + 1,
+            saved_step=self.saved_step,
+            may_overflow=self.precision.scales,
+        )
         self.update_weights(grad_norm)
         self.step += 1
         self.tokens += self.config.batch_tokens
@@ -244,58 +248,11 @@ class Trainer:
     def update_weights(self, grad_norm: float) -> None:
         """Take the optimiser step; under fp16 an overflow skips it and halves the loss scale."""
         if not math.isfinite(grad_norm):
-            self.event("overflow", f"step {self.step + 1}: fp16 overflow, step skipped", scale=self.precision.scale)
+            self.events.add(
+                self.step, "overflow", f"step {self.step + 1}: fp16 overflow, step skipped", scale=self.precision.scale
+            )
         self.precision.scaler.step(self.optimizer)
         self.precision.scaler.update()
-
-    def check_finite(self, batch: Batch, loss: float, grad_norm: float) -> None:
-        """Stop before weights are touched when the loss or a gradient is not finite."""
-        if not math.isfinite(loss):
-            self.diverged(f"the loss became {loss}", batch, loss)
-        if not math.isfinite(grad_norm) and not self.precision.scales:
-            self.diverged(f"the gradient norm became {grad_norm} (loss {loss:.3f})", batch, loss)
-
-    def watch_for_spikes(self, batch: Batch, loss: float) -> None:
-        """Report the step at which the loss jumps, keep the checkpoint from before, and stop when it stays there."""
-        was_in_spike = self.spikes.spike_start is not None
-        threshold, step = self.spikes.threshold, self.step + 1
-        if not self.spikes.update(step, loss):
-            self.last_good_step = None
-            return
-        if not was_in_spike:
-            self.last_good_step = self.saved_step
-            documents = documents_in(batch, self.tokenizer)
-            self.event(
-                "spike",
-                f"step {step}: the loss jumped to {loss:.3f} (mean {self.spikes.mean:.3f}, limit {threshold:.3f}); "
-                f"in the batch: {describe(documents)}",
-                loss=loss,
-                threshold=threshold,
-                documents=documents,
-            )
-        patience = self.config.spike_patience_steps
-        if patience and step - (self.spikes.spike_start or step) + 1 >= patience:
-            since = self.spikes.spike_start
-            self.diverged(f"the loss has stayed above {threshold:.2f} since step {since}", batch, loss)
-
-    def diverged(self, what: str, batch: Batch, loss: float) -> None:
-        """Write down the batch, and raise."""
-        step = self.step + 1
-        documents = documents_in(batch, self.tokenizer)
-        losses = row_losses(self.model, batch, self.device)
-        file = self.run.path / f"bad-batch-step-{step:08d}.json"
-        content = {"step": step, "loss": loss, "row_losses": losses, "documents": documents}
-        write_json_atomic(file, without_nan({**content, "inputs": batch.inputs.tolist()}))
-        broken = [row for row, value in enumerate(losses) if not math.isfinite(value)]
-        suspects = [entry for entry in documents if entry["row"] in broken] or documents
-        good = self.last_good_step if self.last_good_step is not None else self.saved_step
-        self.event("diverged", f"step {step}: {what}", loss=loss, documents=documents)
-        kept = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
-        raise TrainingDivergedError(
-            f"{what} at step {step}; {kept}; in the batch: {describe(suspects)}",
-            hint=f"look at {file}; then continue with a lower rate: mamba-slm train --resume {self.run.path} "
-            f"--learning-rate {self.config.learning_rate / 2:g}",
-        )
 
     # saving and measuring ---------------------------------------------------------------------------------------------
 
@@ -317,7 +274,8 @@ class Trainer:
 
     def prune(self) -> None:
         """Keep the newest checkpoints, the best, and the last good one before a spike."""
-        good = None if self.last_good_step is None else self.run.checkpoint_folder(self.last_good_step)
+        step = self.health.last_good_step
+        good = None if step is None else self.run.checkpoint_folder(step)
         prune_checkpoints(self.run.checkpoints(), keep_last=self.config.keep_last, keep=(self.run.best(), good))
 
     def measure(self) -> None:
@@ -373,8 +331,8 @@ class Trainer:
             "loader": self.loader.state_dict(),
             "random": random_states(),
             "loss_scale": self.precision.scaler.state_dict(),
-            "spikes": self.spikes.state_dict(),
-            "last_good_step": self.last_good_step,
+            "spikes": self.health.spikes.state_dict(),
+            "last_good_step": self.health.last_good_step,
             "peak_memory_bytes": self.peak_memory_bytes,
             "recent_losses": list(self.recent_losses),
             "threads": torch.get_num_threads(),
@@ -385,7 +343,9 @@ class Trainer:
         """Continue from the newest intact checkpoint; say what was passed over."""
 
         def damaged(folder: Path, why: str) -> None:
-            self.event("damaged checkpoint", f"{why}; using the checkpoint before it", checkpoint=folder.name)
+            self.events.add(
+                self.step, "damaged checkpoint", f"{why}; using the checkpoint before it", checkpoint=folder.name
+            )
 
         folder = newest_valid_checkpoint(self.run.checkpoints(), on_damaged=damaged)
         if folder is None:
@@ -397,8 +357,8 @@ class Trainer:
             self.loader.load_state_dict(state["loader"])
             if self.precision.name == "fp16" and state["loss_scale"]:
                 self.precision.scaler.load_state_dict(state["loss_scale"])
-            self.spikes.load_state_dict(state["spikes"])
-            self.last_good_step = state["last_good_step"]
+            self.health.spikes.load_state_dict(state["spikes"])
+            self.health.last_good_step = state["last_good_step"]
             self.peak_memory_bytes = state["peak_memory_bytes"]
             self.recent_losses.extend(state["recent_losses"])
             set_random_states(state["random"])
@@ -441,12 +401,6 @@ class Trainer:
             mfu=self.pace.mfu(rate),
             memory_bytes=memory,
         )
-
-    def event(self, kind: str, message: str, **facts: Any) -> None:
-        """Say something that happened and keep it in events.jsonl."""
-        self.say(message)
-        with MetricsWriter(self.run.events_file) as events:
-            events.append({"kind": kind, "step": self.step, "message": message, **facts})
 
     def view(self) -> RunView:
         """What hooks may see now."""

@@ -1,0 +1,28 @@
+"""What happened in a run, said to people and kept in events.jsonl: spikes, overflows, damaged checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import MetricsWriter
+
+
+class Events:
+    """Adds rows to events.jsonl."""
+
+    def __init__(self, run: RunDirectory, say: Callable[[str], None]):
+        self.run, self.say = run, say
+
+    def add(self, step: int, kind: str, message: str, **facts: Any) -> None:
+        """Say and keep one event.
+
+        Args:
+            step: optimiser steps taken when it happened.
+            kind: "spike", "diverged", "overflow" or "damaged checkpoint".
+            facts: JSON-able, become further keys of the row.
+        """
+        self.say(message)
+        with MetricsWriter(self.run.events_file) as writer:
+            writer.append({"kind": kind, "step": step, "message": message, **facts})
