@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from mamba_slm.cli.main import COMMANDS, main
 from mamba_slm.cli.reference import reference
 from promises.documents import REPOSITORY, documents, our_commands, parse, repository_files, shell_lines
 
@@ -26,10 +27,48 @@ def names(path):
     return str(path.relative_to(REPOSITORY))
 
 
+def readme():
+    return (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def between(text, name):
+    """What stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
+    found = re.search(rf"<!-- {name}:begin -->\n(.+?)<!-- {name}:end -->", text, flags=re.DOTALL)
+    assert found, f"the markers of {name} are gone"
+    return found[1]
+
+
 def test_the_readme_shows_the_two_commands():
-    lines = list(shell_lines((REPOSITORY / "README.md").read_text(encoding="utf-8")))
+    lines = list(shell_lines(readme()))
     assert any(line.startswith("make quickstart") for line in lines)
     assert any(line.startswith("make test") for line in lines)
+
+
+def test_the_readme_shows_a_transcript_of_the_quick_start():
+    assert "$ make quickstart" in between(readme(), "transcript")
+
+
+def test_the_table_of_sizes_in_the_readme_is_what_the_program_prints(capsys):
+    assert main(["models", "list"]) == 0
+    assert between(readme(), "sizes") == f"```text\n{capsys.readouterr().out}```\n", "paste `mamba-slm models list`"
+
+
+def test_the_readme_lists_every_command():
+    table = readme().partition("## Commands")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `mamba-slm (\S+)`", table, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_the_map_in_the_readme_has_every_folder_and_the_tour_six_files():
+    text = readme()
+    folders = set(re.findall(r"^\| `src/mamba_slm/(\w+)/`", text, flags=re.MULTILINE))
+    assert folders == {path.parent.name for path in (REPOSITORY / "src" / "mamba_slm").glob("*/__init__.py")}
+    assert len(re.findall(r"^\d\. `src/mamba_slm/\S+\.py`", text, flags=re.MULTILINE)) == 6
+
+
+@pytest.mark.parametrize("path", [path for path in documents() if path.name != "CONTRIBUTING.md"], ids=names)
+def test_every_python_example_in_a_document_runs(path):  # those of CONTRIBUTING.md show style only
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+        exec(compile(block, str(path), "exec"), {"__name__": "example"})
 
 
 @pytest.mark.parametrize("path", documents(), ids=names)
