@@ -17,7 +17,7 @@ def table_rows(results: dict[str, Any]) -> list[list[str]]:
         [
             row["case"] if before is None or before["case"] != row["case"] else "",
             row["way"],
-            f"{1e3 * row['seconds']:.3g}",
+            milliseconds(row["seconds"]),
             f"{row['times_as_fast']:.2f}",
             f"{row['peak_bytes'] / 2**20:.1f}",
             f"{row['tokens_per_second']:,.0f}" if "mfu" in row else "",
@@ -25,6 +25,16 @@ def table_rows(results: dict[str, Any]) -> list[list[str]]:
         ]
         for before, row in zip([None, *rows], rows, strict=False)
     ]
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits or more.
+
+    >>> milliseconds(1.2345), milliseconds(0.0012345)
+    ('1,234', '1.23')
+    """
+    value = 1e3 * seconds
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def page(results: dict[str, Any]) -> str:

@@ -36,10 +36,12 @@ from mamba_slm.ops.conv import causal_conv, causal_conv_reference  # noqa: E402
 from mamba_slm.ops.loss import cross_entropy  # noqa: E402
 from mamba_slm.ops.norm import gated_rms_norm, gated_rms_norm_reference, rms_norm, rms_norm_reference  # noqa: E402
 from mamba_slm.ops.ssd import ssd_scan  # noqa: E402
+from mamba_slm.training.config import TrainConfig  # noqa: E402
 from mamba_slm.training.gradients import accumulate_gradients, clip_gradients  # noqa: E402
 from mamba_slm.training.optim import build_optimizer  # noqa: E402
 from mamba_slm.training.peak import measured_gemm_rate  # noqa: E402
 from mamba_slm.training.precision import Precision, PrecisionName, choose_precision  # noqa: E402
+from mamba_slm.training.presets import train_preset  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "ops.json"
@@ -224,7 +226,8 @@ def loss_cases(c: ModelConfig, scale: Scale, precision: PrecisionName) -> Iterat
 def train_step(
     c: ModelConfig, batch: Batch, *, precision: PrecisionName, backend: str, checkpointing: bool = False
 ) -> Callable[[], object]:
-    """One step as the trainer takes it: gradients of all rows at once, clipping, AdamW."""
+    """One step as the trainer takes it: gradients in as many pieces as it would use, clipping, AdamW."""
+    settings = TrainConfig(**{**train_preset(MODEL), "device": "cpu"})
     model = build_model(c, seed=0)
     model.gradient_checkpointing = checkpointing
     for module in model.modules():
@@ -235,7 +238,7 @@ def train_step(
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        accumulate_gradients(model, batch, rows_at_once=len(batch.inputs), precision=arithmetic, device="cpu")
+        accumulate_gradients(model, batch, rows_at_once=settings.rows_at_once, precision=arithmetic, device="cpu")
         clip_gradients(model.parameters(), 1.0)
         optimizer.step()
 
