@@ -151,8 +151,18 @@ def test_impossible_sizes_are_refused(sources, wrong):
 
 def test_a_state_of_a_newer_version_is_refused(sources):
     loader = BatchLoader(Mixture(sources), context_tokens=8, batch_rows=1)
-    with pytest.raises(DataError, match="format_version 2"):
-        loader.load_state_dict({**loader.state_dict(), "format_version": 2})
+    with pytest.raises(DataError, match="format_version 3"):
+        loader.load_state_dict({**loader.state_dict(), "format_version": 3})
+
+
+def test_a_state_of_version_1_goes_on_at_its_place_in_the_stream(sources):
+    loader = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=30)
+    next(loader)
+    next(loader)
+    old = {name: loader.block_start[name] for name in ("mixture", "document", "offset")} | {"format_version": 1}
+    restored = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=30)
+    restored.load_state_dict(json.loads(json.dumps(old)))
+    assert sorted(next(restored).inputs.tolist()) == sorted(row.inputs.tolist() for row in loader.block)
 
 
 @pytest.mark.parametrize("context_tokens", [1, 7, 64, 1000])

@@ -16,7 +16,7 @@ from mamba_slm.data.packing import NO_TARGET, Packer, Row
 from mamba_slm.data.permutation import Permutation
 from mamba_slm.data.shards import TokenShards
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 knew no blocks: its rows came in the order of the stream
 SHUFFLE_TOKENS = 1 << 20
 
 
@@ -164,7 +164,7 @@ class BatchLoader(Iterator[Batch]):
             tokens = self.mixture.document(source, index)
             self.packer.document = DrawnDocument(tokens=tokens, source=source, index=index)
         self.packer.offset = state["offset"]
-        if state["block"] < 0:  # taken before the first batch
+        if state.get("block", -1) < 0:  # taken before the first block, or by version 1
             self.block, self.block_number, self.block_start, self.rows_taken = [], -1, self.place_in_stream(), 0
             return
         if state["context_tokens"] == self.context_tokens:
