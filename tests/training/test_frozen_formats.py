@@ -1,6 +1,7 @@
 """A run directory written by version 1 of the formats, kept as it was: later versions must go on with it.
 
-Made by `python tests/training/test_frozen_formats.py run-version-N` at that version. Never regenerate one that was released.
+Made by `python tests/training/test_frozen_formats.py run-version-N` at that version. Never regenerate one that was
+released.
 """
 
 import dataclasses
