@@ -38,7 +38,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "nano": Size(
-        layers=4,
+        layers=3,
         hidden_size=192,
         num_heads=3,
         num_kv_heads=1,
