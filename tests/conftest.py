@@ -8,10 +8,9 @@ import pytest
 
 from mamba_slm.cli import console
 from mamba_slm.core.network import forbid_network
-from mamba_slm.core.threads import wait_without_spinning
 
 SEED = 1234
-wait_without_spinning()
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: test processes share the cores
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from mamba_slm import __version__
 from mamba_slm.cli import console
 from mamba_slm.cli.parser import GLOBAL_FLAGS, Parser, with_dashes
 from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError, UnknownNameError
-from mamba_slm.core.threads import wait_without_spinning
+from mamba_slm.core.threads import spin_briefly
 
 COMMANDS = {
     "quickstart": ("mamba_slm.cli.quickstart", "from text to a small model that talks, in minutes, on this machine"),
@@ -49,7 +49,7 @@ exit codes: 0 ok, 1 failed, 2 usage, 3 this machine cannot, 4 out of memory, 5 d
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Errors go to stderr as `error:` and `hint:`."""
-    wait_without_spinning()
+    spin_briefly()
     words = with_dashes(sys.argv[1:] if argv is None else list(argv))
     debug = "--debug" in words
     try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+SPIN_ITERATIONS = "5000"  # some ten microseconds: longer than most waits within an operation, shorter than a time slice
 
-def wait_without_spinning() -> None:
-    """Let OpenMP's threads sleep while they wait, unless the user has set OMP_WAIT_POLICY.
 
-    A spinning thread keeps its core busy while the one it waits for may have none: when another program runs beside us,
-    a training step then takes several times longer. Has no effect once torch is loaded.
+def spin_briefly() -> None:
+    """Let libgomp's threads spin for a moment before they sleep, unless the user has chosen how they wait.
+
+    A spinning thread keeps its core busy while the one it waits for may have none: by default, a training step takes
+    several times longer as soon as another program runs beside it. Threads that sleep at once lose a fifth on an idle
+    machine instead (docs/log.md). Has no effect once torch is loaded.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_ITERATIONS)

@@ -203,7 +203,7 @@ class TrainConfig:
     @property
     def rows_at_once(self) -> int:
         """Rows of one pass through the model: `micro_batch_rows`, or about as many tokens as the device likes."""
-        tokens = 1024 if self.device == "cpu" else 8192  # so few stay in a CPU's caches; a GPU needs more to be busy
+        tokens = 2048 if self.device == "cpu" else 8192  # so few stay in a CPU's caches; a GPU needs more to be busy
         return min(self.rows_per_step, self.micro_batch_rows or max(1, tokens // self.context_tokens))
 
     def limits(self) -> Limits:
