@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.threads import wait_without_spinning
+from mamba_slm.core.threads import spin_briefly
 
-wait_without_spinning()  # before torch is loaded
+spin_briefly()  # before torch is loaded
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402

@@ -57,8 +57,8 @@ def test_the_options_of_describe_change_the_model(capsys):
         return json.loads(answer(capsys, "models", "describe", "nano", "--json", *words))
 
     assert described("--pattern", "M3*-")["pattern"] == "MMM*-"
-    assert described("--attention-share", "50%", "--placement", "even")["attention_at"] == [1, 3]
-    assert described("--placement", "0,3")["attention_at"] == [0, 3]
+    assert described("--attention-share", "50%", "--placement", "even")["attention_at"] == [0, 2]
+    assert described("--placement", "0,1")["attention_at"] == [0, 1]
     assert described("--layout", "classic")["portable"] is False
     assert described("--vocab-size", "8Ki")["vocab_size"] == 8192
     assert [row["context_tokens"] for row in described("--context", "5,1k")["conversation_memory"]] == [5, 1000]

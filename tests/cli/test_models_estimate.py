@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_warned_about_not_refused(capsys):
         (["nano", "--gpus", "-1"], "--gpus must be 0 or more"),
         (["nano", "--gpus", "1", "--measure"], "--measure times this CPU"),
         (["nano", "--tokens", "lots"], "--tokens: 'lots' is not a count"),
-        (["nano", "--context-tokens", "100"], "batch_tokens (4096) must be a multiple of context_tokens (100)"),
+        (["nano", "--context-tokens", "100"], "batch_tokens (2048) must be a multiple of context_tokens (100)"),
         (["naon"], "unknown preset 'naon'; did you mean 'nano'?"),
     ],
 )

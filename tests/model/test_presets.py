@@ -106,7 +106,7 @@ def test_the_vocabulary_follows_the_tokenizer():
 
 def test_any_setting_of_the_model_can_be_overridden():
     config = preset("nano", position="alibi", attention_window=64, placement="0,2")
-    assert (config.position, config.attention_window, config.pattern) == ("alibi", 64, "*-M-*-M-")
+    assert (config.position, config.attention_window, config.pattern) == ("alibi", 64, "*-M-*-")
     assert preset("nano", pattern="M2*-").pattern == "MM*-"
 
 

@@ -18,7 +18,7 @@ def test_the_batch_is_counted_in_tokens_and_cut_into_rows():
     assert config.rows_at_once == 16
     assert TrainConfig(context_tokens=512, batch_tokens=8192, micro_batch_rows=3).rows_at_once == 3
     assert TrainConfig(context_tokens=512, batch_tokens=512, micro_batch_rows=3).rows_at_once == 1
-    assert TrainConfig(context_tokens=512, batch_tokens=8192, device="cpu").rows_at_once == 2
+    assert TrainConfig(context_tokens=512, batch_tokens=8192, device="cpu").rows_at_once == 4
     assert TrainConfig(context_tokens=16384, batch_tokens=32768).rows_at_once == 1
 
 
