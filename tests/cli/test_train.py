@@ -43,6 +43,13 @@ def test_text_becomes_a_model_with_samples_from_step_0(text, out, capsys):
     assert main(["generate", str(out), "the state", "--max-new-tokens", "4", "--seed", "1"]) == 0
 
 
+def test_a_model_that_other_runtimes_cannot_load_says_so_before_it_trains(text, out, capsys):
+    words = ["train", "nano", "--data", text, "--max-steps", "1", "--out", str(out), *QUICK]
+    assert main([*words, "--model-settings", "position=alibi"]) == 0
+    talk = capsys.readouterr().err
+    assert "not portable: position = alibi: lost in transformers, vLLM" in talk
+
+
 def test_the_result_can_be_read_by_a_program(text, out, capsys):
     assert main(["train", "nano", "--data", text, "--max-steps", "2", "--out", str(out), "--json", *QUICK]) == 0
     result = json.loads(capsys.readouterr().out)

@@ -11,6 +11,7 @@ from mamba_slm.core.units import format_bytes, format_count, parse_count, three_
 
 if TYPE_CHECKING:
     from mamba_slm.model.config import ModelConfig
+    from mamba_slm.model.portability import PortabilityIssue
 
 LAYOUTS = ("portable", "classic")
 PLACEMENT_HELP = "early-mid-top (default), even, top, or a list such as 1,2,11,23"
@@ -199,6 +200,7 @@ def print_description(args: argparse.Namespace) -> None:
 
     from mamba_slm.model.count import count_parameters, forward_flops_per_token, state_bytes
     from mamba_slm.model.pattern import ATTENTION, MAMBA, mixers
+    from mamba_slm.model.portability import portability_issues
 
     config = config_of(args)
     twin = replace(config, pattern=config.pattern.replace(MAMBA, ATTENTION))
@@ -212,6 +214,7 @@ def print_description(args: argparse.Namespace) -> None:
     attention = [index for index, mixer in enumerate(layers) if mixer == ATTENTION]
     described = facts(args.name, config, layout_of(args))
     flops = forward_flops_per_token(config, config.max_context_tokens)
+    issues = portability_issues(config)
     if args.json:
         console.print_json(
             {
@@ -219,6 +222,7 @@ def print_description(args: argparse.Namespace) -> None:
                 "attention_at": attention,
                 "parameters_by_part": parts,
                 "forward_flops_per_token": flops,
+                "portability_issues": [asdict(issue) for issue in issues],
                 "conversation_memory": memory,
             }
         )
@@ -238,10 +242,9 @@ def print_description(args: argparse.Namespace) -> None:
     print(f"vocabulary   {config.vocab_size:,} ({tied}), context {config.max_context_tokens:,} ({config.position})")
     print("parameters   " + ", ".join(f"{name} {format_count(count)}" for name, count in parts.items() if count))
     print(f"forward      {three_digits(flops / 1e9)} GFLOP per token, averaged over a full context")
-    portable = "runs in transformers, vLLM, llama.cpp after export" if described["portable"] else (
-        "not the portable layer order: other runtimes need zero feed-forwards in its place"
-    )  # fmt: skip
-    print(f"portable     {'yes' if described['portable'] else 'no'}: {portable}")
+    print(f"portable     {portable_in_words(issues)}")
+    for issue in issues:
+        print(f"             {issue}")
     print("\nmemory of one conversation")
     header = ["context", "this hybrid", "attention only", "saved"]
     rows = [
@@ -257,3 +260,11 @@ def print_description(args: argparse.Namespace) -> None:
     constant = state_bytes(config, 0)
     per_token = state_bytes(config, 1) - constant
     print(f"constant {format_bytes(constant)} (SSM state, convolution), plus {format_bytes(per_token)} per token")
+
+
+def portable_in_words(issues: list[PortabilityIssue]) -> str:
+    """Where the model would run after an export, in a few words."""
+    lost = {name for issue in issues if issue.effect == "lost" for name in issue.runtimes}
+    if lost:
+        return f"no: lost in {', '.join(sorted(lost))}"
+    return "yes, in every runtime that loads GraniteMoeHybrid" + (", but:" if issues else "")

@@ -28,6 +28,7 @@ from mamba_slm.data.mixture import Mixture
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.init import build_model
+from mamba_slm.model.portability import portability_issues
 from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.runs.layout import RunDirectory, default_home, is_run
 from mamba_slm.runs.lock import RunLock
@@ -125,6 +126,9 @@ def train(
             model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
         write_run_config(directory, config, model_config)
         say(f"model: {config.model}, {model_config.pattern}, {count_parameters(model_config)}")
+        for issue in portability_issues(model_config):
+            if issue.effect == "lost":
+                say(f"not portable: {issue}")
 
         peak = larger_peak(peak_of(config.device, config.precision), record, config.precision)
         estimate = estimate_run(config, model_config, peak)
