@@ -60,7 +60,7 @@ def test_the_options_of_describe_change_the_model(capsys):
     assert described("--attention-share", "50%", "--placement", "even")["attention_at"] == [0, 2]
     assert described("--placement", "0,1")["attention_at"] == [0, 1]
     assert described("--layout", "classic")["portable"] is False
-    assert [issue["field"] for issue in described("--layout", "classic")["portability_issues"]][0] == "pattern"
+    assert described("--layout", "classic")["portability_issues"][0]["field"] == "pattern"
     assert described("--vocab-size", "8Ki")["vocab_size"] == 8192
     assert [row["context_tokens"] for row in described("--context", "5,1k")["conversation_memory"]] == [5, 1000]
 

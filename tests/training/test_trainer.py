@@ -318,7 +318,7 @@ def test_what_compiling_needs_is_known_for_every_device(monkeypatch, tmp_path, d
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # PyTorch's own
 def test_compiled_sublayers_learn_the_same(make_trainer):
     if missing := compiling.missing_for_compile("cpu"):
         pytest.skip(f"torch.compile lacks {missing}")

@@ -41,13 +41,17 @@ def gated_rms_norm_reference(x: Tensor, gate: Tensor, weight: Tensor, *, eps: fl
 
 
 def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    """`rms_norm_reference` with fewer passes over memory."""
+    """`rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
+    if torch.compiler.is_compiling():
+        return rms_norm_reference(x, weight, eps=eps)
     with torch.autocast(x.device.type, enabled=False):
         return RMSNormFunction.apply(x.float(), weight.float(), eps, 1).to(x.dtype)  # type: ignore[no-any-return]
 
 
 def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
-    """`gated_rms_norm_reference` with fewer passes over memory."""
+    """`gated_rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
+    if torch.compiler.is_compiling():
+        return gated_rms_norm_reference(x, gate, weight, eps=eps, num_groups=num_groups)
     with torch.autocast(x.device.type, enabled=False):
         gated = x.float() * F.silu(gate.float())
         return RMSNormFunction.apply(gated, weight.float(), eps, num_groups).to(x.dtype)  # type: ignore[no-any-return]

@@ -18,12 +18,14 @@ SSD_BACKENDS = {
 AUTOMATIC = "auto"
 
 
-def automatic_ssd_backend(device_type: str) -> tuple[str, str]:
+def automatic_ssd_backend(device_type: str, *, compiled: bool = False) -> tuple[str, str]:
     """The backend for a kind of device, and why it was chosen.
 
-    >>> automatic_ssd_backend("cpu")[0]
-    'recompute'
+    >>> automatic_ssd_backend("cpu")[0], automatic_ssd_backend("cpu", compiled=True)[0]
+    ('recompute', 'chunked')
     """
+    if compiled:
+        return "chunked", "torch.compile differentiates and fuses it"
     if device_type == "cpu":
         return "recompute", "the fastest on CPUs, with the least memory"
     return "chunked", f"all heads in one product, as {device_type} likes it"
@@ -47,7 +49,7 @@ def ssd_scan(
         UnknownNameError: no such backend.
     """
     if backend == AUTOMATIC:
-        backend, _ = automatic_ssd_backend(x.device.type)
+        backend, _ = automatic_ssd_backend(x.device.type, compiled=torch.compiler.is_compiling())
     scan = registry.load("SSD backend", backend, SSD_BACKENDS)
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
 

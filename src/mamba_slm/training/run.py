@@ -254,7 +254,7 @@ def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     say(f"device {device}; precision {precision}; {torch.get_num_threads()} threads; seed {config.seed}")
-    backend, reason = automatic_ssd_backend(torch.device(device.value).type)
+    backend, reason = automatic_ssd_backend(torch.device(device.value).type, compiled=config.compile)
     say(f"scan {backend} (automatic: {reason})")
     return with_choices(config, device, precision)
 
