@@ -90,7 +90,7 @@ def test_a_context_longer_than_the_models_is_refused(state):
     state = model.new_state(1) if state else None
     with pytest.raises(ConfigError, match="17 tokens do not fit into the model's context of 16") as caught:
         model(TOKENS[None, :17], state=state)
-    assert "extend" in caught.value.hint
+    assert "max_context_tokens" in caught.value.hint
 
 
 def test_a_state_may_be_filled_to_the_last_token_and_no_further():

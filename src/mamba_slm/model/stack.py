@@ -182,5 +182,5 @@ class LanguageModel(nn.Module):
         if before + t > limit and (state is None or t > 1 or before + 1 > limit):
             raise ConfigError(
                 f"{before + t} tokens do not fit into the model's context of {limit}",
-                hint="shorten the text, or stretch the context: mamba-slm extend (rope_scaling)",
+                hint="shorten the text, or train with a longer one: --model-settings max_context_tokens=N",
             )
