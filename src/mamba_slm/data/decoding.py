@@ -14,7 +14,7 @@ BYTE_ORDER_MARKS = (  # UTF-32's begins with UTF-16's, so it comes first
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-LEAVE_OUT = "leave it out with --on-error skip"
+LEAVE_OUT = "leave it out: mamba-slm data tokenize --on-error skip"
 
 
 def check_encoding(encoding: str) -> None:
@@ -52,8 +52,8 @@ def decode(content: bytes, place: str, *, encoding: str = "utf-8", at_start: boo
         offset = content.index(b"\0")
         raise DataError(
             f"{place} is a binary file: byte 0x00 at offset {offset}",
-            hint=f"{LEAVE_OUT}, or choose the text files with --pattern; if it is text in UTF-16 without a byte order "
-            "mark, use --encoding utf-16-le",
+            hint=f"{LEAVE_OUT}, or choose the text files with its --pattern; if it is text in UTF-16 without a byte "
+            "order mark, use its --encoding utf-16-le",
         )
     return decode_strictly(content, place, encoding)
 
@@ -79,8 +79,11 @@ def decode_strictly(content: bytes, place: str, encoding: str, *, skipped_bytes:
 def guess(content: bytes) -> str:
     """What to try when text is not in the encoding asked for."""
     if not re.search(rb"[\x80-\x9f]", content):  # Latin-1 has only control characters there
-        return "if it is Latin-1 (older Western text), use --encoding latin-1"
-    return "if it is Windows text, use --encoding cp1252; `file --mime-encoding FILE` guesses others"
+        return "if it is Latin-1 (older Western text), use mamba-slm data tokenize --encoding latin-1"
+    return (
+        "if it is Windows text, use mamba-slm data tokenize --encoding cp1252; "
+        "`file --mime-encoding FILE` guesses others"
+    )
 
 
 def is_single_byte_based(encoding: str) -> bool:

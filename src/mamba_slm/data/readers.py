@@ -223,11 +223,12 @@ def parsed(text: str, place: str) -> Any:
         where = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno}, column {error.colno}"
         return DataError(
             f"{place} is not valid JSON: {error.msg} at {where}",
-            hint="correct the line, or leave such lines out with --on-error skip",
+            hint="correct the line, or leave such lines out: mamba-slm data tokenize --on-error skip",
         )
     except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of nested brackets
         return DataError(
-            f"{place} is JSON that cannot be read: {error}", hint="leave such lines out with --on-error skip"
+            f"{place} is JSON that cannot be read: {error}",
+            hint="leave such lines out: mamba-slm data tokenize --on-error skip",
         )
 
 
@@ -241,7 +242,7 @@ def document_of(record: Any, place: str, id: str, source: str, text_key: str) ->
             shown = ", ".join(map(repr, keys[:SHOWN_KEYS])) + (", …" if len(keys) > SHOWN_KEYS else "")
             return DataError(
                 f"{place} has no key {text_key!r}; its keys are: {shown or 'none'}",
-                hint="name the key that holds the text with --text-key, or leave such records out with --on-error skip",
+                hint="name the key that holds the text: mamba-slm data tokenize --text-key KEY, or --on-error skip",
             )
         text = record[text_key]
         metadata = {key: value for key, value in record.items() if key != text_key}
@@ -250,12 +251,13 @@ def document_of(record: Any, place: str, id: str, source: str, text_key: str) ->
         kind = "null" if text is None else type(text).__name__
         return DataError(
             f"{place}: {what} is not text but {kind}",
-            hint="each record must be a string, or an object with the text under --text-key",
+            hint="each record must be a string, or an object with its text under `text`, or under another key: "
+            "mamba-slm data tokenize --text-key KEY",
         )
     if not is_encodable(text):
         return DataError(
             f"{place}: the text holds half of a surrogate pair (such as \\ud83d alone), which is no character",
-            hint="repair the program that wrote it, or leave such records out with --on-error skip",
+            hint="repair the program that wrote it, or leave such records out: mamba-slm data tokenize --on-error skip",
         )
     return Document(text=text, id=id, source=source, metadata=metadata)
 
