@@ -34,27 +34,35 @@ class CallContext:
 
 
 def prepare(
-    tokens: Tensor, *, document_ids: Tensor | None, padding_mask: Tensor | None, state: InferenceState | None
+    size: tuple[int, int],
+    device: torch.device,
+    *,
+    positions: Tensor | None = None,
+    document_ids: Tensor | None,
+    padding_mask: Tensor | None,
+    state: InferenceState | None,
 ) -> CallContext:
-    """Check the arguments of a call, work out positions, and reserve room in the state.
+    """Check the arguments of a call of `size` (b, t), work out positions, and reserve room in the state.
+
+    Args: see `Backbone.hidden_states`.
 
     Raises:
         UsageError: shapes disagree; no tokens; documents together with a state; padding between the tokens of a row.
     """
-    for name, given in (("document_ids", document_ids), ("padding_mask", padding_mask)):
-        if given is not None and given.shape != tokens.shape:
-            raise UsageError(f"{name} has shape {tuple(given.shape)}, tokens have {tuple(tokens.shape)}")
+    for name, given in (("positions", positions), ("document_ids", document_ids), ("padding_mask", padding_mask)):
+        if given is not None and given.shape != size:
+            raise UsageError(f"{name} has shape {tuple(given.shape)}, tokens have {size}")
     if state is not None and document_ids is not None:
         raise UsageError("packed documents cannot be combined with an inference state", hint="use one row per document")
-    if state is not None and state.batch_size != tokens.shape[0]:
-        raise UsageError(f"the state has {state.batch_size} rows, tokens have {tokens.shape[0]}")
-    b, t = tokens.shape
+    b, t = size
+    if state is not None and state.batch_size != b:
+        raise UsageError(f"the state has {state.batch_size} rows, tokens have {b}")
     if t == 0:
         raise UsageError("there are no tokens to read", hint="start an empty text with the beginning-of-text token")
-    steps = torch.arange(t, device=tokens.device).expand(b, t)
+    steps = torch.arange(t, device=device).expand(b, t)
     if padding_mask is not None:
         padding_mask = padding_mask.bool()
-        require_unbroken(padding_mask, continued=state is not None and state.length > 0)
+        require_unbroken(padding_mask, num_tokens=None if state is None else state.num_tokens)
         steps = (padding_mask.cumsum(dim=1) - 1).clamp(min=0)
     if document_ids is not None:
         document_ids = F.pad(
@@ -62,15 +70,16 @@ def prepare(
         )  # an id may come again
         steps = positions_in_documents(steps, document_ids)
     if state is None:
+        positions = steps if positions is None else positions
         return CallContext(
-            positions=steps,
-            key_positions=steps,
+            positions=positions,
+            key_positions=positions,
             key_valid=padding_mask,
             document_ids=document_ids,
             padding_mask=padding_mask,
             length_before=0,
         )
-    positions = state.num_tokens[:, None] + steps
+    positions = state.num_tokens[:, None] + steps if positions is None else positions
     state.reserve(t)
     end = state.length + t
     state.positions[:, state.length : end] = positions
@@ -87,19 +96,23 @@ def prepare(
     )
 
 
-def require_unbroken(padding_mask: Tensor, *, continued: bool) -> None:
+def require_unbroken(padding_mask: Tensor, *, num_tokens: Tensor | None) -> None:
     """The tokens of a row are one run, with padding before or after it; only after it where the row has earlier tokens.
+
+    Args:
+        padding_mask: [b t].
+        num_tokens: [b] earlier tokens of each row; None when there are none.
 
     Raises:
         UsageError: naming the first bad row. A convolution would otherwise take padding for the tokens before it.
     """
     starts = (padding_mask[:, 1:] & ~padding_mask[:, :-1]).sum(dim=1)
-    if continued:
-        bad = starts + (~padding_mask[:, 0] & padding_mask.any(dim=1)).long() > 0
-        where = "only to the right of the tokens when a state continues"
-    else:
-        bad = starts + padding_mask[:, 0].long() > 1
-        where = "before and after the tokens of a row, not between them"
+    bad = starts + padding_mask[:, 0].long() > 1
+    where = "before and after the tokens of a row, not between them"
+    if num_tokens is not None:
+        interrupted = (num_tokens > 0) & ~padding_mask[:, 0] & padding_mask.any(dim=1)
+        if bool(interrupted.any()):
+            bad, where = interrupted, "only to the right of the tokens when a state continues"
     if bool(bad.any()):
         raise UsageError(f"row {int(bad.int().argmax())}: padding may stand {where}")
 

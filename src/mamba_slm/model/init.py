@@ -52,24 +52,29 @@ def initialize(model: LanguageModel, *, seed: int) -> None:
         model.position_embedding.weight.normal_(0, EMBEDDING_STD, generator=generator)
     if model.lm_head is not None:
         model.lm_head.weight.normal_(0, EMBEDDING_STD, generator=generator)
-    residual_scale = 1 / math.sqrt(len(model.sublayers))
     for sublayer in model.sublayers:
         assert isinstance(sublayer, Sublayer)
         sublayer.norm.weight.fill_(1)
-        mixer = sublayer.mixer
-        if isinstance(mixer, Mamba2):
-            initialize_mamba2(mixer, residual_scale, generator)
-        elif isinstance(mixer, Attention):
-            for projection in (mixer.q_proj, mixer.k_proj, mixer.v_proj):
-                uniform_by_inputs(projection, generator)
-            uniform_by_inputs(mixer.o_proj, generator, scale=residual_scale)
-        elif isinstance(mixer, SwiGLU):
-            uniform_by_inputs(mixer.gate_up_proj, generator)
-            uniform_by_inputs(mixer.down_proj, generator, scale=residual_scale)
+        initialize_mixer(sublayer.mixer, generator, num_sublayers=len(model.sublayers))
     model.final_norm.weight.fill_(1)
 
 
-def initialize_mamba2(mixer: Mamba2, residual_scale: float, generator: torch.Generator) -> None:
+@torch.no_grad()
+def initialize_mixer(mixer: nn.Module, generator: torch.Generator | None, *, num_sublayers: int) -> None:
+    """The rows of the table that belong to one mixer; a generator of None means PyTorch's own."""
+    residual_scale = 1 / math.sqrt(num_sublayers)
+    if isinstance(mixer, Mamba2):
+        initialize_mamba2(mixer, residual_scale, generator)
+    elif isinstance(mixer, Attention):
+        for projection in (mixer.q_proj, mixer.k_proj, mixer.v_proj):
+            uniform_by_inputs(projection, generator)
+        uniform_by_inputs(mixer.o_proj, generator, scale=residual_scale)
+    elif isinstance(mixer, SwiGLU):
+        uniform_by_inputs(mixer.gate_up_proj, generator)
+        uniform_by_inputs(mixer.down_proj, generator, scale=residual_scale)
+
+
+def initialize_mamba2(mixer: Mamba2, residual_scale: float, generator: torch.Generator | None) -> None:
     """The Mamba-2 rows of the table."""
     uniform_by_inputs(mixer.in_proj, generator)
     bound = 1 / math.sqrt(mixer.conv_weight.shape[1])
@@ -82,10 +87,11 @@ def initialize_mamba2(mixer: Mamba2, residual_scale: float, generator: torch.Gen
     uniform_by_inputs(mixer.out_proj, generator, scale=residual_scale)
 
 
-def draw_steps(heads: int, generator: torch.Generator) -> Tensor:
+def draw_steps(heads: int, generator: torch.Generator | None) -> Tensor:
     """[h] step sizes, log-uniform."""
     low, high = math.log(SMALLEST_STEP), math.log(LARGEST_STEP)
-    return torch.empty(heads).uniform_(low, high, generator=generator).exp().clamp(min=STEP_FLOOR)
+    steps = torch.empty(heads, device="cpu")
+    return steps.uniform_(low, high, generator=generator).exp().clamp(min=STEP_FLOOR)
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
@@ -93,7 +99,7 @@ def inverse_softplus(value: Tensor) -> Tensor:
     return value + torch.log(-torch.expm1(-value))
 
 
-def uniform_by_inputs(linear: nn.Linear, generator: torch.Generator, *, scale: float = 1.0) -> None:
+def uniform_by_inputs(linear: nn.Linear, generator: torch.Generator | None, *, scale: float = 1.0) -> None:
     """uniform(-s/√inputs, s/√inputs)."""
     bound = scale / math.sqrt(linear.in_features)
     linear.weight.uniform_(-bound, bound, generator=generator)

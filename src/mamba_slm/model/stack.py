@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, UsageError
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext, advance, prepare
@@ -65,16 +65,25 @@ class LossSum:
     """Targets that counted."""
 
 
-class LanguageModel(nn.Module):
-    """A hybrid language model. `forward` gives logits; `loss` never holds the logits of all tokens.
+class Backbone(nn.Module):
+    """Embedding → residual sublayers from the pattern → final norm: everything but the head.
 
     Tokens of a call may be whole sequences, padded batches (`padding_mask`), packed documents (`document_ids`), or the
     continuation of an `InferenceState`. All of these compute the same function; tests/conformance proves it.
+
+    It has no constructor of its own, so that classes of another library can take it as a second base; `build` makes it.
     """
 
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+    architecture: ModelConfig
+    embedding: nn.Embedding
+    position_embedding: nn.Embedding | None
+    sublayers: nn.ModuleList
+    final_norm: RMSNorm
+    gradient_checkpointing: bool
+
+    def build(self, config: ModelConfig) -> None:
+        """Create the modules; weights are not initialised (see `model/init.py`)."""
+        self.architecture = config
         self.gradient_checkpointing = False
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = (
@@ -82,52 +91,94 @@ class LanguageModel(nn.Module):
         )
         self.sublayers = nn.ModuleList(Sublayer(kind, config) for kind in config.pattern)
         self.final_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
+
+    def new_state(self, batch_size: int = 1, *, dtype: torch.dtype | None = None) -> InferenceState:
+        """An empty inference state; `dtype` (keys, values, windows) defaults to that of the weights."""
+        weight = self.embedding.weight
+        return InferenceState.empty(self.architecture, batch_size, device=weight.device, dtype=dtype or weight.dtype)
+
+    def hidden_states(
+        self,
+        tokens: Tensor | None = None,
+        *,
+        embedded: Tensor | None = None,
+        positions: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        state: InferenceState | None = None,
+        residuals: list[Tensor] | None = None,
+    ) -> Tensor:
+        """[b t] tokens to [b t d] float32 after the final norm.
+
+        Args:
+            tokens: [b t] int64; or give `embedded`.
+            embedded: [b t d] in place of the embedding of tokens.
+            positions: [b t] of each token in its document; counted when absent. They do not separate documents.
+            document_ids: [b t] integers; a change of the id starts a new document, which sees nothing before it.
+            padding_mask: [b t] True for real tokens. Padding stands left or right of them; what comes out at padded
+                positions means nothing.
+            state: continued and advanced in place. With padding, later pieces must be padded on the right.
+            residuals: a list that gets the residual stream [b t d] before the first and after every sublayer.
+
+        Raises:
+            ConfigError: longer than the model's context.
+            UsageError: shapes disagree, or padding stands where it cannot be.
+        """
+        if (tokens is None) == (embedded is None):
+            raise UsageError("give either tokens or embedded, and not both")
+        size = tokens.shape if tokens is not None else embedded.shape[:2]  # type: ignore[union-attr]
+        device = self.embedding.weight.device
+        context = prepare(
+            (size[0], size[1]),
+            device,
+            positions=positions,
+            document_ids=document_ids,
+            padding_mask=padding_mask,
+            state=state,
+        )
+        self.require_room(size[1], state)
+        h = (self.embedding(tokens) if embedded is None else embedded).float()
+        if self.position_embedding is not None:
+            h = h + self.position_embedding(context.positions).float()
+        if residuals is not None:
+            residuals.append(h)
+        for index, sublayer in enumerate(self.sublayers):
+            if self.gradient_checkpointing and state is None and torch.is_grad_enabled():
+                h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                h = sublayer(h, context, None if state is None else state.layers[index])
+            if residuals is not None:
+                residuals.append(h)
+        if state is not None:
+            advance(state, context)
+        return self.final_norm(h)
+
+    def require_room(self, num_new: int, state: InferenceState | None) -> None:
+        """Raise ConfigError if `num_new` more tokens would pass the model's context."""
+        limit = self.architecture.max_context_tokens
+        before = 0
+        if state is not None and state.length + num_new > limit:  # only then is the exact count worth a look
+            before = int(state.num_tokens.max())
+        if before + num_new > limit and (state is None or num_new > 1 or before + 1 > limit):
+            raise ConfigError(
+                f"{before + num_new} tokens do not fit into the model's context of {limit}",
+                hint="shorten the text, or train with a longer one: --model-settings max_context_tokens=N",
+            )
+
+
+class LanguageModel(Backbone):
+    """A hybrid language model. `forward` gives logits; `loss` never holds the logits of all tokens."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        self.build(config)
         self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def head_weight(self) -> Tensor:
         """[v d] the output matrix: the embedding's own when tied."""
         return self.embedding.weight if self.lm_head is None else self.lm_head.weight
-
-    def new_state(self, batch_size: int = 1, *, dtype: torch.dtype | None = None) -> InferenceState:
-        """An empty inference state; `dtype` (keys, values, windows) defaults to that of the weights."""
-        weight = self.embedding.weight
-        return InferenceState.empty(self.config, batch_size, device=weight.device, dtype=dtype or weight.dtype)
-
-    def hidden_states(
-        self,
-        tokens: Tensor,
-        *,
-        document_ids: Tensor | None = None,
-        padding_mask: Tensor | None = None,
-        state: InferenceState | None = None,
-    ) -> Tensor:
-        """[b t] tokens to [b t d] float32 after the final norm.
-
-        Args:
-            tokens: [b t] int64.
-            document_ids: [b t] integers; a change of the id starts a new document, which sees nothing before it.
-            padding_mask: [b t] True for real tokens. Padding stands left or right of them; what comes out at padded
-                positions means nothing.
-            state: continued and advanced in place. With padding, later pieces must be padded on the right.
-
-        Raises:
-            ConfigError: longer than the model's context.
-            UsageError: shapes disagree, or padding stands where it cannot be.
-        """
-        context = prepare(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
-        self.require_room(tokens, state)
-        h = self.embedding(tokens).float()
-        if self.position_embedding is not None:
-            h = h + self.position_embedding(context.positions).float()
-        for index, sublayer in enumerate(self.sublayers):
-            if self.gradient_checkpointing and state is None and torch.is_grad_enabled():
-                h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
-            else:
-                h = sublayer(h, context, None if state is None else state.layers[index])
-        if state is not None:
-            advance(state, context)
-        return self.final_norm(h)
 
     def forward(
         self,
@@ -172,15 +223,3 @@ class LanguageModel(nn.Module):
             inputs, targets, document_ids=document_ids, padding_mask=padding_mask, chunk_tokens=chunk_tokens
         )
         return summed.total / max(summed.num_targets, 1)
-
-    def require_room(self, tokens: Tensor, state: InferenceState | None) -> None:
-        """Raise ConfigError if the call would pass the model's context."""
-        limit, t = self.config.max_context_tokens, tokens.shape[1]
-        before = 0
-        if state is not None and state.length + t > limit:  # only then is the exact count worth a look
-            before = int(state.num_tokens.max())
-        if before + t > limit and (state is None or t > 1 or before + 1 > limit):
-            raise ConfigError(
-                f"{before + t} tokens do not fit into the model's context of {limit}",
-                hint="shorten the text, or train with a longer one: --model-settings max_context_tokens=N",
-            )
