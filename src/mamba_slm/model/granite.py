@@ -1,9 +1,9 @@
-"""The same model as a `GraniteMoeHybridForCausalLM` of transformers without experts: config and tensors, both ways.
+"""The same model as a `GraniteMoeHybridForCausalLM` of transformers without experts: config, and tensors both ways.
 
 Neither transformers nor torch is imported: configs are plain dicts and tensors are only reshaped, so gradients flow
 through. What the other side cannot hold is refused with the name of the setting, never turned into another function.
 The keys and their defaults were read in transformers 5.23, the rules about spelling in the sources of the runtimes
-that `portability` names.
+that `portability` names. `granite_import` reads a config back.
 """
 
 from __future__ import annotations
@@ -25,52 +25,6 @@ MODEL_TYPE, ARCHITECTURE = "granitemoehybrid", "GraniteMoeHybridForCausalLM"
 PAIR_HINT = "GraniteMoeHybrid has one feed-forward after each mixer, as in M-*-"
 NO_TIME_STEP_LIMIT = 1e9
 """Upper limit of dt that never acts. Infinity is not JSON, and without the key MLX clamps at 100."""
-LAYER_TYPES = {"mamba": MAMBA, "linear_attention": MAMBA, "attention": ATTENTION, "full_attention": ATTENTION}
-"""transformers 5 saves linear_attention and full_attention; the names before that are the ones every runtime reads."""
-DEFAULTS: dict[str, Any] = {
-    "vocab_size": 32000,
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": None,
-    "shared_intermediate_size": 1024,
-    "hidden_act": "silu",
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": False,
-    "rope_parameters": None,
-    "position_embedding_type": None,
-    "layer_types": None,
-    "attention_bias": False,
-    "attention_multiplier": 1.0,
-    "embedding_multiplier": 1.0,
-    "residual_multiplier": 1.0,
-    "logits_scaling": 1.0,
-    "num_local_experts": 8,
-    "mamba_n_heads": 128,
-    "mamba_n_groups": 1,
-    "mamba_d_state": 256,
-    "mamba_d_head": "auto",
-    "mamba_d_conv": 4,
-    "mamba_expand": 2,
-    "mamba_chunk_size": 256,
-    "mamba_conv_bias": True,
-    "mamba_proj_bias": False,
-    "time_step_limit": (0.0, math.inf),
-}
-"""What a key that is absent means. These are all the keys that the function depends on."""
-REQUIRED = {
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "embedding_multiplier": 1.0,
-    "residual_multiplier": 1.0,
-    "logits_scaling": 1.0,
-    "num_local_experts": 0,
-    "mamba_conv_bias": True,
-    "mamba_proj_bias": False,
-}
-"""The one value of a key that our model computes."""
-DEFAULT_ROPE_THETA = 10_000.0
 
 
 def granite_config(config: ModelConfig) -> dict[str, Any]:
