@@ -19,6 +19,8 @@ from mamba_slm.model.stack import LanguageModel
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+BACKBONE_PREFIX = "model."
+"""transformers writes it before the names of everything but the head."""
 KEPT_IN_FLOAT32 = ("A_log", "D", "dt_bias", "conv_weight", "conv_bias", "norm.weight")
 """Name endings that stay float32 at any precision: rounding A_log to BF16 changes A by 0.8%, dt_bias dt by 1.6%."""
 
@@ -64,6 +66,7 @@ def load_model(
         raise CheckpointError(
             f"{path} cannot be read: {error}", hint="the file is missing or cut short; use an earlier checkpoint"
         ) from error
+    tensors = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
         model = LanguageModel(config)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

@@ -9,16 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mamba_slm.core.errors import UsageError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
-from mamba_slm.model.state import MambaState
+from mamba_slm.model.kept_float32 import KeptFloat32
+from mamba_slm.model.state import MambaHistory, MambaState
 from mamba_slm.ops.conv import causal_conv, causal_conv_step
 from mamba_slm.ops.norm import gated_rms_norm
 from mamba_slm.ops.ssd import AUTOMATIC, ssd_scan, ssd_step
 
 
-class GatedRMSNorm(nn.Module):
+class GatedRMSNorm(KeptFloat32):
     """The norm between scan and output projection; a module so that its weight has the name that other runtimes use."""
+
+    kept_float32 = ("weight",)
 
     def __init__(self, size: int, *, eps: float, num_groups: int):
         super().__init__()
@@ -29,12 +33,14 @@ class GatedRMSNorm(nn.Module):
         return gated_rms_norm(x, gate, self.weight, eps=self.eps, num_groups=self.num_groups)
 
 
-class Mamba2(nn.Module):
+class Mamba2(KeptFloat32):
     """in_proj → convolution and SiLU over x, B, C → scan → gated norm → out_proj.
 
     `A_log`, `D`, `dt_bias` and the convolution are float32 whatever the rest is, and so is all that happens between the
     two projections. Padding is an exact no-op: inputs and convolved values are zeroed and dt is 0 there.
     """
+
+    kept_float32 = ("A_log", "D", "dt_bias", "conv_weight", "conv_bias")
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -56,6 +62,8 @@ class Mamba2(nn.Module):
         if mask is not None:
             u = u * mask
         z, xBC, dt = self.in_proj(u).split([c.inner_size, c.conv_size, c.num_ssm_heads], dim=-1)
+        if state is not None and state.history is not None:
+            state.history.inputs.append((xBC, dt, mask))
         if state is not None and u.shape[1] == 1 and mask is None:
             y = self.step(xBC[:, 0], dt[:, 0], state)[:, None]
         else:
@@ -105,6 +113,33 @@ class Mamba2(nn.Module):
         y, state.ssm = ssd_step(x, dt, -torch.exp(self.A_log.float()), B, C, state=state.ssm)
         state.window = torch.cat([state.window[:, 1:], raw[:, None].to(state.window.dtype)], dim=1)
         return (y + self.D.float()[:, None] * x).flatten(1)
+
+    def undo(self, state: MambaState, num_tokens: int) -> None:
+        """Go back by the last `num_tokens` (padding included) of those in the state's history, which starts anew there.
+
+        The tokens that stay are read again from what the projection made of them, so this costs a convolution and a
+        short scan, and the state differs from the one at that time in its last bits at most.
+
+        Raises:
+            UsageError: there is no history, or it holds fewer tokens.
+        """
+        history = state.history
+        have = 0 if history is None else sum(dt.shape[1] for _, dt, _ in history.inputs)
+        if history is None or num_tokens > have:
+            raise UsageError(f"cannot go back {num_tokens} tokens: the state's history holds {have}")
+        if num_tokens:
+            state.window, state.ssm, state.history = history.window, history.ssm, None
+            if num_tokens < have:
+                xBC, dt = (torch.cat([piece[i] for piece in history.inputs], dim=1)[:, :-num_tokens] for i in (0, 1))
+                mask = None
+                if any(piece[2] is not None for piece in history.inputs):
+                    real = [
+                        torch.ones_like(dt[..., :1], dtype=torch.bool) if m is None else m
+                        for _, dt, m in history.inputs
+                    ]
+                    mask = torch.cat(real, dim=1)[:, :-num_tokens]
+                self.scan(xBC, dt, mask, None, state)
+        state.history = MambaHistory(window=state.window, ssm=state.ssm)
 
     def split_convolved(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[... c] to x [... h p], B and C [... g n]."""

@@ -15,6 +15,7 @@ from mamba_slm.core.errors import ConfigError, UsageError
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext, advance, prepare
+from mamba_slm.model.kept_float32 import KeptFloat32
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 from mamba_slm.model.state import InferenceState, LayerState
@@ -25,8 +26,10 @@ from mamba_slm.ops.norm import rms_norm
 MIXERS: dict[str, type[nn.Module]] = {MAMBA: Mamba2, ATTENTION: Attention, FEED_FORWARD: SwiGLU}
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(KeptFloat32):
     """`rms_norm` with its weight."""
+
+    kept_float32 = ("weight",)
 
     def __init__(self, size: int, *, eps: float):
         super().__init__()

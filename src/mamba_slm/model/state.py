@@ -7,7 +7,7 @@ n state, c convolution channels, w taps - 1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,6 +20,18 @@ FIRST_CAPACITY = 64
 
 
 @dataclass
+class MambaHistory:
+    """What is needed to go back to any token since some moment: the state then, and the inputs since."""
+
+    window: Tensor
+    """[b w c] then."""
+    ssm: Tensor
+    """[b h p n] then."""
+    inputs: list[tuple[Tensor, Tensor, Tensor | None]] = field(default_factory=list)
+    """Of each call since: xBC [b t c] and dt [b t h] as projected, mask [b t 1] or None."""
+
+
+@dataclass
 class MambaState:
     """Memory of one Mamba-2 sublayer; constant in size."""
 
@@ -27,6 +39,8 @@ class MambaState:
     """[b w c] the last raw inputs of the convolution, oldest first; zeros before the first token."""
     ssm: Tensor
     """[b h p n] float32."""
+    history: MambaHistory | None = None
+    """Kept only where somebody wants to go back (`Mamba2.undo`); copies of a state have none."""
 
 
 @dataclass

@@ -1,0 +1,114 @@
+"""The config of transformers for our model folders: the same `config.json`, read by both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from transformers.configuration_utils import PreTrainedConfig
+
+from mamba_slm.model.config import MODEL_FORMAT_VERSION, ModelConfig
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD
+from mamba_slm.model.presets import preset
+
+MODEL_TYPE = "mamba_slm"
+
+
+class HybridSlmConfig(PreTrainedConfig):
+    """Holds the settings of `ModelConfig` under `model`; what transformers' tools look for are views of them.
+
+    The name has no "mamba" in it on purpose: transformers' `generate` takes every class called so for a model without
+    keys and values, and then hands the cache over under another name.
+    """
+
+    model_type: ClassVar[str] = MODEL_TYPE
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    auto_map: ClassVar[dict[str, str]] = {}  # TRL reads it, set or not
+
+    format_version: int = MODEL_FORMAT_VERSION
+    model: dict[str, Any] | None = None
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        settings = asdict(preset("nano")) if self.model is None else self.model
+        self.model = asdict(ModelConfig(**settings))
+        super().__post_init__(**kwargs)
+        register_models()
+
+    @classmethod
+    def from_architecture(cls, architecture: ModelConfig, **kwargs: Any) -> HybridSlmConfig:
+        """The config of a model of ours; further arguments as for any config of transformers."""
+        return cls(model=asdict(architecture), **kwargs)
+
+    @property
+    def architecture(self) -> ModelConfig:
+        """The settings as our own config.
+
+        Raises:
+            ConfigError: they contradict each other.
+        """
+        assert self.model is not None
+        return ModelConfig(**self.model)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.architecture.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, size: int) -> None:
+        self.model = (self.model or {}) | {"vocab_size": size}
+
+    @property
+    def hidden_size(self) -> int:
+        return self.architecture.hidden_size
+
+    @property
+    def intermediate_size(self) -> int:
+        return self.architecture.feed_forward_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.architecture.num_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.architecture.num_heads
+
+    @property
+    def num_key_value_heads(self) -> int:
+        return self.architecture.num_kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.architecture.head_dim
+
+    @property
+    def max_position_embeddings(self) -> int:
+        return self.architecture.max_context_tokens
+
+    @property
+    def rms_norm_eps(self) -> float:
+        return self.architecture.norm_eps
+
+    @property
+    def tie_word_embeddings(self) -> bool:
+        return self.architecture.tie_embeddings
+
+    @tie_word_embeddings.setter
+    def tie_word_embeddings(self, tied: bool) -> None:
+        self.model = (self.model or {}) | {"tie_embeddings": tied}
+
+    @property
+    def layer_types(self) -> list[str]:
+        """One per token mixer, in transformers' words; its caches have one layer for each."""
+        mixers = self.architecture.pattern.replace(FEED_FORWARD, "")
+        return ["full_attention" if mixer == ATTENTION else "linear_attention" for mixer in mixers]
+
+
+def register_models() -> None:
+    """Make the Auto classes know the models. Here, and not where the config class is registered: by the time that
+    somebody makes a config, transformers has finished importing itself, which the models need."""
+    import mamba_slm.model.hf  # noqa: F401
