@@ -40,6 +40,8 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     # conformance: the whole model against the naive recurrence
     ("model", "float32"): Tolerance(values=5e-6, gradients=5e-5),
     ("model", "bfloat16"): Tolerance(values=5e-2, gradients=1e-1),
+    # the same against other people's code, whose scan rounds otherwise
+    ("oracle", "float32"): Tolerance(values=5e-6, gradients=2e-5),
     # sizes against published figures
     ("published parameter count", "exact"): Tolerance(values=1e-2, gradients=0),
 }

@@ -9,8 +9,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from conformance.models import CONFIGS, LENGTHS, fresh_model, sequences
-from conformance.paths import DEFINITION, PATHS, Path
+from conformance.models import LENGTHS, fresh_model, sequences
+from conformance.paths import DEFINITION, Path
+from conformance.registry import PATHS
 from tolerances import error_between
 
 
@@ -35,18 +36,24 @@ class Measurement:
 def outcome_of(path: Path, layout: str, tokens: Sequence[Tensor]) -> Outcome:
     """Logits of every sequence, and the gradients of a fixed random projection of all of them."""
     model = fresh_model(layout)
-    logits = path.logits(model, tokens)
-    if not path.gradients:
-        return Outcome(logits=[part.detach() for part in logits], gradients={})
-    generator = torch.Generator().manual_seed(6)
-    total = torch.zeros(())
-    for part in logits:
-        total = total + (part * torch.randn(part.shape, generator=generator)).sum()
-    total.backward()
+    with path.surroundings():
+        logits = path.logits(model, tokens)
+        if not path.gradients:
+            return Outcome(logits=[part.detach() for part in logits], gradients={})
+        projection_of(logits).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     missing = [name for name, gradient in gradients.items() if gradient is None]
     assert not missing, f"{path.name} gives no gradient to {missing}"
     return Outcome(logits=[part.detach() for part in logits], gradients=gradients)
+
+
+def projection_of(logits: Sequence[Tensor]) -> Tensor:
+    """A fixed random projection of all logits, whose gradients are compared."""
+    generator = torch.Generator().manual_seed(6)
+    total = torch.zeros(())
+    for part in logits:
+        total = total + (part * torch.randn(part.shape, generator=generator)).sum()
+    return total
 
 
 @cache
@@ -67,7 +74,7 @@ def measure(name: str, layout: str) -> Measurement:
     worst = max(errors, key=errors.__getitem__, default="")
     logits = found.logits
     if path.gradient_lengths != LENGTHS:
-        with torch.no_grad():
+        with torch.no_grad(), path.surroundings():
             logits = logits + path.logits(fresh_model(layout), sequences()[len(path.gradient_lengths) :])
     assert len(logits) == len(LENGTHS)
     return Measurement(
@@ -78,8 +85,8 @@ def measure(name: str, layout: str) -> Measurement:
 
 
 def measure_everywhere(name: str) -> Measurement:
-    """The worst of both layouts."""
-    measured = [measure(name, layout) for layout in CONFIGS]
+    """The worst of the path's layouts."""
+    measured = [measure(name, layout) for layout in PATHS[name].layouts]
     worst = max(measured, key=lambda m: m.gradients)
     return Measurement(
         outputs=max(m.outputs for m in measured),

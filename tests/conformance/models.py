@@ -32,12 +32,19 @@ CONFIGS = {
     "portable": ModelConfig(pattern="M-*-M-", **SIZES),
     "classic": ModelConfig(pattern="MM*-M*-", num_groups=2, tie_embeddings=False, **SIZES),
 }
+ORACLE_CONFIGS = {
+    "portable, nope": ModelConfig(pattern="M-*-M-", num_groups=2, position="nope", tie_embeddings=False, **SIZES),
+    "attention": ModelConfig(pattern="*-*-*-", **SIZES),
+    "attention, untied": ModelConfig(pattern="*-*-", tie_embeddings=False, **SIZES),
+}
+"""Further models that only other people's code is compared on."""
+ALL_CONFIGS = CONFIGS | ORACLE_CONFIGS
 
 
 @cache
 def base_model(layout: str) -> LanguageModel:
     """Do not change; take `fresh_model`."""
-    model = build_model(CONFIGS[layout], seed=3)
+    model = build_model(ALL_CONFIGS[layout], seed=3)
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         model.embedding.weight.mul_(20)

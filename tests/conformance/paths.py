@@ -1,4 +1,4 @@
-"""The registry of paths: every way to compute the same function. A new way is one entry here.
+"""Our own ways to compute the same function. A new way is one entry here; other people's are in `oracles`.
 
 A path takes a model of its own (it may cast or patch it) and token sequences [t], and returns the logits [t v] of each,
 differentiable with respect to the model's parameters unless `gradients` is False.
@@ -7,6 +7,7 @@ differentiable with respect to the model's parameters unless `gradients` is Fals
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from conformance.models import LENGTHS, set_scan_backend
+from conformance.models import CONFIGS, LENGTHS, set_scan_backend
 from mamba_slm.model.checkpoint import dtype_of
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
@@ -31,11 +32,16 @@ class Path:
     what: str
     """What is compared with the naive recurrence, in words for the table."""
     logits: LogitsOf
+    layouts: tuple[str, ...] = tuple(CONFIGS)
+    """The models it is compared on."""
+    row: str = "model"
     dtype: str = "float32"
     """Row of the tolerance table."""
     gradients: bool = True
     gradient_lengths: tuple[int, ...] = LENGTHS
     """Fewer where a graph of hundreds of calls would take long; outputs are compared at all lengths."""
+    surroundings: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Entered around the forward and backward pass."""
 
 
 def one_by_one(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
@@ -182,7 +188,7 @@ def decoding_in_bf16(model: LanguageModel, sequences: Sequence[Tensor]) -> list[
 
 DEFINITION = Path(name="naive recurrence", what="the definition", logits=naive_recurrence)
 
-PATHS: dict[str, Path] = {
+OUR_PATHS: dict[str, Path] = {
     path.name: path
     for path in (
         *(

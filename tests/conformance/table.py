@@ -7,8 +7,10 @@ import re
 from pathlib import Path as FilePath
 
 from conformance.measure import Measurement
-from conformance.models import CONFIGS, LENGTHS
-from conformance.paths import PATHS
+from conformance.models import ALL_CONFIGS, CONFIGS, LENGTHS
+from conformance.oracles import ORACLES, TRANSFORMERS_VERSION
+from conformance.paths import OUR_PATHS
+from conformance.registry import PATHS
 from tolerances import tolerance_of
 
 TABLE_FILE = FilePath(__file__).parents[2] / "docs" / "reference" / "conformance.md"
@@ -34,7 +36,7 @@ def rounded_up(error: float) -> str:
 def row(name: str, measured: Measurement) -> str:
     """One line of the table."""
     path = PATHS[name]
-    tolerance = tolerance_of("model", path.dtype)
+    tolerance = tolerance_of(path.row, path.dtype)
     kind = re.sub(r"^sublayers\.\d+\.", "", measured.worst_parameter)
     gradients = f"{rounded_up(measured.gradients)} (`{kind}`)" if path.gradients else "none"
     lengths = ", ".join(map(str, LENGTHS))
@@ -48,14 +50,22 @@ def row(name: str, measured: Measurement) -> str:
 
 def allowed(name: str) -> tuple[str, str]:
     """The two tolerance cells."""
-    tolerance = tolerance_of("model", PATHS[name].dtype)
+    tolerance = tolerance_of(PATHS[name].row, PATHS[name].dtype)
     return f"{tolerance.values:.0e}", f"{tolerance.gradients:.0e}" if PATHS[name].gradients else "none"
+
+
+COLUMNS = """\
+| path | what is compared | lengths | outputs | gradients | tolerance, outputs | tolerance, gradients |
+|---|---|---|---|---|---|---|
+"""
 
 
 def rendered(measurements: dict[str, Measurement]) -> str:
     """The whole page."""
     patterns = " and ".join(f"`{config.pattern}` ({layout})" for layout, config in CONFIGS.items())
-    head = f"""# Conformance: the same function on every path
+    ours = "\n".join(row(name, measurements[name]) for name in OUR_PATHS)
+    theirs = "\n".join(row(name, measurements[name]) for name in ORACLES)
+    return f"""# Conformance: the same function on every path
 
 <!-- Written by `{COMMAND}`; do not edit. -->
 
@@ -72,10 +82,49 @@ Not in the table because it is exact: the gradient of one packed document with r
 zero to the last bit (`tests/conformance/test_isolation.py`), and a state that was restored gives the same logits to the
 last bit (`tests/model/test_state.py`).
 
-| path | what is compared | lengths | outputs | gradients | tolerance, outputs | tolerance, gradients |
-|---|---|---|---|---|---|---|
+{COLUMNS}{ours}
+
+## Oracles: code that nobody here wrote
+
+The same comparison, with the models of {ORACLE} on our parameters under their names. They run on transformers' own
+PyTorch code in float32, with eager attention unless the row says otherwise. The gradients are those of our parameters,
+through their code and, where it reads in pieces, through their cache. The worst of the models is shown:
+
+- `GraniteMoeHybridForCausalLM` without experts on {patterns_of("GraniteMoeHybrid")};
+  the last for the first row alone;
+- `Mamba2Mixer`, in the place of our Mamba-2 mixer, on {patterns_of("Mamba2Mixer")};
+- `LlamaForCausalLM` on {patterns_of("Llama")}.
+
+{COLUMNS}{theirs}
+
+Beyond these rows, `tests/conformance/test_oracles.py` compares: our packed documents with Granite's logits and
+gradients of each document alone; a Granite with weights of its own, imported here, by logits and gradients;
+export after import, which gives back every bit; our files, read by `from_pretrained`, and its files, read here; linear,
+NTK and YaRN scaling; the mixer alone with the gradient of its input, and its state after every step. Tensors that
+change places are seen.
+
+What {ORACLE} itself does not compute, each with its test there:
+
+- **Packed documents.** Without its CUDA kernels it refuses document ids (`seq_idx`), and with positions alone a
+  document reads the state and the keys of those before it. So packing is compared with each document alone.
+- **Decoding after padding on the right.** Its convolution goes on from the padding. A batch that decodes is padded on
+  the left.
+- **A limit on dt.** `time_step_limit` acts on a prompt but not on a token that is decoded, so a model with one has two
+  functions. We write a limit that never acts, and refuse to import one that can.
 """
-    return head + "\n".join(row(name, measured) for name, measured in measurements.items()) + "\n"
+
+
+ORACLE = f"transformers {TRANSFORMERS_VERSION}"
+
+
+def patterns_of(name: str) -> str:
+    """The models an oracle is compared on, in words."""
+    words = []
+    for config in (ALL_CONFIGS[layout] for layout in ORACLES[name].layouts):
+        tied = "tied" if config.tie_embeddings else "untied"
+        groups = f", {config.num_groups} groups" if config.num_groups > 1 else ""
+        words.append(f"`{config.pattern}` ({config.position}, {tied}{groups})")
+    return ", ".join(words)
 
 
 def rows_of(page: str) -> dict[str, list[str]]:

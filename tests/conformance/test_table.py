@@ -3,7 +3,8 @@
 import pytest
 
 from conformance.measure import measure_everywhere
-from conformance.paths import PATHS
+from conformance.oracles import TRANSFORMERS_VERSION
+from conformance.registry import PATHS
 from conformance.table import COMMAND, TABLE_FILE, allowed, rendered, rounded_up, rows_of
 from tolerances import tolerance_of
 
@@ -28,10 +29,14 @@ def test_the_committed_descriptions_and_tolerances_are_current(committed):
 
 def test_the_committed_errors_lie_within_their_tolerances(committed):
     for name, cells in committed.items():
-        tolerance = tolerance_of("model", PATHS[name].dtype)
+        tolerance = tolerance_of(PATHS[name].row, PATHS[name].dtype)
         assert 0 < float(cells[2]) <= tolerance.values
         if PATHS[name].gradients:
             assert 0 < float(cells[3].split()[0]) <= tolerance.gradients
+
+
+def test_the_committed_page_names_the_installed_version_of_its_oracle(committed):
+    assert f"transformers {TRANSFORMERS_VERSION}" in TABLE_FILE.read_text(encoding="utf-8"), f"run {COMMAND}"
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ def rope_of(config: ModelConfig) -> tuple[float, dict[str, Any]]:
 
 def yarn_is_regular(head_dim: int, theta: float, original_context_tokens: int) -> bool:
     """Whether yarn's ramp ends at or after its start. Where it does not, transformers turns it round and we do not."""
+    if original_context_tokens < 1:
+        return False
     slowest, fastest = (
         head_dim * math.log(original_context_tokens / (rotations * 2 * math.pi)) / (2 * math.log(theta))
         for rotations in (1, 32)

@@ -136,10 +136,8 @@ def positive(given: Mapping[str, Any], key: str) -> float:
 def require(given: Mapping[str, Any], key: str, value: Any) -> None:
     """Raise ConfigError unless `key` has the one value that our model computes; numbers may differ by rounding."""
     found = given[key]
-    if isinstance(value, bool | str) or not isinstance(found, int | float):
-        same = found == value
-    else:
-        same = math.isclose(found, value, rel_tol=1e-7)
+    numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in (found, value))
+    same = math.isclose(found, value, rel_tol=1e-7) if numbers else found == value
     if not same:
         raise ConfigError(f"{key} is {found!r}; our model computes only {value!r}")
 
