@@ -1,0 +1,169 @@
+"""Python, what a plain installation has, and the extras: versions against the floors of the package's metadata."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from mamba_slm.cli.examination.check import Check
+from mamba_slm.cli.examination.installing import PACKAGE, Installation
+
+OPTIONAL = {
+    "data": ("reads and writes .zst files", "`data`, `train` and `quickstart` refuse text in .zst files"),
+    "track": ("writes TensorBoard logs", "`train --log tensorboard` refuses to start"),
+    "hf": (
+        "makes our models transformers models (Auto classes, `generate`)",
+        "transformers cannot load our models, and nothing can be compared with its models",
+    ),
+    "finetune": (
+        "puts PEFT adapters and TRL trainers on our models, from Python",
+        "PEFT and TRL cannot be used on our models; no command of this version needs them",
+    ),
+}
+"""Extra of pyproject.toml -> (what it gives, what cannot be done without it)."""
+
+
+def python_check() -> Check:
+    """The interpreter against the floor of the package."""
+    version, text = sys.version_info, f"{platform.python_version()} ({platform.system()} {platform.machine()})"
+    if version < (3, 11):
+        return Check(
+            section="python", name="python", status="missing", text=f"{text}: 3.11 is needed",
+            cost="the program does not start", hint="install Python 3.11 or newer",
+        )  # fmt: skip
+    if platform.system() == "Windows":
+        return Check(
+            section="python", name="python", status="note", text=f"{text}: Windows is not supported",
+            cost="not measured: nothing is tested there", hint="wsl --install",
+        )  # fmt: skip
+    return Check(section="python", name="python", text=text)
+
+
+def requirements(extra: str = "") -> dict[str, str]:
+    """Package -> lowest version, of a plain installation or of an extra; extras that it includes are followed.
+
+    >>> requirements("track")
+    {'tensorboard': '2.20'}
+    """
+    found: dict[str, str] = {}
+    for line in importlib.metadata.requires(PACKAGE) or ():
+        requirement, _, marker = line.partition(";")
+        of = re.search(r"extra\s*==\s*['\"]([\w-]+)", marker)
+        if (of[1] if of else "") != extra:
+            continue
+        if included := re.match(rf"{PACKAGE}\[([\w,-]+)\]", requirement):
+            for inner in included[1].split(","):
+                found |= requirements(inner)
+        elif parts := re.match(r"([A-Za-z0-9._-]+)(?:\[[\w,-]+\])?\s*>=\s*([\d.]+)\s*$", requirement):
+            found[parts[1]] = parts[2]
+    return found
+
+
+def installed_version(name: str) -> str | None:
+    """The version of an installed package; None when there is none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version, for comparison.
+
+    >>> version_numbers("2.13.0+cpu") >= version_numbers("2.11")
+    True
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", version.partition("+")[0]))
+
+
+def shortcomings(floors: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """What is there, and what is absent or too old, each as a phrase."""
+    there, wrong = [], []
+    for name, floor in floors.items():
+        version = installed_version(name)
+        if version is None:
+            wrong.append(f"{name} is absent")
+        elif version_numbers(version) < version_numbers(floor):
+            wrong.append(f"{name} {version} is older than {floor}")
+        else:
+            there.append(f"{name} {version}")
+    return there, wrong
+
+
+def packages_check(install: Installation, floors: Mapping[str, str]) -> Check:
+    """The required packages; torch has a check of its own."""
+    there, wrong = shortcomings(floors)
+    if wrong:
+        return Check(
+            section="python", name="packages", status="missing", text=", ".join(wrong),
+            cost="the program does not work", hint=install.itself(),
+        )  # fmt: skip
+    return Check(
+        section="python", name="packages", text=", ".join(text for text in there if not text.startswith("torch "))
+    )
+
+
+def torch_check(install: Installation) -> Check:
+    """PyTorch: version, threads, the instructions its CPU kernels use, CUDA."""
+    from mamba_slm.runs.machine import usable_cores
+
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: one of its shared libraries
+        return Check(
+            section="python", name="torch", status="missing", text=f"cannot be imported: {first_line(error)}",
+            cost="the program does not work", hint=install.packages(["torch>=2.11"], again=True),
+        )  # fmt: skip
+    threads, kernels = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    text = f"{torch.__version__}, {threads} of {usable_cores()} threads, {kernels}"
+    if torch.cuda.is_available():
+        text += f", CUDA {torch.version.cuda}"
+    return Check(section="python", name="torch", text=text)
+
+
+def extras_checks(install: Installation, broken: Mapping[str, str]) -> list[Check]:
+    """Every extra: complete, incomplete, too old or broken.
+
+    Args:
+        broken: package -> why importing it fails (`imports.broken_imports`).
+    """
+    return [extra_check(extra, install, requirements(extra), broken) for extra in OPTIONAL]
+
+
+def extra_check(extra: str, install: Installation, floors: Mapping[str, str], broken: Mapping[str, str]) -> Check:
+    """One extra."""
+    gives, lost = OPTIONAL[extra]
+    there, wrong = shortcomings(floors)
+    failing = [f"{name} cannot be imported: {why}" for name, why in broken.items() if name in floors]
+    if not wrong and not failing:
+        return Check(section="extras", name=extra, text=f"{gives}: {', '.join(there)}")
+    mend = install.extra(extra, [f"{name}>={floor}" for name, floor in floors.items()])
+    if failing and not wrong:  # what is there satisfies the extra, so only installing it again changes anything
+        mend = install.packages([name for name in broken if name in floors], again=True)
+    absent_everywhere = not there and not failing and all(phrase.endswith("is absent") for phrase in wrong)
+    text = f"absent; it {gives}" if absent_everywhere else "; ".join(wrong + failing)
+    return Check(section="extras", name=extra, status="note", text=text, cost=f"{lost}; nothing else", hint=mend)
+
+
+def modules_of(names: Iterable[str]) -> dict[str, str]:
+    """Package -> module, of the packages that are installed. What we need is imported by its own name."""
+    return {name: name.replace("-", "_") for name in names if installed_version(name) is not None}
+
+
+def optional_packages() -> Sequence[str]:
+    """Every package of every extra, once."""
+    return list(dict.fromkeys(name for extra in OPTIONAL for name in requirements(extra)))
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def is_present(module: str) -> bool:
+    """Whether a top-level module can be found, without importing it."""
+    return importlib.util.find_spec(module) is not None
