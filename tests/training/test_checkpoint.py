@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from small_models import small_tokenizer
 
 from mamba_slm.core.errors import CheckpointError, DiskFullError, SetupError
 from mamba_slm.model.checkpoint import load_model
@@ -31,9 +32,8 @@ def optimizer_of(model):
 
 @pytest.fixture
 def tokenizer_file(tmp_path):
-    path = tmp_path / "some-tokenizer.json"
-    path.write_text("{}")
-    return path
+    small_tokenizer().save(tmp_path)
+    return (tmp_path / "tokenizer.json").rename(tmp_path / "some-tokenizer.json")
 
 
 @pytest.fixture
@@ -195,8 +195,11 @@ def test_a_published_model_has_no_trainer_state_and_replaces_the_one_before(save
         publish_model(save(seed, seed=seed), tmp_path / "model")
         assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
             "config.json",
+            "generation_config.json",
             "model.safetensors",
+            "modeling_mamba_slm.py",
             "tokenizer.json",
+            "tokenizer_config.json",
         ]
         model = load_model(tmp_path / "model")
         assert all(map(torch.equal, model.parameters(), build_model(TINY, seed=seed).parameters()))

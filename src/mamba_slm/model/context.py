@@ -114,7 +114,10 @@ def require_unbroken(padding_mask: Tensor, *, num_tokens: Tensor | None) -> None
         if bool(interrupted.any()):
             bad, where = interrupted, "only to the right of the tokens when a state continues"
     if bool(bad.any()):
-        raise UsageError(f"row {int(bad.int().argmax())}: padding may stand {where}")
+        raise UsageError(
+            f"row {int(bad.int().argmax())}: padding may stand {where}",
+            hint="a padding token that is part of the text needs a mask that says so (an attention_mask of ones)",
+        )
 
 
 def positions_in_documents(steps: Tensor, document_ids: Tensor) -> Tensor:

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mamba_slm.model.hf_config import MODEL_TYPE, HybridSlmConfig  # first: it says what to install
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.cache_utils import Cache, DynamicCache
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.utils import GenerationMixin
 from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
 from mamba_slm.core.errors import UsageError
-from mamba_slm.model.hf_cache import count_tokens, state_of, used_slots
-from mamba_slm.model.hf_config import MODEL_TYPE, HybridSlmConfig
+from mamba_slm.model.hf_cache import adopt, count_tokens, state_of, used_slots
 from mamba_slm.model.hf_packing import document_ids_of
 from mamba_slm.model.init import EMBEDDING_STD, initialize_mixer
 from mamba_slm.model.mamba2 import GatedRMSNorm
@@ -44,6 +48,11 @@ class HybridSlmPreTrainedModel(PreTrainedModel):
     _keep_in_fp32_modules_strict: ClassVar[list[str]] = [
         "A_log", "D", "dt_bias", "conv_weight", "conv_bias", "norm", "final_norm",
     ]  # fmt: skip
+
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """Leave it to `_init_weights` what has been loaded: for code that is not its own, transformers would skip every
+        module that has no parameters beside those of its parts, which most mixers are."""
+        super()._initialize_weights(module, is_custom_code=False)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -124,7 +133,10 @@ class HybridSlmModel(HybridSlmPreTrainedModel, Backbone):
         given = input_ids if input_ids is not None else inputs_embeds
         assert given is not None
         size = (given.shape[0], given.shape[1])
-        past = 0 if past_key_values is None else used_slots(past_key_values)
+        past = 0
+        if past_key_values is not None:
+            adopt(past_key_values, self)
+            past = used_slots(past_key_values)
         key_mask = padding_of(attention_mask, (size[0], past + size[1]))
         padding_mask = None if key_mask is None else key_mask[:, past:]
         if padding_mask is not None and bool(padding_mask.all()):
@@ -142,6 +154,7 @@ class HybridSlmModel(HybridSlmPreTrainedModel, Backbone):
             use_cache = bool(self.config.use_cache) and not self.training and document_ids is None
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache(config=self.config)
+            adopt(past_key_values, self)
         state = None
         if past_key_values is not None:
             dtype = self.embedding.weight.dtype
@@ -216,6 +229,15 @@ class HybridSlmForCausalLM(HybridSlmPreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:  # type: ignore[override]
         """Replace the head."""
         self.lm_head = new_embeddings
+
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        """Adopt the cache before `generate` asks it for its length: theirs has none where no layer attends."""
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
+        cache = model_kwargs.get("past_key_values")
+        if isinstance(cache, Cache):
+            adopt(cache, self.model)
 
     def create_masks_for_generate(self, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
         """The mask [b s] as it is: `generate` would make one of [b 1 t s] for a static cache."""
@@ -310,7 +332,7 @@ def padding_of(attention_mask: Tensor | None, size: tuple[int, int]) -> Tensor |
     return None if bool(mask.all()) else mask
 
 
-def wants_dict(config: HybridSlmConfig, return_dict: bool | None) -> bool:
+def wants_dict(config: PreTrainedConfig, return_dict: bool | None) -> bool:
     """Whether to return an output object and not a tuple."""
     return config.return_dict is not False if return_dict is None else return_dict
 

@@ -12,6 +12,9 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import mamba_slm.model.hf_config  # noqa: F401  first: it says what to install
+
+# isort: split
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, StaticLayer
@@ -192,15 +195,14 @@ def state_of(
     device: torch.device,
     dtype: torch.dtype,
 ) -> InferenceState:
-    """The cache as an inference state, for one call with `size` (b, t) new tokens.
+    """The adopted cache as an inference state, for one call with `size` (b, t) new tokens.
 
     Args:
         key_mask: [b s+t] False where a slot holds padding, as transformers passes it to every call; None for none.
 
     Raises:
-        UsageError: see `adopt`; or the tokens do not fit into a static cache.
+        UsageError: another number of rows, or more tokens than fit into a static cache.
     """
-    adopt(cache, backbone)
     b, t = size
     past = used_slots(cache)
     layers: list[LayerState] = []

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, ClassVar
 
-from transformers.configuration_utils import PreTrainedConfig
-
+from mamba_slm.core.errors import MissingDependencyError
 from mamba_slm.model.config import MODEL_FORMAT_VERSION, ModelConfig
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD
-from mamba_slm.model.presets import preset
+
+try:
+    from transformers.configuration_utils import PreTrainedConfig
+except ImportError as error:
+    raise MissingDependencyError(
+        f"the model as one of transformers needs transformers, which could not be imported: {error}",
+        hint="pip install 'mamba-slm[hf]'",
+    ) from error
 
 MODEL_TYPE = "mamba_slm"
+SMALLEST = ModelConfig(
+    pattern="M-*-", vocab_size=256, hidden_size=64, num_heads=1, num_kv_heads=1, feed_forward_size=128, state_size=16
+)
+"""What a config without settings means: transformers makes one to find out what the defaults are."""
 
 
 class HybridSlmConfig(PreTrainedConfig):
@@ -33,8 +43,7 @@ class HybridSlmConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        settings = asdict(preset("nano")) if self.model is None else self.model
-        self.model = asdict(ModelConfig(**settings))
+        self.model = asdict(SMALLEST if self.model is None else ModelConfig(**self.model))
         super().__post_init__(**kwargs)
         register_models()
 

@@ -130,14 +130,15 @@ class Mamba2(KeptFloat32):
         if num_tokens:
             state.window, state.ssm, state.history = history.window, history.ssm, None
             if num_tokens < have:
-                xBC, dt = (torch.cat([piece[i] for piece in history.inputs], dim=1)[:, :-num_tokens] for i in (0, 1))
+                xBC = torch.cat([xBC for xBC, _, _ in history.inputs], dim=1)[:, :-num_tokens]
+                dt = torch.cat([dt for _, dt, _ in history.inputs], dim=1)[:, :-num_tokens]
                 mask = None
-                if any(piece[2] is not None for piece in history.inputs):
-                    real = [
-                        torch.ones_like(dt[..., :1], dtype=torch.bool) if m is None else m
-                        for _, dt, m in history.inputs
+                if any(mask is not None for _, _, mask in history.inputs):
+                    masks = [
+                        torch.ones_like(dt[..., :1], dtype=torch.bool) if mask is None else mask
+                        for _, dt, mask in history.inputs
                     ]
-                    mask = torch.cat(real, dim=1)[:, :-num_tokens]
+                    mask = torch.cat(masks, dim=1)[:, :-num_tokens]
                 self.scan(xBC, dt, mask, None, state)
         state.history = MambaHistory(window=state.window, ssm=state.ssm)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mamba_slm.core import registry
+from mamba_slm.core.registry import load
 
 SSD_BACKENDS = {
     "reference": "mamba_slm.ops.ssd_reference:ssd_reference",
@@ -50,7 +50,7 @@ def ssd_scan(
     """
     if backend == AUTOMATIC:
         backend, _ = automatic_ssd_backend(x.device.type, compiled=torch.compiler.is_compiling())
-    scan = registry.load("SSD backend", backend, SSD_BACKENDS)
+    scan = load("SSD backend", backend, SSD_BACKENDS)
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
 
 

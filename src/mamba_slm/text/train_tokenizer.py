@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import tokenizers
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
 from mamba_slm.core.errors import ConfigError, DataError, UnknownNameError
 from mamba_slm.text.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -78,6 +78,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 4096, pre_tokeniz
 
     backend.train_from_iterator(batches(), trainer)
     backend.pre_tokenizer = pre_tokenizers.Sequence([cut, to_bytes])
+    begin = SPECIAL_TOKENS[0]  # other programs that read the file begin a text as our data does
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A {begin}:1 $B:1", special_tokens=[(begin, 0)]
+    )
     if num_bytes == 0:
         raise DataError("there is no text to train a tokenizer on", hint="check the path and the pattern of the input")
     reached = backend.get_vocab_size(with_added_tokens=True)

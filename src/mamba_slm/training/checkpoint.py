@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file
 from mamba_slm.model.checkpoint import save_model
+from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.format_version import read_versioned_json
 from mamba_slm.training.optim import load_optimizer_tensors, optimizer_tensors
@@ -174,7 +175,10 @@ def prune_checkpoints(folders: Iterable[Path], *, keep_last: int, keep: Iterable
 
 
 def publish_model(checkpoint: Path, folder: Path) -> None:
-    """Copy the model of a checkpoint, without the trainer's state, to `folder`, which is replaced."""
+    """Copy the model of a checkpoint, without the trainer's state, to `folder`, which is replaced.
+
+    What transformers wants to find in a model folder is added (`model/hf_folder.py`).
+    """
     replaced, new = (folder.with_name(f".{folder.name}.{word}") for word in ("replaced", "new"))
     for leftover in (replaced, new):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -182,6 +186,7 @@ def publish_model(checkpoint: Path, folder: Path) -> None:
         for name in MODEL_FILES:
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, writing / name)
+        make_loadable(writing)
     if folder.exists():
         folder.rename(replaced)
     new.rename(folder)
