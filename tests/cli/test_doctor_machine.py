@@ -83,3 +83,23 @@ def test_a_gpu_that_is_hidden_on_purpose_is_not_blamed_on_torch(nvidia_smi, monk
     nvidia_smi("NVIDIA H100 80GB HBM3, 81559, 570.86.15")
     check = machine.gpu_check(INSTALL)
     assert check.hint == "unset CUDA_VISIBLE_DEVICES"
+
+
+def test_a_gpu_that_torch_sees_but_cannot_compute_on_must_be_mended_and_the_rest_goes_on(nvidia_smi, monkeypatch):
+    monkeypatch.setattr(machine, "torch_has_cuda", lambda: True)
+    monkeypatch.setattr(machine, "gpu_failure", lambda: "CUDA error: no kernel image is available")
+    nvidia_smi("NVIDIA B200, 183359, 570.86.15")
+    check = machine.gpu_check(INSTALL)
+    assert check.status == "missing"
+    assert check.text.endswith("but torch cannot compute on it: CUDA error: no kernel image is available")
+    assert check.hint == "pip install --force-reinstall 'torch>=2.11'"
+    assert machine.working_device() == "cpu"
+
+
+def test_what_a_failing_gpu_says_is_its_first_line():
+    if machine.torch_has_cuda():
+        assert machine.gpu_failure() is None
+        assert machine.working_device() == "cuda"
+    else:
+        assert machine.gpu_failure(), "this torch has no CUDA at all"
+        assert machine.working_device() == "cpu"

@@ -120,7 +120,7 @@ def test_the_step_that_is_timed_trains():
 
 def test_measuring_leaves_the_number_of_threads_as_it_was():
     torch.set_num_threads(2)
-    found = speed.measure_speeds()
+    found = speed.measure_speeds("cpu")
     assert torch.get_num_threads() == 2
     assert set(found.step_seconds) >= {"fp32", "bf16", ONE_THREAD}
     assert {check.name for check in speed.speed_checks(found)} == {"products", "precision", "threads", "sharing"}
@@ -151,15 +151,26 @@ def test_a_spin_count_that_the_library_does_not_read_is_said_to_be_so():
     assert "libiomp5 does not read GOMP_SPINCOUNT" in check.text
 
 
-def test_ways_to_wait_are_compared_alone_and_beside_another_program():
+def test_ways_to_wait_are_compared_now_and_beside_one_more_program():
     waiting = {
-        "as mamba-slm sets it": WaitingSpeed(alone=1.0, beside_another=2.0),
-        "OpenMP's default": WaitingSpeed(alone=1.0, beside_another=8.0),
+        "as mamba-slm sets it": WaitingSpeed(now=1.0, beside_another=2.0),
+        "OpenMP's default": WaitingSpeed(now=1.0, beside_another=8.0),
         "OMP_WAIT_POLICY=PASSIVE": "failed",
     }
     check = settings.waiting_check({"GOMP_SPINCOUNT": "5000"}, ["libgomp"], waiting)
-    assert "with OpenMP's default a step is 1.00x as fast alone, 0.25x beside another program" in check.text
+    assert "with OpenMP's default a step is 1.00x as fast now, 0.25x beside one more busy program" in check.text
     assert check.measured["openmps_default_beside_another_seconds"] == 8.0
+
+
+def test_passive_waiting_is_advised_where_it_is_faster_now_and_nothing_was_chosen():
+    waiting = {
+        "as mamba-slm sets it": WaitingSpeed(now=2.0, beside_another=2.0),
+        "OMP_WAIT_POLICY=PASSIVE": WaitingSpeed(now=1.0, beside_another=1.0),
+    }
+    check = settings.waiting_check({"GOMP_SPINCOUNT": "5000"}, ["libgomp"], waiting)
+    assert (check.status, check.hint) == ("note", "export OMP_WAIT_POLICY=PASSIVE")
+    assert check.cost.startswith("a step takes 2.0x as long as with OMP_WAIT_POLICY=PASSIVE")
+    assert settings.waiting_check({"OMP_WAIT_POLICY": "PASSIVE"}, ["libgomp"], waiting).status == "ok"
 
 
 def test_what_holds_torch_back_is_noted_with_the_variable():
@@ -172,6 +183,20 @@ def test_what_holds_torch_back_is_noted_with_the_variable():
     assert checks["tokenizers"].hint == "unset TOKENIZERS_PARALLELISM"
     assert checks["network"].text == "no downloads (HF_HUB_OFFLINE)"
     assert all(check.cost for check in found if check.status == "note")
+
+
+def test_tokenizing_on_one_core_costs_what_was_measured_and_the_setting_stays(monkeypatch):
+    environment = {"TOKENIZERS_PARALLELISM": "false"}
+    check = settings.tokenizers_check(environment, 4, lambda: 3.0)
+    assert check.cost == "tokenizing text takes 3.0x as long as on all cores (measured)"
+    assert settings.tokenizers_check(environment, 4, None).cost.startswith("not measured")
+    assert settings.tokenizers_check(environment, 1, None).status == "ok", "one core is all there is"
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    assert settings.tokenizing_gain() > 0
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM")
+    assert settings.tokenizing_gain() > 0
+    assert "TOKENIZERS_PARALLELISM" not in os.environ
 
 
 # compilers ----------------------------------------------------------------------------------------------------------
@@ -262,7 +287,7 @@ def test_every_way_to_wait_is_timed_in_processes_of_their_own():
     assert set(found) == set(settings.WAITING)
     for waiting in found.values():
         assert isinstance(waiting, WaitingSpeed), waiting
-        assert waiting.alone > 0 and waiting.beside_another > 0
+        assert waiting.now > 0 and waiting.beside_another > 0
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from mamba_slm.cli.examination.check import SECTIONS, Check, Effort
 from mamba_slm.cli.examination.installing import Installation, installation
-from mamba_slm.cli.examination.machine import driver_gpus, machine_checks
+from mamba_slm.cli.examination.machine import driver_gpus, machine_checks, working_device
 from mamba_slm.cli.examination.packages import (
     extras_checks,
     modules_of,
@@ -51,7 +51,7 @@ def examine_briefly() -> list[Check]:
 
     checks.append(compilers.compiler_check(trial=False))
     checks += [
-        check for check in kernels.kernel_checks(device="cpu", measure=False, report=mend_kernels(install))
+        check for check in kernels.kernel_checks(device=working_device(), measure=False, report=mend_kernels(install))
         if check.status != "ok"
     ]  # fmt: skip
     return [*checks, speed.products_check(speed.measure_rates())]
@@ -68,15 +68,15 @@ def torch_checks(install: Installation, broken: dict[str, str], effort: Effort, 
 
     from mamba_slm.cli.examination import compilers, kernels, libraries, settings, speed
     from mamba_slm.runs.machine import usable_cores
-    from mamba_slm.training.precision import choose_device, choose_precision
+    from mamba_slm.training.precision import choose_precision
 
-    device, measure = choose_device("auto").value, effort != "none"
+    device, measure = working_device(), effort != "none"
     precision, threads = choose_precision("auto", device).value, torch.get_num_threads()
     has_gpu = any(True for _ in driver_gpus())
-    speeds = speed.measure_speeds() if measure else None
+    speeds = speed.measure_speeds(device) if measure else None
     gain, waiting = None, {}
     if effort == "thorough":
-        say("timing how threads wait, alone and beside a busy program (half a minute)")
+        say("timing how threads wait, now and beside one more busy program (half a minute)")
         waiting = settings.measure_waiting(precision=precision, threads=threads)
         if compilers.compiler_check(trial=True).status == "ok":
             say("compiling a training step (a minute)")

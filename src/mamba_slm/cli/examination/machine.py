@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from mamba_slm.cli.examination.check import Check
 from mamba_slm.cli.examination.installing import Installation
+from mamba_slm.cli.examination.packages import first_line
 from mamba_slm.core.units import format_bytes
 from mamba_slm.runs.machine import gpu_names, processor_name, usable_cores, usable_memory_bytes
 from mamba_slm.runs.process import output_of, read_text
@@ -110,7 +112,14 @@ def gpu_check(install: Installation) -> Check:
         return Check(section="machine", name="gpu", text="none: everything runs on the CPU")
     text = "; ".join(gpus)
     if torch_has_cuda():
-        return Check(section="machine", name="gpu", text=text)
+        failure = gpu_failure()
+        if failure is None:
+            return Check(section="machine", name="gpu", text=text)
+        return Check(
+            section="machine", name="gpu", status="missing", text=f"{text}, but torch cannot compute on it: {failure}",
+            cost="training fails unless it is told --device cpu",
+            hint=install.packages(["torch>=2.11"], again=True),
+        )  # fmt: skip
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         reason, hint = "CUDA_VISIBLE_DEVICES hides it", "unset CUDA_VISIBLE_DEVICES"
     else:
@@ -145,3 +154,20 @@ def torch_has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@functools.lru_cache(maxsize=1)
+def gpu_failure() -> str | None:
+    """Why torch cannot compute on the GPU that it sees, such as kernels built for other GPUs; None where it can."""
+    import torch
+
+    try:
+        torch.ones(2, device="cuda").sum().item()
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error)
+    return None
+
+
+def working_device() -> str:
+    """The device that training would choose, or the CPU where that one fails."""
+    return "cuda" if torch_has_cuda() and gpu_failure() is None else "cpu"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mamba_slm.cli.examination.check import Check, times
 from mamba_slm.cli.examination.speed import ALL_CORES, WORTH, Speeds
 from mamba_slm.cli.examination.steps import StepsRequest, time_steps_elsewhere
+from mamba_slm.cli.examination.timing import seconds_of, times_as_fast
 from mamba_slm.core.threads import SPIN_ITERATIONS
 from mamba_slm.runs.process import read_text
 
@@ -24,10 +27,11 @@ LIMITS = {
 """Variable that makes torch slower -> what it does. Torch reads them when it is loaded."""
 OFFLINE = ("MAMBA_SLM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 OFF = ("0", "false", "off", "no", "n", "f")  # as the tokenizers library reads them
+PASSIVE = "OMP_WAIT_POLICY=PASSIVE"
 WAITING = {
     "as mamba-slm sets it": {"GOMP_SPINCOUNT": SPIN_ITERATIONS, "OMP_WAIT_POLICY": None},
     "OpenMP's default": {"GOMP_SPINCOUNT": None, "OMP_WAIT_POLICY": None},
-    "OMP_WAIT_POLICY=PASSIVE": {"GOMP_SPINCOUNT": None, "OMP_WAIT_POLICY": "PASSIVE"},
+    PASSIVE: {"GOMP_SPINCOUNT": None, "OMP_WAIT_POLICY": "PASSIVE"},
 }
 """How threads may wait for each other -> the variables that say so (None: not set)."""
 
@@ -36,9 +40,11 @@ WAITING = {
 class WaitingSpeed:
     """Seconds of a training step under one way to wait, the median of a few."""
 
-    alone: float
+    now: float
+    """With whatever else computes at the time."""
+
     beside_another: float
-    """While another program keeps one core busy."""
+    """While one more program keeps a core busy."""
 
 
 def settings_checks(environment: Mapping[str, str], *, threads: int | None, cores: int, speeds: Speeds | None,
@@ -49,7 +55,7 @@ def settings_checks(environment: Mapping[str, str], *, threads: int | None, core
         waiting_check(environment, openmp_libraries(), waiting),
         home_check(environment),
         network_check(environment),
-        tokenizers_check(environment, cores),
+        tokenizers_check(environment, cores, tokenizing_gain if speeds else None),
     ]
     return checks + limit_checks(environment)
 
@@ -82,7 +88,7 @@ def openmp_libraries() -> list[str]:
 def waiting_check(
     environment: Mapping[str, str], libraries: list[str], waiting: Mapping[str, WaitingSpeed | str]
 ) -> Check:
-    """How threads wait for each other, and what that costs alone and beside another program."""
+    """How threads wait for each other, and what that costs now and beside one more program."""
     policy, spins = environment.get("OMP_WAIT_POLICY", ""), environment.get("GOMP_SPINCOUNT", "")
     if policy.lower() == "active" or (not policy and spins.lower() in ("infinite", "infinity")):
         how, patient = "never sleep", False
@@ -98,10 +104,17 @@ def waiting_check(
     ours = speeds.get("as mamba-slm sets it")
     for name, speed in speeds.items():
         key = name.replace(" ", "_").replace("'", "").replace("=", "_").replace("-", "_").lower()
-        measured |= {f"{key}_seconds": speed.alone, f"{key}_beside_another_seconds": speed.beside_another}
+        measured |= {f"{key}_seconds": speed.now, f"{key}_beside_another_seconds": speed.beside_another}
         if ours and speed is not ours:
-            alone, beside = ours.alone / speed.alone, ours.beside_another / speed.beside_another
-            text += f"; with {name} a step is {alone:.2f}x as fast alone, {beside:.2f}x beside another program"
+            now, beside = ours.now / speed.now, ours.beside_another / speed.beside_another
+            text += f"; with {name} a step is {now:.2f}x as fast now, {beside:.2f}x beside one more busy program"
+    passive = speeds.get(PASSIVE)
+    if ours and passive and not policy and ours.now / passive.now >= WORTH:
+        return Check(
+            section="settings", name="waiting", status="note", text=text, measured=measured, about_speed=True,
+            cost=f"a step takes {times(ours.now / passive.now)} as long as with {PASSIVE}, as things are now (measured)",
+            hint=f"export {PASSIVE}",
+        )  # fmt: skip
     if patient:
         return Check(section="settings", name="waiting", text=text, measured=measured)
     cost = "measured above: beside another program" if speeds else "not measured: --measure thorough does"
@@ -113,21 +126,21 @@ def waiting_check(
 
 
 def measure_waiting(*, precision: str, threads: int) -> dict[str, WaitingSpeed | str]:
-    """Every way to wait, alone and beside a busy program, in processes of their own; a text where it failed."""
+    """Every way to wait, now and beside one more busy program, in processes of their own; a text where it failed."""
     found: dict[str, WaitingSpeed | str] = {}
     request = StepsRequest(precision=precision, threads=threads)
     for name, variables in WAITING.items():
-        alone = median_step(request, variables)
+        now = median_step(request, variables)
         busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
             beside = median_step(request, variables)
         finally:
             busy.kill()
             busy.wait()
-        if isinstance(alone, str) or isinstance(beside, str):
-            found[name] = alone if isinstance(alone, str) else str(beside)
+        if isinstance(now, str) or isinstance(beside, str):
+            found[name] = now if isinstance(now, str) else str(beside)
         else:
-            found[name] = WaitingSpeed(alone=alone, beside_another=beside)
+            found[name] = WaitingSpeed(now=now, beside_another=beside)
     return found
 
 
@@ -152,16 +165,51 @@ def network_check(environment: Mapping[str, str]) -> Check:
     return Check(section="settings", name="network", text=text)
 
 
-def tokenizers_check(environment: Mapping[str, str], cores: int) -> Check:
-    """Whether tokenization uses every core."""
+def tokenizers_check(environment: Mapping[str, str], cores: int, gain: Callable[[], float] | None) -> Check:
+    """Whether tokenization uses every core.
+
+    Args:
+        gain: measures how many times as fast all cores are; None where nothing is measured.
+    """
     value = environment.get("TOKENIZERS_PARALLELISM", "").lower()
     if value not in OFF or cores == 1:
-        return Check(section="settings", name="tokenizers", text=f"text is tokenized on all {cores} cores")
+        whose = f"all {cores} cores" if cores > 1 else "the one core"
+        return Check(section="settings", name="tokenizers", text=f"text is tokenized on {whose}")
+    factor = gain() if gain else None
     return Check(
         section="settings", name="tokenizers", status="note", about_speed=True,
         text=f"TOKENIZERS_PARALLELISM={value}: text is tokenized on one of {cores} cores",
-        cost="not measured: depends on the text", hint="unset TOKENIZERS_PARALLELISM",
+        cost="not measured: run without --no-measure" if factor is None
+        else f"tokenizing text takes {times(factor)} as long as on all cores (measured)",
+        hint="unset TOKENIZERS_PARALLELISM", measured={} if factor is None else {"all_cores_times_as_fast": factor},
     )  # fmt: skip
+
+
+def tokenizing_gain() -> float:
+    """How many times as fast all cores tokenize some of Python's own sources as one does; about a second."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    from mamba_slm.data.python_library import python_library_documents
+
+    texts = [document.text for document in itertools.islice(python_library_documents(), 20)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()  # type: ignore[assignment]
+    tokenizer.train_from_iterator(texts[:10], trainers.BpeTrainer(vocab_size=1000, show_progress=False))
+
+    def encode(parallel: str) -> None:
+        os.environ["TOKENIZERS_PARALLELISM"] = parallel  # read at every call
+        tokenizer.encode_batch(texts)
+
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    try:
+        ways = {"one": lambda: encode("false"), "all": lambda: encode("true")}
+        seconds = seconds_of(ways, rounds=3, limit_seconds=2.0)
+    finally:
+        if before is None:
+            del os.environ["TOKENIZERS_PARALLELISM"]
+        else:
+            os.environ["TOKENIZERS_PARALLELISM"] = before
+    return times_as_fast(seconds, "all", than="one")
 
 
 def limit_checks(environment: Mapping[str, str]) -> list[Check]:

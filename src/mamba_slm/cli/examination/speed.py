@@ -50,14 +50,13 @@ def measure_rates() -> dict[str, float]:
     return {precision: measured_gemm_rate(precision=precision, seconds=GEMM_SECONDS) for precision in ("fp32", "bf16")}
 
 
-def measure_speeds() -> Speeds:
+def measure_speeds(device: str) -> Speeds:
     """Everything, in about four seconds."""
     import torch
 
     from mamba_slm.runs.machine import usable_cores
-    from mamba_slm.training.precision import choose_device, choose_precision
+    from mamba_slm.training.precision import choose_precision
 
-    device = choose_device("auto").value
     automatic = choose_precision("auto", device).value
     threads, cores = torch.get_num_threads(), usable_cores()
     steps = {precision: training_step(precision=precision, device=device) for precision in ("fp32", "bf16")}
