@@ -112,7 +112,7 @@ def waiting_check(
     if ours and passive and not policy and ours.now / passive.now >= WORTH:
         return Check(
             section="settings", name="waiting", status="note", text=text, measured=measured, about_speed=True,
-            cost=f"a step takes {times(ours.now / passive.now)} as long as with {PASSIVE}, as things are now (measured)",
+            cost=f"a step takes {times(ours.now / passive.now)} as long as with {PASSIVE} now (measured)",
             hint=f"export {PASSIVE}",
         )  # fmt: skip
     if patient:
