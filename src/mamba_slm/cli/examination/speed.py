@@ -74,15 +74,17 @@ def measure_speeds(device: str) -> Speeds:
         ways[ONE_THREAD] = lambda: with_threads(1)
     if device == "cpu" and threads < cores:
         ways[ALL_CORES] = lambda: with_threads(cores)
-    share = share_of_cores(cores)
+    share = share_of_cores(cores)  # before and after: other programs come and go
+    rates = measure_rates()
+    step_seconds = seconds_of(ways, rounds=ROUNDS, limit_seconds=LIMIT_SECONDS)
     return Speeds(
-        rates=measure_rates(),
-        step_seconds=seconds_of(ways, rounds=ROUNDS, limit_seconds=LIMIT_SECONDS),
+        rates=rates,
+        step_seconds=step_seconds,
         device=device,
         automatic_precision=automatic,
         threads=threads,
         cores=cores,
-        cores_share=share,
+        cores_share=min(share, share_of_cores(cores)),
     )
 
 
