@@ -146,6 +146,19 @@ def test_threads_that_never_sleep_are_noted(environment, status):
     assert ("unset" in check.hint) == (status == "note")
 
 
+def test_settings_of_ones_own_are_measured_too_and_their_cost_is_beside_what_mamba_slm_sets():
+    assert settings.ways_to_wait({"GOMP_SPINCOUNT": "5000"}) == settings.WAITING
+    environment = {"OMP_WAIT_POLICY": "active"}
+    assert settings.ways_to_wait(environment) == settings.WAITING | {"these settings": {}}
+    assert settings.waiting_check(environment, ["libgomp"], {}).cost.startswith("not measured")
+    waiting = {
+        "as mamba-slm sets it": WaitingSpeed(now=1.0, beside_another=2.0),
+        "these settings": WaitingSpeed(now=1.0, beside_another=9.0),
+    }
+    check = settings.waiting_check(environment, ["libgomp"], waiting)
+    assert "takes 4.5x as long as with what mamba-slm sets (measured)" in check.cost
+
+
 def test_a_spin_count_that_the_library_does_not_read_is_said_to_be_so():
     check = settings.waiting_check({"GOMP_SPINCOUNT": "5000"}, ["libiomp5"], {})
     assert "libiomp5 does not read GOMP_SPINCOUNT" in check.text
@@ -283,7 +296,7 @@ def test_a_step_in_another_process_fails_with_its_last_line():
 
 @pytest.mark.slow
 def test_every_way_to_wait_is_timed_in_processes_of_their_own():
-    found = settings.measure_waiting(precision="fp32", threads=2)
+    found = settings.measure_waiting(settings.WAITING, precision="fp32", threads=2)
     assert set(found) == set(settings.WAITING)
     for waiting in found.values():
         assert isinstance(waiting, WaitingSpeed), waiting

@@ -77,7 +77,7 @@ def torch_checks(install: Installation, broken: dict[str, str], effort: Effort, 
     gain, waiting = None, {}
     if effort == "thorough":
         say("timing how threads wait, now and beside one more busy program (half a minute)")
-        waiting = settings.measure_waiting(precision=precision, threads=threads)
+        waiting = settings.measure_waiting(settings.ways_to_wait(os.environ), precision=precision, threads=threads)
         if compilers.compiler_check(trial=True).status == "ok":
             say("compiling a training step (a minute)")
             gain = compilers.measure_compile(precision=precision, threads=threads)

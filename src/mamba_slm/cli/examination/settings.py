@@ -28,7 +28,8 @@ LIMITS = {
 OFFLINE = ("MAMBA_SLM_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 OFF = ("0", "false", "off", "no", "n", "f")  # as the tokenizers library reads them
 PASSIVE = "OMP_WAIT_POLICY=PASSIVE"
-WAITING = {
+THESE = "these settings"
+WAITING: dict[str, dict[str, str | None]] = {
     "as mamba-slm sets it": {"GOMP_SPINCOUNT": SPIN_ITERATIONS, "OMP_WAIT_POLICY": None},
     "OpenMP's default": {"GOMP_SPINCOUNT": None, "OMP_WAIT_POLICY": None},
     PASSIVE: {"GOMP_SPINCOUNT": None, "OMP_WAIT_POLICY": "PASSIVE"},
@@ -117,19 +118,32 @@ def waiting_check(
         )  # fmt: skip
     if patient:
         return Check(section="settings", name="waiting", text=text, measured=measured)
-    cost = "measured above: beside another program" if speeds else "not measured: --measure thorough does"
+    chosen = speeds.get(THESE)
+    cost = "not measured: --measure thorough times it beside another program"
+    if ours and chosen:
+        cost = (
+            f"beside one more busy program a step takes {times(chosen.beside_another / ours.beside_another)} as long as "
+            "with what mamba-slm sets (measured)"
+        )
     return Check(
         section="settings", name="waiting", status="note", text=text, measured=measured, about_speed=True,
-        cost=f"training beside another program takes several times as long; {cost}",
-        hint="unset OMP_WAIT_POLICY GOMP_SPINCOUNT",
+        cost=cost, hint="unset OMP_WAIT_POLICY GOMP_SPINCOUNT",
     )  # fmt: skip
 
 
-def measure_waiting(*, precision: str, threads: int) -> dict[str, WaitingSpeed | str]:
+def ways_to_wait(environment: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    """What to compare: `WAITING`, and the settings of this environment where they are others."""
+    is_own = "OMP_WAIT_POLICY" in environment or environment.get("GOMP_SPINCOUNT") != SPIN_ITERATIONS
+    return WAITING | ({THESE: {}} if is_own else {})
+
+
+def measure_waiting(
+    ways: Mapping[str, dict[str, str | None]], *, precision: str, threads: int
+) -> dict[str, WaitingSpeed | str]:
     """Every way to wait, now and beside one more busy program, in processes of their own; a text where it failed."""
     found: dict[str, WaitingSpeed | str] = {}
     request = StepsRequest(precision=precision, threads=threads)
-    for name, variables in WAITING.items():
+    for name, variables in ways.items():
         now = median_step(request, variables)
         busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
