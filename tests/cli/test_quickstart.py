@@ -52,6 +52,7 @@ def test_text_becomes_a_model_an_evaluation_and_a_report(notes, tmp_path, capsys
         assert f"{row['bits_per_byte']:.3f}" in printed.out
     assert f"mamba-slm chat {out}" in printed.out
     assert "bits per byte" in (out / "report.md").read_text()
+    assert f"report card      {out / 'report.html'}" in printed.out and "<h2" in (out / "report.html").read_text()
 
     # held-out files are in neither the training nor the validation part
     parts = {name: TokenShards.open(out / "data" / name) for name in ("train", "held-out")}

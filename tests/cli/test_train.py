@@ -40,6 +40,7 @@ def test_text_becomes_a_model_with_samples_from_step_0(text, out, capsys):
     assert "sample at step 0: '' → " in printed.err
     assert f"next: mamba-slm generate {out}" in printed.err
     assert [row["step"] for row in read_metrics(RunDirectory(out).samples_file)] == [0, 6]
+    assert "finished at step 6" in (out / "report.html").read_text() and (out / "report.md").is_file()
     assert main(["generate", str(out), "the state", "--max-new-tokens", "4", "--seed", "1"]) == 0
 
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from mamba_slm.core.errors import DataError, SetupError
 from mamba_slm.runs.evidence import (
     number,
     read_evaluation,
+    read_events,
     read_evidence,
     read_json,
     read_json_object,
@@ -15,6 +17,7 @@ from mamba_slm.runs.evidence import (
     section,
 )
 from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.training.events import Events
 
 FIXTURE = RunDirectory(Path(__file__).parent / "fixtures" / "version-1")
 
@@ -35,6 +38,21 @@ def test_version_1_is_still_read():
     assert evidence.estimate["parameters"] == evidence.result["parameters"] == 2_050_000
     assert [folder.name for folder in FIXTURE.checkpoints()] == ["step-00000040"]
     assert FIXTURE.best() == FIXTURE.latest()
+
+
+def test_what_the_trainer_writes_down_is_read_as_an_event(run):
+    Events(run, lambda text: None).add(7, "spike", "step 8: the loss jumped", loss=9.0)
+    (event,) = read_events(run.events_file)
+    assert (event["step"], event["event"], event["text"]) == (7, "spike", "step 8: the loss jumped")
+    assert list(read_evidence(run).events) == [event]
+
+
+def test_the_numbers_of_the_training_rows_are_collected_without_gaps(run):
+    rows = [{"kind": "train", "step": 1, "loss": 2}, {"kind": "train", "step": 2, "loss": None, "mfu": 10**400}]
+    run.metrics_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    evidence = read_evidence(run)
+    assert evidence.measured("loss") == evidence.measured("loss") == [2]
+    assert evidence.measured("mfu") == []  # no float holds it
 
 
 def test_an_empty_run_is_all_problems_and_no_error(run):

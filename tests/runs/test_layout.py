@@ -136,7 +136,8 @@ def test_every_file_has_its_documented_name():
         "record_file": "run.json", "config_file": "config.yaml", "data_file": "data.json", "status_file": "status.json",
         "metrics_file": "metrics.jsonl", "samples_file": "samples.jsonl", "events_file": "events.jsonl",
         "evaluation_file": "evaluation.json", "log_file": "log.txt", "report_file": "report.md",
-        "tokenizer_file": "tokenizer.json", "lock_file": "lock.json", "checkpoints_folder": "checkpoints",
+        "page_file": "report.html", "tokenizer_file": "tokenizer.json", "lock_file": "lock.json",
+        "checkpoints_folder": "checkpoints",
     }  # fmt: skip
     assert {name: getattr(run, name).name for name in names} == names
     assert all(getattr(run, name).parent == run.path for name in names)

@@ -1,6 +1,8 @@
+import shlex
+
 import pytest
 
-from mamba_slm.runs.redact import HIDDEN, redact_command
+from mamba_slm.runs.redact import HIDDEN, redact_command, redact_text, redact_tree, shell_line
 
 SECRET = "correct-horse-battery"
 
@@ -42,3 +44,18 @@ def test_ordinary_options_are_recorded_as_they_are(words):
 
 def test_a_secret_option_without_a_value_hides_nothing_else():
     assert redact_command(["--key", "--seed", "7"]) == ("--key", "--seed", "7")
+
+
+def test_home_folders_lose_their_owner_and_other_folders_stay():
+    assert redact_text("/home/ada/x /Users/bob /root/y: /srv/home/ada /rooted") == "~/x ~ ~/y: /srv/home/ada /rooted"
+
+
+def test_every_text_in_a_tree_is_redacted():
+    tree = {"a": ["/root/x", 5, None], "b": {"c": "hf_abcdefghijklmnopqrstu"}}
+    assert redact_tree(tree) == {"a": ["~/x", 5, None], "b": {"c": HIDDEN}}
+
+
+def test_a_shell_line_keeps_the_home_folder_usable():
+    words = ["mamba-slm", "train", "--data", "~/my notes", "~", "a b", "~user/x"]
+    assert shell_line(words) == "mamba-slm train --data ~/'my notes' '~' 'a b' '~user/x'"
+    assert shlex.split(shell_line(words)) == words

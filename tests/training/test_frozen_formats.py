@@ -49,6 +49,7 @@ def test_an_old_run_goes_on(run, tmp_path):
     result = train(config, run=run.path, resume=True, say=said.append)
     assert result.step == 6
     assert any("continuing after step 4" in line for line in said)
+    assert [row["step"] for row in read_metrics(run.events_file, kind="resumed")] == [4]
     assert [row["step"] for row in read_metrics(run.metrics_file, kind="train")] == list(range(1, 7))
 
 

@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
         if not directory.evaluation_file.is_file():
             evaluate(directory)
         title("report", "the report card")
-        from mamba_slm.runs.report import write_report
+        from mamba_slm.training.report_cards import write_report_cards
 
-        write_report(directory)
+        write_report_cards(directory, say=say_indented)
     console.say(f"  everything took {time.monotonic() - started:.0f} s")
     show_result(directory, as_json=args.json)
     return 0
@@ -258,14 +258,16 @@ def show_result(directory: RunDirectory, *, as_json: bool) -> None:
     """The table, where the report is, and what one could do now."""
     rows = json.loads(directory.evaluation_file.read_text(encoding="utf-8"))
     if as_json:
-        console.print_json({"run": str(directory.path), "report": str(directory.report_file), "evaluation": rows})
+        files = {"report": str(directory.report_file), "page": str(directory.page_file)}
+        console.print_json({"run": str(directory.path), **files, "evaluation": rows})
         return
     model = next(row["bits_per_byte"] for row in rows if row["name"] == "model")
     cells = [
         [row["name"], f"{row['bits_per_byte']:.3f}", verdict(row["name"], row["bits_per_byte"], model)] for row in rows
     ]
     print(console.table(["on the same held-out bytes", "bits per byte", ""], cells, right=["bits per byte"]))
-    print(f"\nreport card      {directory.report_file}")
+    cards = [file for file in (directory.page_file, directory.report_file) if file.is_file()]
+    print(f"\nreport card      {cards[0] if cards else f'none; mamba-slm report {directory.path}'}")
     print(f"talk to it       mamba-slm chat {directory.path}")
     print(f'let it write     mamba-slm generate {directory.path} "def main("')
     print("look again       mamba-slm runs list")

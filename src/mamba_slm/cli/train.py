@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         show_plan(args, config, origins, directory)
         return 0
 
+    from mamba_slm.training.report_cards import write_report_cards
     from mamba_slm.training.run import summary, train
 
     result = train(
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         show_sample=show_sample,
         say=console.say,
     )
+    write_report_cards(result.run, say=console.say)
     if result.interrupted:
         raise InterruptedRunError(
             f"stopped by {result.reason} after step {result.step:,}; everything is saved",
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
 def suggest(result: TrainResult) -> None:
     """What one could do now."""
     console.say(f'next: mamba-slm generate {result.run} "Once upon a time"')
-    console.say(f"      mamba-slm report {result.run}")
+    console.say(f"      open {result.run / 'report.html'} in a browser")
 
 
 def resumed_run(args: argparse.Namespace) -> RunDirectory | None:

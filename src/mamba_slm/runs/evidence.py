@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,11 +39,24 @@ class Evidence:
     validation: Sequence[Row] = field(default_factory=list)
     samples: Sequence[Row] = field(default_factory=list)
     events: Sequence[Row] = field(default_factory=list)
+    """What happened: `step`, `event` and `text`."""
+
     evaluation: Sequence[Row] = field(default_factory=list)
     """Rows with a name and a number of bits per byte."""
 
     problems: tuple[str, ...] = ()
     """One sentence for each file that is missing or damaged, without the run's own path."""
+
+    @cached_property
+    def columns(self) -> dict[str, list[float]]:
+        """What `measured` has collected so far."""
+        return {}
+
+    def measured(self, key: str) -> list[float]:
+        """The finite numbers under `key` in the training rows, oldest first."""
+        if key not in self.columns:
+            self.columns[key] = [value for row in self.train if (value := number(row, key)) is not None]
+        return self.columns[key]
 
     @property
     def estimate(self) -> Row:
@@ -90,7 +104,7 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         train=[row for row in rows if row.get("kind") == "train"],
         validation=[row for row in rows if row.get("kind") == "validation"],
         samples=tolerantly(directory.samples_file, read_samples, []),
-        events=tolerantly(directory.events_file, read_json_lines, [], required=False),
+        events=tolerantly(directory.events_file, read_events, [], required=False),
         evaluation=tolerantly(directory.evaluation_file, read_evaluation, []),
         problems=tuple(problems),
     )
@@ -130,6 +144,14 @@ def read_samples(path: Path) -> list[Row]:
     ]
 
 
+def read_events(path: Path) -> list[Row]:
+    """The rows of events.jsonl with `event` and `text`, which the trainer calls `kind` and `message`."""
+    return [
+        {**row, "event": row.get("event") or row.get("kind"), "text": row.get("text") or row.get("message") or ""}
+        for row in read_json_lines(path)
+    ]
+
+
 def read_json(path: Path) -> Any:
     """Any JSON file.
 
@@ -145,9 +167,14 @@ def read_json(path: Path) -> Any:
 def number(row: Row, key: str) -> float | None:
     """`row[key]` if it is a finite number, else None."""
     value = row.get(key)
+    if type(value) is float:  # nearly always, in the 100,000 rows of a long run
+        return value if math.isfinite(value) else None
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return value if math.isfinite(value) else None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond every float
+        return None
 
 
 def section(content: Row, key: str) -> Row:

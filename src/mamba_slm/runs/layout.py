@@ -11,6 +11,7 @@ runs/20260401-nano/
     evaluation.json the model beside the baselines
     log.txt         everything that was said
     report.md       the report card
+    report.html     the same as a page with charts, in one file
     tokenizer.json
     checkpoints/    step-00000100/ …, and `best`: a text file that names one of them
     lock.json       who owns the folder right now
@@ -148,6 +149,10 @@ class RunDirectory:
     @property
     def report_file(self) -> Path:
         return self.path / "report.md"
+
+    @property
+    def page_file(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def tokenizer_file(self) -> Path:

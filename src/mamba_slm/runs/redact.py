@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 SECRET_OPTION = re.compile(
     r"--(?:key|token|(?:[\w-]*[-_])?(?:"
@@ -17,6 +19,9 @@ SECRET_VALUE = re.compile(
     r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)"
 )
 HIDDEN = "<hidden>"
+
+HOME_FOLDER = re.compile(r"(?<![\w.~-])(?:/home/[^/\s'\":,;]+|/Users/[^/\s'\":,;]+|/root)(?=/|$|[\s'\":,;])")
+"""Somebody's home folder, whose name is nobody else's business."""
 
 
 def redact_command(command: Sequence[str]) -> tuple[str, ...]:
@@ -37,3 +42,37 @@ def redact_command(command: Sequence[str]) -> tuple[str, ...]:
         hide_next = is_secret and not equals
         shown.append(f"{name}={HIDDEN}" if is_secret and value else SECRET_VALUE.sub(HIDDEN, word))
     return tuple(shown)
+
+
+def redact_text(text: str) -> str:
+    """Text for others to see: secrets become `<hidden>`, home folders `~`.
+
+    >>> redact_text("/home/ada/books and https://ada:pw@host/x")
+    '~/books and https://<hidden>@host/x'
+    """
+    return HOME_FOLDER.sub("~", SECRET_VALUE.sub(HIDDEN, text))
+
+
+def redact_tree(value: Any) -> Any:
+    """`redact_text` on every text in nested mappings and lists; keys stay."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {key: redact_tree(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_tree(item) for item in value]
+    return value
+
+
+def shell_line(words: Sequence[str]) -> str:
+    """The words as one would type them; a `~` at the beginning of a word stays outside of quotes, or it means nothing.
+
+    >>> shell_line(["mamba-slm", "train", "--data", "~/my notes.txt"])
+    "mamba-slm train --data ~/'my notes.txt'"
+    """
+
+    def typed(word: str) -> str:
+        home, slash, rest = word.partition("/")
+        return "~/" + (shlex.quote(rest) if rest else "") if home == "~" and slash else shlex.quote(word)
+
+    return " ".join(map(typed, words))

@@ -11,14 +11,15 @@ from pathlib import Path
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.runs.evidence import Evidence, Row, number, row_list, section
 from mamba_slm.runs.markdown import fenced, inline_code, markdown_table
-from mamba_slm.runs.report_outcome import UNKNOWN, actual, plural, shown
+from mamba_slm.runs.redact import shell_line
+from mamba_slm.runs.report_outcome import UNKNOWN, actual, gpu_names, plural, shown
 
 SAMPLED_STEPS = 5
 SAMPLED_PROMPTS = 4
 SAMPLE_CHARACTERS = 400
 SUBLAYERS = {"M": "Mamba-2", "*": "attention", "-": "feed-forward"}
-NOT_LISTED = {"report.md", "lock.json", "control"}
-"""The card itself, and what comes and goes with the owner."""
+NOT_LISTED = {"report.md", "report.html", "lock.json", "control"}
+"""The cards themselves, and what comes and goes with the owner."""
 
 
 def title(evidence: Evidence) -> str:
@@ -119,7 +120,7 @@ def same_again(evidence: Evidence) -> str:
     record = evidence.record
     if record is None:
         return "The command was not recorded; the settings are in `config.yaml`."
-    parts = [fenced(shlex.join(record.command)) if record.command else "The command was not recorded."]
+    parts = [fenced(shell_line(record.command)) if record.command else "The command was not recorded."]
     facts = []
     if record.created:
         facts.append(f"started {record.created}")
@@ -136,7 +137,7 @@ def same_again(evidence: Evidence) -> str:
         machine.append(f"{hardware['cores']} cores")
     if memory := number(hardware, "memory_bytes"):
         machine.append(format_bytes(memory))
-    machine += [str(name) for name in hardware.get("gpus") or []]
+    machine += gpu_names(evidence)
     if machine:
         facts.append("machine: " + ", ".join(machine))
     if facts:
@@ -150,16 +151,22 @@ def same_again(evidence: Evidence) -> str:
 
 def files(evidence: Evidence) -> str:
     """What lies in the folder: files, checkpoints one by one, other folders as one line each."""
+    rows = [[inline_code(name), format_bytes(size), marks] for name, size, marks in file_rows(evidence)]
+    return markdown_table(["file", "size", ""], rows, right=["size"])
+
+
+def file_rows(evidence: Evidence) -> list[tuple[str, int, str]]:
+    """Name, bytes and marks (best, latest) of what lies in the folder."""
     run, rows = evidence.run, []
     checkpoints, best, latest = run.checkpoints(), run.best(), run.latest()
     for entry in sorted(run.path.iterdir()):
         if entry.name.startswith(".") or entry.name in NOT_LISTED or entry == run.checkpoints_folder:
             continue
-        rows.append([inline_code(entry.name + ("/" if entry.is_dir() else "")), format_bytes(size_bytes(entry)), ""])
+        rows.append((entry.name + ("/" if entry.is_dir() else ""), size_bytes(entry), ""))
     for folder in checkpoints:
         marks = [word for word, marked in (("best", best), ("latest", latest)) if folder == marked]
-        rows.append([inline_code(f"checkpoints/{folder.name}/"), format_bytes(size_bytes(folder)), ", ".join(marks)])
-    return markdown_table(["file", "size", ""], rows, right=["size"])
+        rows.append((f"checkpoints/{folder.name}/", size_bytes(folder), ", ".join(marks)))
+    return rows
 
 
 def size_bytes(path: Path) -> int:

@@ -33,18 +33,29 @@ def headline(evidence: Evidence) -> str:
     if seconds:
         words.append(format_seconds(seconds))
     hardware = evidence.record.hardware if evidence.record else {}
-    processor = ", ".join(map(str, hardware.get("gpus") or [])) or hardware.get("processor")
+    processor = ", ".join(gpu_names(evidence)) or hardware.get("processor")
     if processor:
         cores = hardware.get("cores")
-        words.append(cell(f"{processor} ({cores} cores)" if cores and not hardware.get("gpus") else str(processor)))
-    return ", ".join(words) + "."
+        words.append(f"{processor} ({cores} cores)" if cores and not gpu_names(evidence) else str(processor))
+    return cell(", ".join(words) + ".")
+
+
+def gpu_names(evidence: Evidence) -> list[str]:
+    """The GPUs that the record names."""
+    names = evidence.record.hardware.get("gpus") if evidence.record else None
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def verdict(evidence: Evidence) -> str:
     """What a reader must know first, one line each."""
+    return "\n".join(f"- {SYMBOLS[tone]} {cell(text)}" for tone, text in judgements(evidence))
+
+
+def judgements(evidence: Evidence) -> list[tuple[str, str]]:
+    """What a reader must know first: tone (good, warning, bad) and plain text."""
     lines = [ending(evidence), *numerical_health(evidence), *overfitting(evidence), *against_plan(evidence)]
     lines.append(against_baselines(evidence))
-    return "\n".join(f"- {SYMBOLS[tone]} {text}" for tone, text in lines)
+    return lines
 
 
 def ending(evidence: Evidence) -> tuple[str, str]:
@@ -52,7 +63,7 @@ def ending(evidence: Evidence) -> tuple[str, str]:
     status = evidence.status
     if status is None:
         return "warning", "how far it came is unknown: there is no readable `status.json`"
-    why = f": {cell(status.message)}" if status.message else ""
+    why = f": {status.message}" if status.message else ""
     step = f"step {status.step:,}"
     if status.state == "done":
         return "good", f"finished at {step}{why}"
@@ -108,8 +119,8 @@ def against_baselines(evidence: Evidence) -> tuple[str, str]:
         return "warning", "not evaluated: nothing to compare with the baselines"
     if not others:
         return "warning", f"{own:.3f} bits per byte, and no baseline was measured"
-    beaten = [cell(row["name"]) for row in others if own < row["bits_per_byte"] - SAME]
-    rest = [cell(row["name"]) for row in others if own >= row["bits_per_byte"] - SAME]
+    beaten = [row["name"] for row in others if own < row["bits_per_byte"] - SAME]
+    rest = [row["name"] for row in others if own >= row["bits_per_byte"] - SAME]
     text = f"{own:.3f} bits per byte: beats {len(beaten)} of {plural(len(others), 'baseline')}"
     text += f" ({'; '.join(beaten)})" if beaten else ""
     text += f"; does not beat {'; '.join(rest)}" if rest else ""
@@ -216,8 +227,7 @@ def actual(evidence: Evidence, key: str) -> float | None:
     """What the run recorded as its result, else what its metrics show so far."""
     if (value := number(evidence.result, key)) is not None:
         return value
-    values = [value for row in evidence.train if (value := number(row, key)) is not None]
-    return max(values, default=None)
+    return max(evidence.measured(key), default=None)
 
 
 def loss_curve(evidence: Evidence) -> str:
@@ -236,9 +246,16 @@ def loss_curve(evidence: Evidence) -> str:
     return fenced("\n".join(lines)) + "\n\n" + loss_table(train, validation)
 
 
+LOSS_HEADER = ["step", "tokens", "time", "mean loss", "highest", "validation", "learning rate", "grad norm", "tokens/s"]
+
+
 def loss_table(train: Sequence[Row], validation: Sequence[Row]) -> str:
+    """The rows of `loss_rows` as Markdown."""
+    return markdown_table(LOSS_HEADER, loss_rows(train, validation), right=LOSS_HEADER)
+
+
+def loss_rows(train: Sequence[Row], validation: Sequence[Row]) -> list[list[str]]:
     """The first step, then stretches of equal length: mean and highest loss of each, the rest at its end."""
-    header = ["step", "tokens", "time", "mean loss", "highest", "validation", "learning rate", "grad norm", "tokens/s"]
     rest = train[1:]
     count = min(TABLE_ROWS, len(rest))
     cuts = [i * len(rest) // count for i in range(count + 1)] if count else []
@@ -262,26 +279,32 @@ def loss_table(train: Sequence[Row], validation: Sequence[Row]) -> str:
                 f"{median(speeds):,.0f}" if speeds else UNKNOWN,
             ]
         )
-    return markdown_table(header, rows, right=header)
+    return rows
 
 
 def speed(evidence: Evidence) -> str:
     """Tokens per second, utilisation, memory."""
+    rows = speed_rows(evidence)
+    return markdown_table(["", "measured"], rows, right=["measured"]) if rows else "Nothing measured yet."
+
+
+def speed_rows(evidence: Evidence) -> list[list[str]]:
+    """What was measured about speed and memory, with its value."""
     rows = []
-    speeds = [value for row in evidence.train if (value := number(row, "tokens_per_second"))]
+    speeds = [value for value in evidence.measured("tokens_per_second") if value]
     if speeds:
         rows.append(["tokens/s of a training step, median", f"{median(speeds):,.0f}"])
         rows.append(["slowest and fastest step", f"{min(speeds):,.0f} to {max(speeds):,.0f}"])
     tokens, seconds = actual(evidence, "tokens"), actual(evidence, "seconds")
     if tokens and seconds:
         rows.append(["tokens/s of the whole run, with saving and measuring", f"{tokens / seconds:,.0f}"])
-    used = [value for row in evidence.train if (value := number(row, "mfu")) is not None]
+    used = evidence.measured("mfu")
     if used:
         rows.append(["model FLOP/s as a share of the machine's peak (MFU), median", f"{median(used):.1%}"])
     memory = actual(evidence, "memory_bytes")
     if memory:
         rows.append(["highest memory", format_bytes(memory)])
-    return markdown_table(["", "measured"], rows, right=["measured"]) if rows else "Nothing measured yet."
+    return rows
 
 
 def plural(count: int, noun: str) -> str:

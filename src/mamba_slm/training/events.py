@@ -1,4 +1,4 @@
-"""What happened in a run, said to people and kept in events.jsonl: spikes, overflows, damaged checkpoints."""
+"""What happened in a run, said to people and kept in events.jsonl: spikes, overflows, resumptions, …"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Events:
 
         Args:
             step: optimiser steps taken when it happened.
-            kind: "spike", "diverged", "overflow" or "damaged checkpoint".
+            kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed" or "changed".
             facts: JSON-able, become further keys of the row.
         """
         self.say(message)

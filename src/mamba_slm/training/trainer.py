@@ -370,9 +370,11 @@ class Trainer:
         except KeyError as error:
             raise CheckpointError(f"{folder}/trainer.json has no {error}") from error
         self.saved_step = self.step
-        self.say(f"continuing after step {self.step:,} ({folder.name}, {format_seconds(self.seconds_before)} so far)")
+        so_far = format_seconds(self.seconds_before)
+        self.events.add(self.step, "resumed", f"continuing after step {self.step:,} ({folder.name}, {so_far} so far)")
         if changed:
-            self.say(f"not the same to the last bit as an uninterrupted run: {'; '.join(changed)}")
+            what = f"not the same to the last bit as an uninterrupted run: {'; '.join(changed)}"
+            self.events.add(self.step, "changed", what)
 
     def seconds(self) -> float:
         """Wall time of the run so far, earlier processes included."""
