@@ -18,7 +18,7 @@ ALLOWED = {
     "quantization": BASE | {"ops", "model"},
     "generation": BASE | {"ops", "model", "text"},
     "training": BASE | {"ops", "model", "data", "text", "runs"},
-    "evaluation": BASE | {"ops", "model", "data", "text", "runs", "tasks", "generation"},
+    "evaluation": BASE | {"ops", "model", "data", "text", "runs", "tasks", "generation", "training"},
     "finetuning": BASE | {"ops", "model", "data", "text", "runs", "tasks", "generation", "quantization", "training"},
     "export": BASE | {"ops", "model", "text", "runs", "quantization"},
     "serving": BASE | {"ops", "model", "text", "quantization", "generation"},

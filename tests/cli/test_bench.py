@@ -1,0 +1,120 @@
+"""`mamba-slm bench`: what it prints, writes and refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mamba_slm.cli.main import main
+from mamba_slm.evaluation.bench import measure
+from mamba_slm.model.checkpoint import save_model
+from small_models import varied_model
+
+SMALL = ["--lengths", "16", "--rounds", "1", "--decode-tokens", "2", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("model")
+    save_model(varied_model(), place)
+    return str(place)
+
+
+def test_ours_alone_needs_no_transformers_and_is_written_with_its_surroundings(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    out = tmp_path / "bench.json"
+    words = ["bench", folder, "--peers", "none", "--tasks", "decode", "--precision", "fp32", "--out", str(out), *SMALL]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0].split()[:4] == ["task", "tokens", "precision", "contender"]
+    assert len(shown.out.splitlines()) == 2
+    assert "1/1 decode after 16 tokens, fp32: about" in shown.err
+    results = json.loads(out.read_text())
+    for fact in ("command", "versions", "hardware", "source", "settings", "load_average", "config", "contenders"):
+        assert fact in results
+    assert results["settings"]["threads"] == 1
+
+
+def test_peers_without_transformers_name_the_extra(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert main(["bench", folder, *SMALL]) == 3
+    assert "mamba-slm[hf]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nanp"], "nanp does not exist"),
+        (["nano", "--tasks", "trian"], "did you mean 'train'"),
+        (["nano", "--peers", "lama"], "did you mean 'llama'"),
+        (["nano", "--precision", "fp8"], "unknown precision 'fp8'"),
+        (["nano", "--lengths", "64Ki", "--peers", "none"], "do not fit into the model's context"),
+        (["demo", "--peers", "granite"], "does not fit into a GraniteMoeHybrid"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_runs(words, said, capsys):
+    assert main(["bench", *words]) in (2, 5)
+    assert said in capsys.readouterr().err
+
+
+def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsys, monkeypatch):
+    measured = []
+
+    def interrupted(*arguments):
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(real(*arguments))
+        return measured[0]
+
+    real = measure.measure_cell
+    monkeypatch.setattr(measure, "measure_cell", interrupted)
+    out = tmp_path / "bench.json"
+    words = ["bench", folder, "--peers", "none", "--tasks", "prefill,decode", "--precision", "fp32", *SMALL, "--json"]
+    assert main([*words, "--out", str(out)]) == 130
+    shown = capsys.readouterr()
+    assert f"1 cells were measured; they are in {out}" in shown.err
+    assert json.loads(shown.out) == json.loads(out.read_text())
+    assert [cell["task"] for cell in json.loads(shown.out)["cells"]] == ["prefill"]
+
+
+@pytest.mark.slow
+def test_every_task_beside_both_peers(folder, capsys):
+    assert main(["bench", folder, "--precision", "fp32,bf16", *SMALL]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert len(rows) == 3 * 2 * 3
+    assert [row.split()[-1][-4:-2] for row in rows if "granite" in row] != []
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_a_terminal_leaves_no_process_behind(folder, tmp_path):
+    out = tmp_path / "bench.json"
+    words = [
+        "bench",
+        folder,
+        "--peers",
+        "none",
+        "--precision",
+        "fp32",
+        *SMALL,
+        "--rounds",
+        "1000000",
+        "--out",
+        str(out),
+    ]
+    program = "import sys; from mamba_slm.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    started = subprocess.Popen(
+        [sys.executable, "-c", program, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    assert "about" in "".join(started.stderr.readline() for _ in range(2))
+    time.sleep(8)  # its workers are loaded and busy
+    os.killpg(started.pid, signal.SIGINT)
+    _, said = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert "interrupted: 0 cells" in said
+    assert "Traceback" not in said
+    with pytest.raises(ProcessLookupError):
+        os.killpg(started.pid, 0)
