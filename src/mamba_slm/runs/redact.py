@@ -47,8 +47,8 @@ def redact_command(command: Sequence[str]) -> tuple[str, ...]:
 def redact_text(text: str) -> str:
     """Text for others to see: secrets become `<hidden>`, home folders `~`.
 
-    >>> redact_text("/home/ada/books and https://ada:pw@host/x")
-    '~/books and https://<hidden>@host/x'
+    >>> redact_text("/root and https://ada:pw@host/x")
+    '~ and https://<hidden>@host/x'
     """
     return HOME_FOLDER.sub("~", SECRET_VALUE.sub(HIDDEN, text))
 

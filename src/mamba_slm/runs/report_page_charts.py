@@ -196,7 +196,8 @@ def value_text(kind: Kind, value: float) -> str:
         return format_bytes(value)
     if kind.scale == "count":
         return format_count(value)
-    return f"{value:.3f}" if kind.key == "loss" and abs(value) < 1e6 else f"{value:.3g}"
+    digits = {"loss": 3, "grad_norm": 2}.get(kind.key)
+    return f"{value:.3g}" if digits is None or abs(value) >= 1e6 else f"{value:.{digits}f}"
 
 
 def places(curves: Curves, step: float) -> list[float | None]:

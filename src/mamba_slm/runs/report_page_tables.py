@@ -140,7 +140,7 @@ def plan_rows(evidence: Evidence) -> list[dict[str, Any]]:
             {
                 "name": name, "planned": shown(planned, write), "real": shown(real, write), "deviation": deviation,
                 "change": UNKNOWN if deviation is None else f"{deviation:+.0%}",
-                "words": "a limit that was set, not a prediction" if key in limits(evidence) else in_words(deviation),
+                "words": limit_in_words(deviation) if key in limits(evidence) else in_words(deviation),
             }
         )  # fmt: skip
     return rows
@@ -166,6 +166,17 @@ def in_words(deviation: float | None) -> str:
     if deviation >= 1:
         return f"{1 + deviation:.1f} times the plan"
     return f"{abs(deviation):.0%} {'more' if deviation > 0 else 'less'} than planned"
+
+
+def limit_in_words(deviation: float | None) -> str:
+    """How the outcome stands to a limit.
+
+    >>> limit_in_words(0.01), limit_in_words(0.37), limit_in_words(-0.5)
+    ('a limit that was set, not a prediction', 'a limit that was set; 37% over it', 'a limit that was set; not reached')
+    """
+    if deviation is None or abs(deviation) <= CLOSE:
+        return "a limit that was set, not a prediction"
+    return f"a limit that was set; {f'{deviation:.0%} over it' if deviation > 0 else 'not reached'}"
 
 
 def data_rows(evidence: Evidence) -> list[dict[str, Any]]:
