@@ -118,6 +118,13 @@ def test_the_step_that_is_timed_trains():
     assert losses[0] > losses[1] > losses[2]
 
 
+def test_steps_are_timed_until_the_limit_and_at_least_once():
+    few = steps.time_steps(StepsRequest(precision="fp32", threads=1, limit_seconds=0))
+    assert len(few.seconds) == 1
+    assert few.first_seconds > 0
+    assert len(steps.time_steps(StepsRequest(precision="fp32", threads=1, steps=2, limit_seconds=60)).seconds) == 2
+
+
 def test_measuring_leaves_the_number_of_threads_as_it_was():
     torch.set_num_threads(2)
     found = speed.measure_speeds("cpu")
@@ -296,7 +303,7 @@ def test_a_step_in_another_process_fails_with_its_last_line():
 
 @pytest.mark.slow
 def test_every_way_to_wait_is_timed_in_processes_of_their_own():
-    found = settings.measure_waiting(settings.WAITING, precision="fp32", threads=2)
+    found = settings.measure_waiting(settings.WAITING, precision="fp32", threads=1)
     assert set(found) == set(settings.WAITING)
     for waiting in found.values():
         assert isinstance(waiting, WaitingSpeed), waiting

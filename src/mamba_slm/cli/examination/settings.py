@@ -121,10 +121,8 @@ def waiting_check(
     chosen = speeds.get(THESE)
     cost = "not measured: --measure thorough times it beside another program"
     if ours and chosen:
-        cost = (
-            f"beside one more busy program a step takes {times(chosen.beside_another / ours.beside_another)} as long as "
-            "with what mamba-slm sets (measured)"
-        )
+        factor = times(chosen.beside_another / ours.beside_another)
+        cost = f"beside one more busy program a step takes {factor} as long as with what mamba-slm sets (measured)"
     return Check(
         section="settings", name="waiting", status="note", text=text, measured=measured, about_speed=True,
         cost=cost, hint="unset OMP_WAIT_POLICY GOMP_SPINCOUNT",
