@@ -31,6 +31,8 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("conv", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
     ("norm", "float32"): Tolerance(values=2e-6, gradients=1e-5),
     ("norm", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
+    ("linear", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("linear", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
     ("rope", "float32"): Tolerance(values=2e-6, gradients=1e-5),
     ("rope phase", "float32"): Tolerance(values=1e-4, gradients=1e-4),  # angles of thousands of radians, in float32
     ("attention", "float32"): Tolerance(values=5e-6, gradients=1e-5),

@@ -163,11 +163,13 @@ WITHOUT_PACKAGE = """
     import json, torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     folder, out = sys.argv[1:3]
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     tokens = torch.tensor(json.loads(sys.argv[3]))
     settings = {"max_new_tokens": 8, "do_sample": False, "attention_mask": torch.ones_like(tokens)}
     torch.save({
-        "logits": model(tokens).logits.detach(),
+        "logits": model(tokens).logits,
         "greedy": model.generate(tokens, **settings),
         "beams": model.generate(tokens, num_beams=3, **settings),
         "lookup": model.generate(tokens, prompt_lookup_num_tokens=3, **settings),

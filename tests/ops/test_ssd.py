@@ -6,7 +6,7 @@ import torch
 from conformance.probes import TensorSizes, poisoned_memory
 from mamba_slm.core import registry
 from mamba_slm.core.errors import ShapeError, UnknownNameError
-from mamba_slm.ops.ssd import SSD_BACKENDS, automatic_ssd_backend, ssd_scan, ssd_step
+from mamba_slm.ops.ssd import SSD_BACKENDS, automatic_ssd_backend, ssd_scan, ssd_step, ssd_step_reference
 from mamba_slm.ops.ssd_reference import ssd_reference
 from tolerances import assert_close, tolerance_of
 
@@ -375,3 +375,23 @@ def test_a_step_of_bf16_inputs_keeps_a_float32_state():
     assert after.dtype == torch.float32
     assert_close(y, y_ref[:, 0], tolerance_of("ssd", torch.bfloat16).values)
     assert_close(after, after_ref, tolerance_of("ssd").values)
+
+
+@pytest.mark.parametrize(("g", "h"), [(1, 4), (2, 6), (4, 4)])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_fast_step_is_the_step_and_overwrites_only_what_it_may(g, h, rows, in_place):
+    x, dt, A, B, C, state = random_inputs(1, b=rows, g=g, h=h)
+    x, dt, B, C, state = x[:, 0], dt[:, 0], B[:, 0], C[:, 0], state.detach()
+    before = state.clone()
+    expected, end = ssd_step_reference(x, dt, A, B, C, state=state)
+    with torch.no_grad():
+        y, new = ssd_step(x, dt, A, B, C, state=state, in_place=in_place)
+    assert_close(y, expected, tolerance_of("ssd").values)
+    assert_close(new, end, tolerance_of("ssd").values)
+    assert (new is state) is in_place
+    assert torch.equal(state, before) is not in_place
+    wanted = before.clone().requires_grad_()  # a state that a backward pass will read
+    with torch.no_grad():
+        ssd_step(x, dt, A, B, C, state=wanted, in_place=True)
+    assert torch.equal(wanted, before)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
+from mamba_slm.model.projection import Projection
 from mamba_slm.model.state import KeyValueState
 from mamba_slm.ops.attention import alibi_bias, alibi_slopes, attention, attention_mask
 from mamba_slm.ops.rope import apply_rope, rope_frequencies, rope_tables
@@ -21,20 +22,19 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         kv_size = config.num_kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.q_proj = Projection(config.hidden_size, config.hidden_size)
+        self.k_proj = Projection(config.hidden_size, kv_size)
+        self.v_proj = Projection(config.hidden_size, kv_size)
+        self.o_proj = Projection(config.hidden_size, config.hidden_size)
 
     def forward(self, u: Tensor, context: CallContext, state: KeyValueState | None) -> Tensor:
         """[b t d] to [b t d]; appends to `state` if there is one."""
-        c = self.config
+        c, u = self.config, u.to(self.q_proj.weight.dtype)
         q = self.q_proj(u).unflatten(-1, (c.num_heads, c.head_dim))
         k = self.k_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
         v = self.v_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
-        if c.position == "rope":
-            cos, sin = rotary_tables(c, context.positions)
-            q, k = apply_rope(q, cos, sin), apply_rope(k, cos, sin)
+        if context.rotary is not None:
+            q, k = apply_rope(q, *context.rotary), apply_rope(k, *context.rotary)
         if state is not None:
             k, v = state.append(k, v, context.length_before)
             k, v = k.to(q.dtype), v.to(q.dtype)

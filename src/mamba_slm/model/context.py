@@ -26,11 +26,13 @@ class CallContext:
     key_valid: Tensor | None
     """[b s] False for padding; None when there is none."""
     document_ids: Tensor | None
-    """[b t] or None."""
+    """[b t] or None; None too where every row is one document."""
     padding_mask: Tensor | None
     """[b t] True for real tokens; None when all are."""
     length_before: int
     """Slots of the key-value cache used before this call."""
+    rotary: tuple[Tensor, Tensor] | None = None
+    """cos and sin [b t head_dim] of the positions, where attention rotates; computed once for all its sublayers."""
 
 
 def prepare(
@@ -64,11 +66,13 @@ def prepare(
         padding_mask = padding_mask.bool()
         require_unbroken(padding_mask, num_tokens=None if state is None else state.num_tokens)
         steps = (padding_mask.cumsum(dim=1) - 1).clamp(min=0)
-    if document_ids is not None:
+    if document_ids is not None and has_boundaries(document_ids):
         document_ids = F.pad(
             (document_ids[:, 1:] != document_ids[:, :-1]).cumsum(dim=1), (1, 0)
         )  # an id may come again
         steps = positions_in_documents(steps, document_ids)
+    else:
+        document_ids = None
     if state is None:
         positions = steps if positions is None else positions
         return CallContext(
@@ -94,6 +98,14 @@ def prepare(
         padding_mask=padding_mask,
         length_before=state.length,
     )
+
+
+def has_boundaries(document_ids: Tensor) -> bool:
+    """Whether the id changes within a row of [b t]; without a change nothing needs a mask.
+
+    Under torch.compile the answer is always yes, because there the graph must not depend on values.
+    """
+    return torch.compiler.is_compiling() or not torch.equal(document_ids[:, 1:], document_ids[:, :-1])
 
 
 def require_unbroken(padding_mask: Tensor, *, num_tokens: Tensor | None) -> None:

@@ -30,6 +30,7 @@ from mamba_slm.model.hf_cache import adopt, count_tokens, state_of, used_slots
 from mamba_slm.model.hf_packing import document_ids_of
 from mamba_slm.model.init import EMBEDDING_STD, initialize_mixer
 from mamba_slm.model.mamba2 import GatedRMSNorm
+from mamba_slm.model.projection import Projection
 from mamba_slm.model.stack import MIXERS, Backbone, LanguageModel, RMSNorm
 from mamba_slm.model.state import InferenceState
 from mamba_slm.ops.loss import IGNORE_INDEX, cross_entropy
@@ -200,7 +201,7 @@ class HybridSlmForCausalLM(HybridSlmPreTrainedModel, GenerationMixin):
     def __init__(self, config: HybridSlmConfig):
         super().__init__(config)
         self.model = HybridSlmModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Projection(config.hidden_size, config.vocab_size)
         self.post_init()
 
     @classmethod

@@ -13,6 +13,7 @@ from mamba_slm.core.errors import UsageError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
 from mamba_slm.model.kept_float32 import KeptFloat32
+from mamba_slm.model.projection import Projection
 from mamba_slm.model.state import MambaHistory, MambaState
 from mamba_slm.ops.conv import causal_conv, causal_conv_step
 from mamba_slm.ops.norm import gated_rms_norm
@@ -46,18 +47,18 @@ class Mamba2(KeptFloat32):
         super().__init__()
         self.config = config
         self.scan_backend = AUTOMATIC
-        self.in_proj = nn.Linear(config.hidden_size, config.in_proj_size, bias=False)
+        self.in_proj = Projection(config.hidden_size, config.in_proj_size)
         self.conv_weight = nn.Parameter(torch.empty(config.conv_size, config.conv_kernel))
         self.conv_bias = nn.Parameter(torch.empty(config.conv_size))
         self.A_log = nn.Parameter(torch.empty(config.num_ssm_heads))
         self.D = nn.Parameter(torch.empty(config.num_ssm_heads))
         self.dt_bias = nn.Parameter(torch.empty(config.num_ssm_heads))
         self.norm = GatedRMSNorm(config.inner_size, eps=config.norm_eps, num_groups=config.num_groups)
-        self.out_proj = nn.Linear(config.inner_size, config.hidden_size, bias=False)
+        self.out_proj = Projection(config.inner_size, config.hidden_size)
 
     def forward(self, u: Tensor, context: CallContext, state: MambaState | None) -> Tensor:
         """[b t d] to [b t d]; advances `state` if there is one."""
-        c = self.config
+        c, u = self.config, u.to(self.in_proj.weight.dtype)
         mask = None if context.padding_mask is None else context.padding_mask[..., None]
         if mask is not None:
             u = u * mask
@@ -105,14 +106,15 @@ class Mamba2(KeptFloat32):
         return (y + self.D.float()[:, None] * x).flatten(2)
 
     def step(self, xBC: Tensor, dt: Tensor, state: MambaState) -> Tensor:
-        """One token: [b c], [b h] to float32 [b i]."""
+        """One token: [b c], [b h] to float32 [b i]. Overwrites the SSM state, unless a history still needs it."""
         raw = xBC.float()
         convolved = F.silu(causal_conv_step(raw, self.conv_weight, self.conv_bias, window=state.window))
         x, B, C = self.split_convolved(convolved)
         dt = F.softplus(dt.float() + self.dt_bias.float())
-        y, state.ssm = ssd_step(x, dt, -torch.exp(self.A_log.float()), B, C, state=state.ssm)
+        A = -torch.exp(self.A_log.float())
+        y, state.ssm = ssd_step(x, dt, A, B, C, state=state.ssm, in_place=state.history is None)
         state.window = torch.cat([state.window[:, 1:], raw[:, None].to(state.window.dtype)], dim=1)
-        return (y + self.D.float()[:, None] * x).flatten(1)
+        return torch.addcmul(y, self.D.float()[:, None], x).flatten(1)
 
     def undo(self, state: MambaState, num_tokens: int) -> None:
         """Go back by the last `num_tokens` (padding included) of those in the state's history, which starts anew there.

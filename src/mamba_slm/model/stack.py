@@ -5,21 +5,23 @@ Letters: b batch, t time, d width, v vocabulary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mamba_slm.core.errors import ConfigError, UsageError
-from mamba_slm.model.attention import Attention
+from mamba_slm.model.attention import Attention, rotary_tables
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext, advance, prepare
 from mamba_slm.model.kept_float32 import KeptFloat32
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.projection import Projection
 from mamba_slm.model.state import InferenceState, LayerState
 from mamba_slm.model.swiglu import SwiGLU
+from mamba_slm.ops.linear import linear
 from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS, IGNORE_INDEX, cross_entropy
 from mamba_slm.ops.norm import rms_norm
 
@@ -50,12 +52,7 @@ class Sublayer(nn.Module):
         self.mixer = MIXERS[kind](config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
-        return h + self.mixer(self.norm(h).to(projection_dtype(self.mixer)), context, state)
-
-
-def projection_dtype(mixer: nn.Module) -> torch.dtype:
-    """The dtype of a mixer's matrices; its other parameters may be float32 beside them."""
-    return next(part.weight.dtype for part in mixer.modules() if isinstance(part, nn.Linear))
+        return h + self.mixer(self.norm(h), context, state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +137,8 @@ class Backbone(nn.Module):
             state=state,
         )
         self.require_room(size[1], state)
+        if self.architecture.position == "rope" and self.architecture.num_attention:
+            context = replace(context, rotary=rotary_tables(self.architecture, context.positions))
         h = (self.embedding(tokens) if embedded is None else embedded).float()
         if self.position_embedding is not None:
             h = h + self.position_embedding(context.positions).float()
@@ -176,7 +175,7 @@ class LanguageModel(Backbone):
         super().__init__()
         self.config = config
         self.build(config)
-        self.lm_head = None if config.tie_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = None if config.tie_embeddings else Projection(config.hidden_size, config.vocab_size)
 
     @property
     def head_weight(self) -> Tensor:
@@ -196,7 +195,7 @@ class LanguageModel(Backbone):
         hidden = self.hidden_states(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
         if last_only:
             hidden = hidden[:, -1:]
-        return nn.functional.linear(hidden.to(self.head_weight.dtype), self.head_weight).float()
+        return linear(hidden.to(self.head_weight.dtype), self.head_weight).float()
 
     def loss_sum(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
+from mamba_slm.model.projection import Projection
 
 
 class SwiGLU(nn.Module):
@@ -14,10 +15,10 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.gate_up_proj = nn.Linear(config.hidden_size, 2 * config.feed_forward_size, bias=False)
-        self.down_proj = nn.Linear(config.feed_forward_size, config.hidden_size, bias=False)
+        self.gate_up_proj = Projection(config.hidden_size, 2 * config.feed_forward_size)
+        self.down_proj = Projection(config.feed_forward_size, config.hidden_size)
 
     def forward(self, u: Tensor, context: CallContext, state: None) -> Tensor:
         """[b t d] to [b t d]. Positions and state play no part."""
-        gate, up = self.gate_up_proj(u).chunk(2, dim=-1)
+        gate, up = self.gate_up_proj(u.to(self.gate_up_proj.weight.dtype)).chunk(2, dim=-1)
         return self.down_proj(F.silu(gate) * up)

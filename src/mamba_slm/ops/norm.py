@@ -44,6 +44,8 @@ def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
     """`rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
     if torch.compiler.is_compiling():
         return rms_norm_reference(x, weight, eps=eps)
+    if not torch.is_grad_enabled():
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
         return RMSNormFunction.apply(x.float(), weight.float(), eps, 1).to(x.dtype)  # type: ignore[no-any-return]
 
@@ -52,6 +54,9 @@ def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_g
     """`gated_rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
     if torch.compiler.is_compiling():
         return gated_rms_norm_reference(x, gate, weight, eps=eps, num_groups=num_groups)
+    if not torch.is_grad_enabled() and num_groups == 1:
+        gated = F.silu(gate.float()).mul_(x)
+        return F.rms_norm(gated, weight.shape, weight.float(), eps).to(x.dtype)
     with torch.autocast(x.device.type, enabled=False):
         gated = x.float() * F.silu(gate.float())
         return RMSNormFunction.apply(gated, weight.float(), eps, num_groups).to(x.dtype)  # type: ignore[no-any-return]

@@ -5,6 +5,7 @@ Letters: b batch, t time, h heads, r half of the head dim.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor
 RopeScaling = Literal["none", "linear", "ntk", "yarn"]
 
 
+@functools.cache
 def rope_frequencies(
     head_dim: int,
     *,

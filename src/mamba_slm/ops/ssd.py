@@ -54,8 +54,10 @@ def ssd_scan(
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
 
 
-def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Advance the recurrence by one token.
+def ssd_step_reference(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Advance the recurrence by one token: the definition.
 
     Args:
         x: [b h p]; dt: [b h] after softplus, 0 where the row is padding; A: [h]; B, C: [b g n].
@@ -71,3 +73,25 @@ def ssd_step(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *, state: T
     new_state = torch.addcmul(decay * state, (x.float() * dt[..., None])[..., None], B[:, :, None, :])
     y = torch.matmul(new_state, C[..., None]).squeeze(-1)
     return y.to(x.dtype), new_state
+
+
+def ssd_step(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *, state: Tensor, in_place: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`ssd_step_reference` in one pass over the state for the decay, one for the input and one for the output.
+
+    Args:
+        in_place: overwrite `state`, and return it, unless a backward pass may still want it.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return ssd_step_reference(x, dt, A, B, C, state=state)
+    (b, h, p), (g, n) = x.shape, B.shape[1:]
+    dt = dt.float()
+    decay = torch.exp(dt * A.float())[..., None, None]
+    overwritten = in_place and state.is_contiguous() and not state.requires_grad
+    new = state.mul_(decay) if overwritten else (state * decay).contiguous()
+    grouped = new.view(b * g, h // g * p, n)  # a group's heads share B and C: one outer product, one product
+    inputs = (x.float() * dt[..., None]).reshape(b * g, -1, 1)
+    grouped.baddbmm_(inputs, B.float().reshape(b * g, 1, n))
+    y = torch.bmm(grouped, C.float().reshape(b * g, n, 1)).view(b, h, p)
+    return y.to(x.dtype), new

@@ -1,0 +1,18 @@
+"""The matrices of a model as modules, so that adapters and quantizers find and replace them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mamba_slm.ops.linear import linear
+
+
+class Projection(nn.Linear):
+    """A linear map without bias that multiplies one row at the speed of memory (`ops/linear.py`)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[... i] to [... o]."""
+        return linear(input, self.weight)

@@ -1,0 +1,57 @@
+"""Matrix products of a layer, and the one product that decoding repeats: one row by a matrix.
+
+For one row the time is that of reading the matrix from memory, and on a CPU the libraries under PyTorch leave most of
+the bandwidth unused: MKL's float32 product of one row runs on one thread, and oneDNN's bfloat16 product reorders the
+matrix first. The ways here change neither the matrix nor how it lies in memory.
+
+Letters: i inputs, o outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x [... i] times weight [o i] transposed: [... o], as `torch.nn.functional.linear`, whatever way is fastest."""
+    if x.numel() == weight.shape[1] and x.device.type == "cpu" and is_plain(x, weight):
+        threads = torch.get_num_threads()
+        if weight.dtype == torch.bfloat16:
+            return one_row_bf16(x, weight)
+        if weight.dtype == torch.float32 and threads > 1 and weight.shape[0] % threads == 0:
+            return one_row_in_parts(x, weight, threads)
+    return F.linear(x, weight)
+
+
+def is_plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether nothing but the product is wanted: no gradients, no autocast, nothing being traced, one dtype."""
+    return (
+        not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and x.dtype == weight.dtype
+        and weight.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+def one_row_in_parts(x: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """x [... i] with one row, weight [o i], o a multiple of `parts`: one product per thread, to [... o]."""
+    o, i = weight.shape
+    rows = x.reshape(1, 1, i).expand(parts, 1, i)
+    return torch.bmm(rows, weight.view(parts, o // parts, i).transpose(1, 2)).view(*x.shape[:-1], o)
+
+
+def one_row_bf16(x: Tensor, weight: Tensor) -> Tensor:
+    """x [... i] with one row, weight [o i], both bfloat16, without oneDNN: PyTorch's own product, on all threads.
+
+    It accumulates in float32. The switch is one of the process: a product that another thread begins in between takes
+    PyTorch's own way too, which is slower for many rows and as exact.
+    """
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
