@@ -1,7 +1,7 @@
 # Every target sets up what it needs on a fresh machine: .venv with the pinned versions of constraints.txt.
 #
 #   make quickstart   from text to a small model that talks          make check      format, lint, types
-#   make test         everything that is quick, and `check`          make bench      speed, as ratios (benchmarks/)
+#   make test         everything that is quick, and `check`          make bench      speed beside transformers
 #   make test-slow    the long tests                                 make docs       regenerate the generated pages
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
@@ -10,6 +10,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 QUICKSTART ?=
+BENCH ?= 60M
 WORKERS ?= 2
 
 VENV := .venv
@@ -52,7 +53,9 @@ check: $(DEV)
 	$(BIN)/pyright
 
 bench: $(DEV)
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script" >&2; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/ops.py
+	$(BIN)/mamba-slm bench $(BENCH) --out benchmarks/results/transformers.json
+	$(BIN)/python benchmarks/page.py
 
 docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md

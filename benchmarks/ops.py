@@ -1,6 +1,6 @@
 """Every fast path beside its definition, or beside PyTorch's stock way, in one run: `make bench`.
 
-python benchmarks/ops.py                 all cases, one thread; writes results/ops.json and docs/reference/benchmarks.md
+python benchmarks/ops.py                 all cases, one thread; writes results/ops.json, which page.py shows
 python benchmarks/ops.py --threads 4     with four threads
 python benchmarks/ops.py --smoke         tiny sizes, to see that it works; writes nothing
 """
@@ -21,10 +21,10 @@ spin_briefly()  # before torch is loaded
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from _measure import Case, Way, measure, surroundings  # noqa: E402
-from _report import HEADER, RIGHT, page, table_rows  # noqa: E402
+from _ops_table import HEADER, RIGHT, table_rows  # noqa: E402
 
 from mamba_slm.cli.console import table  # noqa: E402
-from mamba_slm.core.files import write_json_atomic, write_text_atomic  # noqa: E402
+from mamba_slm.core.files import write_json_atomic  # noqa: E402
 from mamba_slm.data.loader import Batch  # noqa: E402
 from mamba_slm.model.config import ModelConfig  # noqa: E402
 from mamba_slm.model.count import train_flops_per_token  # noqa: E402
@@ -45,7 +45,6 @@ from mamba_slm.training.presets import train_preset  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results" / "ops.json"
-PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
 MODEL = "nano"
 TRAIN_STEP = "training step"
 
@@ -302,7 +301,7 @@ def run_all(scale: Scale) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure, print the table, and write results and page."""
+    """Measure, print the table, and write the results."""
     parser = argparse.ArgumentParser(description="Every fast path beside its definition, or PyTorch's stock way.")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that it works; writes nothing")
@@ -312,7 +311,6 @@ def main() -> int:
     print(table(HEADER, table_rows(results), right=RIGHT))
     if not args.smoke:
         write_json_atomic(RESULTS, results)
-        write_text_atomic(PAGE, page(results))
     return 0
 
 

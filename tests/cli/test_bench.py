@@ -34,7 +34,17 @@ def test_ours_alone_needs_no_transformers_and_is_written_with_its_surroundings(f
     assert len(shown.out.splitlines()) == 2
     assert "1/1 decode after 16 tokens, fp32: about" in shown.err
     results = json.loads(out.read_text())
-    for fact in ("command", "versions", "hardware", "source", "settings", "load_average", "config", "contenders"):
+    for fact in (
+        "command",
+        "versions",
+        "hardware",
+        "source",
+        "settings",
+        "load_average",
+        "config",
+        "contenders",
+        "waiting",
+    ):
         assert fact in results
     assert results["settings"]["threads"] == 1
 

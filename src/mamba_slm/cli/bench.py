@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ from mamba_slm.core.units import format_count, parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.evaluation.bench.cells import BenchSettings
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""How threads wait for each other, the same for every contender; `core.threads` chooses where the user has not."""
 
 EPILOG = """\
 MODEL is a preset, with random weights, or a model folder, a checkpoint or a run. Each contender runs in a process of
@@ -157,6 +161,7 @@ def about_this_run() -> dict[str, Any]:
         "versions": installed_versions() | package_version("transformers"),
         "hardware": hardware_summary(),
         "source": source_commit(),
+        "waiting": {name: os.environ[name] for name in WAITING if name in os.environ},
     }
 
 

@@ -1,4 +1,4 @@
-"""The table of the benchmarks, for the screen and as docs/reference/benchmarks.md. From the results alone."""
+"""The table of `ops.py`, for the screen and as a section of docs/reference/benchmarks.md. From the results alone."""
 
 from __future__ import annotations
 
@@ -37,16 +37,14 @@ def milliseconds(seconds: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def page(results: dict[str, Any]) -> str:
-    """The whole page."""
+def ops_section(results: dict[str, Any]) -> str:
+    """The section, heading included."""
     source = results["source"]
     commit = "unknown" if source is None else source["commit"][:12] + (" with local changes" if source["dirty"] else "")
     rates = ", ".join(f"{rate / 1e9:.0f} GFLOP/s {name}" for name, rate in results["gemm_flops_per_second"].items())
     threads = "one thread" if results["threads"] == 1 else f"{results['threads']} threads"
     return f"""\
-# Benchmarks: each fast path beside its definition
-
-<!-- Written by `make bench`; do not edit. -->
+## Each fast path beside its definition
 
 Shapes of `{results["model"]}`, {results["rows"]} rows of {results["context_tokens"]} tokens, float32 unless said.
 {results["processor"]}, {results["cores"]} cores, {threads}, PyTorch {results["torch"]}, source {commit}.

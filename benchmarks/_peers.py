@@ -1,0 +1,107 @@
+"""The model beside transformers as a section of docs/reference/benchmarks.md. From the results alone."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from mamba_slm.evaluation.bench.table import machine_remarks, speed
+from mamba_slm.runs.markdown import markdown_table
+
+NAMES = {"ours": "ours", "granite": "hybrid", "llama": "Llama"}
+TITLES = {
+    "train": "Training step, {precision} autocast",
+    "prefill": "Prefill, {precision} weights",
+    "decode": "Decode, {precision} weights",
+}
+SHARE_OF = {"train": "GEMM", "prefill": "GEMM", "decode": "bandwidth"}
+
+
+def panels(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The cells of each task and precision, under its title."""
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for cell in results["cells"]:
+        grouped.setdefault(TITLES[cell["task"]].format(precision=cell["precision"]), []).append(cell)
+    return grouped
+
+
+def peers_section(results: dict[str, Any], *, chart_file: str) -> str:
+    """The section, heading included."""
+    hardware, versions, settings = results["hardware"], results["versions"], results["settings"]
+    source = results["source"]
+    commit = "unknown" if source is None else source["commit"][:12] + (" with local changes" if source["dirty"] else "")
+    threads = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
+    waiting = "".join(f" ({name}={value})" for name, value in results["waiting"].items())
+    remarks = "; ".join(machine_remarks(results))
+    warning = f"\n**Not a quiet machine**: {remarks}.\n" if remarks else ""
+    tables = "\n\n".join(f"### {title}\n\n{cell_table(cells)}" for title, cells in panels(results).items())
+    return f"""\
+## The model beside transformers
+
+![tokens per second against length]({chart_file})
+
+`{results["model"]}`, one sequence, {threads}{waiting}. {hardware["processor"]}, {hardware["cores"]} cores,
+PyTorch {versions["torch"]}, transformers {versions["transformers"]}, source {commit}, load average at the start
+{results["load_average"]}. *hybrid* is transformers' GraniteMoeHybrid with the same weights, *Llama* its Llama with as
+many parameters.
+{warning}
+```text
+{shlex.join(results["command"])}
+```
+
+{contender_lines(results)}
+
+Every implementation runs in a process of its own, started anew for every row. They are timed in turns; speeds are
+medians of {settings["rounds"]} rounds ({settings["long_round_rounds"]} where one round of all takes longer than
+{settings["long_round_seconds"]:g} s), after one that is not counted. Decoding makes {settings["decode_tokens"]} tokens
+behind the prompt, greedily; the first one is not counted. Where three numbers share a cell, they are ours, hybrid and
+Llama.
+
+- *×*: the median over the rounds of the other's time over ours; above 1, ours is faster.
+- *of GEMM*: the FLOP/s of the model (training three times the forward pass; prefill with the head for the last token
+  only) over those of its matrix products alone, all of them once per round, in the same precision.
+- *of bandwidth*: the bytes that a token must read (weights, state, keys and values) over the rate of reading a buffer
+  as large as the weights, by the faster of two reductions in each round.
+- *loaded*: resident memory of the process before the first step, libraries and weights included. *peak*: the most from
+  then on (decode: from when the prompt was read), optimiser included.
+- *differ*: ours from hybrid, relative: loss and gradient norm of the first training step, or the norm of the last
+  logits. More than rounding explains would have ended the run.
+
+{tables}
+"""
+
+
+def contender_lines(results: dict[str, Any]) -> str:
+    """How each contender runs."""
+    lines = []
+    for name, facts in results["contenders"].items():
+        told = "; ".join(f"{key}: {value}" for key, value in facts["settings"].items())
+        lines.append(f"- **{NAMES[name]}**, {facts['parameters']:,} parameters. {told}")
+    return "\n".join(lines)
+
+
+def cell_table(cells: list[dict[str, Any]]) -> str:
+    """One row per length."""
+    names = [NAMES[row["contender"]] for row in cells[0]["rows"]]
+    header = [
+        "tokens",
+        *(f"{name} tok/s" for name in names),
+        *(f"× {name}" for name in names[1:]),
+        f"of {SHARE_OF[cells[0]['task']]}",
+        "loaded MiB",
+        "peak MiB",
+        *(["differ"] if cells[0]["agreement"] else []),
+    ]
+    rows = [
+        [
+            f"{cell['tokens']:,}",
+            *(speed(row["tokens_per_second"]) for row in cell["rows"]),
+            *(f"{row['ours_times_as_fast']:.2f}" for row in cell["rows"][1:]),
+            " / ".join(f"{row['share_of_machine']:.0%}" for row in cell["rows"]),
+            " / ".join(f"{row['loaded_bytes'] / 2**20:,.0f}" for row in cell["rows"]),
+            " / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in cell["rows"]),
+            *([f"{cell['agreement']['relative_difference']:.0e}"] if cell["agreement"] else []),
+        ]
+        for cell in cells
+    ]
+    return markdown_table(header, rows, right=header)
