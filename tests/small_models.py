@@ -14,6 +14,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
+from mamba_slm.training.checkpoint import complete_for_transformers
 
 VOCAB_SIZE = 320
 
@@ -53,4 +54,11 @@ def save_small_model(folder: Path, *, max_context_tokens: int = 48) -> Path:
     folder.mkdir(parents=True)
     save_model(varied_model(max_context_tokens=max_context_tokens), folder)
     small_tokenizer().save(folder)
+    return folder
+
+
+def save_complete_model(folder: Path, *, max_context_tokens: int = 48) -> Path:
+    """The same as a finished run leaves it, with what transformers wants to find."""
+    save_small_model(folder, max_context_tokens=max_context_tokens)
+    complete_for_transformers(folder)
     return folder

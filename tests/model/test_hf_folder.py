@@ -18,9 +18,10 @@ from mamba_slm.model.hf_config import HybridSlmConfig
 from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.init import build_model
 from mamba_slm.model.kept_float32 import KeptFloat32
+from mamba_slm.training.checkpoint import complete_for_transformers
 from model.hf_models import CONFIGS, random_tokens, varied, wrapped
 from model.test_init import assert_initialised
-from small_models import save_small_model, small_tokenizer
+from small_models import save_complete_model, small_tokenizer
 
 SSM_PARAMETERS = ("A_log", "D", "dt_bias")
 
@@ -89,6 +90,7 @@ def test_casting_a_model_never_rounds_what_must_stay_float32(make, cast):
 
 def test_tied_weights_stay_tied(tmp_path, kind):
     save_model(varied(kind), tmp_path)
+    make_loadable(tmp_path)  # without a tokenizer
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     tied = CONFIGS[kind].tie_embeddings
     assert (model.lm_head.weight is model.model.embedding.weight) is tied
@@ -128,9 +130,7 @@ def test_missing_weights_are_initialised_and_present_ones_kept(tmp_path):
 
 @pytest.fixture
 def complete(tmp_path):
-    folder = save_small_model(tmp_path / "model")
-    make_loadable(folder)
-    return folder
+    return save_complete_model(tmp_path / "model")
 
 
 def test_a_complete_folder_brings_its_tokenizer_and_the_tokens_that_end_a_text(complete):
@@ -147,7 +147,7 @@ def test_a_complete_folder_brings_its_tokenizer_and_the_tokens_that_end_a_text(c
 def test_completing_a_folder_twice_changes_nothing_and_keeps_what_others_wrote(complete):
     (complete / "tokenizer_config.json").write_text('{"mine": 1}')
     before = {path.name: path.read_bytes() for path in complete.iterdir()}
-    make_loadable(complete)
+    complete_for_transformers(complete)
     assert {path.name: path.read_bytes() for path in complete.iterdir()} == before
 
 

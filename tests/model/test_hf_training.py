@@ -10,9 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorWithFl
 
 from mamba_slm.model.checkpoint import load_model
 from mamba_slm.model.hf import HybridSlmForCausalLM
-from mamba_slm.model.hf_folder import make_loadable
 from model.hf_models import random_tokens
-from small_models import save_small_model
+from small_models import save_complete_model
 from tolerances import assert_close, tolerance_of
 
 TEXTS = [f"def f{i}(x):\n    return x + {i}\n" for i in range(12)]
@@ -26,9 +25,7 @@ LORA = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "init_
 
 @pytest.fixture
 def folder(tmp_path):
-    path = save_small_model(tmp_path / "model", max_context_tokens=96)
-    make_loadable(path)
-    return path
+    return save_complete_model(tmp_path / "model", max_context_tokens=96)
 
 
 @pytest.fixture

@@ -23,10 +23,13 @@ from safetensors.torch import load_file, save_file
 
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file
-from mamba_slm.model.checkpoint import save_model
+from mamba_slm.model.checkpoint import load_config, save_model
 from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.format_version import read_versioned_json
+from mamba_slm.text.hf_tokenizer import special_token_ids, tokenizer_config
+from mamba_slm.text.tokenizer import FILE_NAME as TOKENIZER_FILE
+from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.training.optim import load_optimizer_tensors, optimizer_tensors
 
 TRAINER_FORMAT_VERSION = 1
@@ -35,7 +38,7 @@ MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer.json"
 OPTIMIZER_STATE = "optimizer.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
-MODEL_FILES = ("config.json", MODEL_WEIGHTS, "tokenizer.json")
+MODEL_FILES = ("config.json", MODEL_WEIGHTS, TOKENIZER_FILE)
 
 
 def save_checkpoint(
@@ -65,7 +68,7 @@ def save_checkpoint(
     with folder_written_atomically(folder) as writing:
         save_model(model, writing)
         if tokenizer_file is not None:
-            shutil.copyfile(tokenizer_file, writing / "tokenizer.json")
+            shutil.copyfile(tokenizer_file, writing / TOKENIZER_FILE)
         save_file(optimizer_tensors(optimizer), writing / OPTIMIZER_STATE)
         (writing / OPTIMIZER_STATE).chmod(0o644)  # safetensors makes it readable by its owner only
         write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
@@ -186,11 +189,25 @@ def publish_model(checkpoint: Path, folder: Path) -> None:
         for name in MODEL_FILES:
             if (checkpoint / name).is_file():
                 shutil.copyfile(checkpoint / name, writing / name)
-        make_loadable(writing)
+        complete_for_transformers(writing)
     if folder.exists():
         folder.rename(replaced)
     new.rename(folder)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def complete_for_transformers(folder: Path) -> None:
+    """Add what transformers wants to find, also about the tokenizer where the folder has one."""
+    if not (folder / TOKENIZER_FILE).is_file():
+        make_loadable(folder)
+        return
+    tokenizer = Tokenizer.load(folder)
+    max_tokens = load_config(folder).max_context_tokens
+    make_loadable(
+        folder,
+        token_ids=special_token_ids(tokenizer),
+        tokenizer_config=tokenizer_config(tokenizer, max_tokens=max_tokens),
+    )
 
 
 def remove_unfinished(folder: Path) -> None:
