@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mamba_slm.ops.shapes import check_shapes
 from mamba_slm.ops.ssd_chunked import DEFAULT_CHUNK_SIZE, boundaries_in_chunks, cumsum_in_documents
+from mamba_slm.ops.ssd_forward import scan_forward
 
 
 def ssd_recompute(
@@ -31,6 +32,7 @@ def ssd_recompute(
 ) -> tuple[Tensor, Tensor]:
     """Same arguments and results as `ssd_reference`; computes in float32 whatever the dtype of x.
 
+    Where nothing needs a gradient and there are no documents, it is `scan_forward`, with a chunk size of its own.
     Gradients of gradients are not supported.
     """
     size = check_shapes(x=(x, "b t h p"), dt=(dt, "b t h"), A=(A, "h"), B=(B, "b t g n"), C=(C, "b t g n"))
@@ -38,6 +40,9 @@ def ssd_recompute(
     q = min(chunk_size, t)
     with torch.autocast(x.device.type, enabled=False):
         x32, dt32, B32, C32 = x.float(), dt.float(), B.float(), C.float()
+        if document_ids is None and not differentiable(x, dt, A, B, C, state):
+            y, last = scan_forward(x32, dt32, A.float(), B32, C32, state)
+            return y.to(x.dtype), last
         if remainder := -t % q:
             x32, dt32, B32, C32 = (F.pad(m, (0, 0) * (m.dim() - 2) + (0, remainder)) for m in (x32, dt32, B32, C32))
         c = x32.shape[1] // q
@@ -47,6 +52,11 @@ def ssd_recompute(
         first = x32.new_zeros(b, h, size["p"], size["n"]) if state is None else state.float()
         y, last = ScanChunks.apply(x32, dt32, a, B32, C32, first, segment)
     return y[:, :t].to(x.dtype), last
+
+
+def differentiable(*inputs: Tensor | None) -> bool:
+    """Whether a backward pass may come."""
+    return torch.is_grad_enabled() and any(m is not None and m.requires_grad for m in inputs)
 
 
 def decays(a: Tensor, segment: Tensor | None) -> tuple[Tensor, Tensor]:
