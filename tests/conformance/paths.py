@@ -17,10 +17,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from conformance.models import CONFIGS, LENGTHS, set_scan_backend
 from mamba_slm.model.checkpoint import dtype_of
+from mamba_slm.model.hf import HybridSlmForCausalLM
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
 from mamba_slm.ops.ssd import SSD_BACKENDS
 
+DECODED = 4
 LogitsOf = Callable[[LanguageModel, Sequence[Tensor]], list[Tensor]]
 
 
@@ -186,6 +188,33 @@ def decoding_in_bf16(model: LanguageModel, sequences: Sequence[Tensor]) -> list[
     return [in_pieces(model, tokens, (len(tokens) // 2, *range(len(tokens) // 2, len(tokens)))) for tokens in sequences]
 
 
+def wrapped_with_cache(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """As `generate` of transformers calls it: left-padded prompts in one batch, then `DECODED` tokens per row."""
+    wrapped = HybridSlmForCausalLM.from_language_model(model)
+    long = [tokens for tokens in sequences if len(tokens) > DECODED]
+    prompts = [tokens[:-DECODED] for tokens in long]
+    tokens = pad_sequence(prompts, batch_first=True, padding_side="left")
+    mask = pad_sequence([torch.ones_like(prompt) for prompt in prompts], batch_first=True, padding_side="left")
+    out = wrapped(tokens, attention_mask=mask, use_cache=True)
+    rows = [[logits[real.bool()]] for logits, real in zip(out.logits, mask, strict=True)]
+    for step in range(-DECODED, 0):
+        new = torch.stack([tokens[step] for tokens in long])[:, None]
+        mask = torch.cat([mask, torch.ones_like(new)], dim=1)
+        out = wrapped(new, attention_mask=mask, past_key_values=out.past_key_values, use_cache=True)
+        for row, logits in zip(rows, out.logits, strict=True):
+            row.append(logits)
+    found = iter([torch.cat(row) for row in rows])
+    return [next(found) if len(tokens) > DECODED else wrapped(tokens[None]).logits[0] for tokens in sequences]
+
+
+def wrapped_and_flattened(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """As transformers' and TRL's collators pack: one row, with positions that begin again."""
+    wrapped = HybridSlmForCausalLM.from_language_model(model)
+    positions = torch.cat([torch.arange(len(tokens)) for tokens in sequences])
+    logits = wrapped(torch.cat(list(sequences))[None], position_ids=positions[None], use_cache=False).logits[0]
+    return list(logits.split([len(tokens) for tokens in sequences]))
+
+
 DEFINITION = Path(name="naive recurrence", what="the definition", logits=naive_recurrence)
 
 OUR_PATHS: dict[str, Path] = {
@@ -236,6 +265,17 @@ OUR_PATHS: dict[str, Path] = {
             name="state forked and restored",
             what="snapshot, other tokens, restore, fork, select, then the rest",
             logits=forked_and_restored,
+        ),
+        Path(
+            name="as a model of transformers",
+            what=f"left-padded prompts in one batch, then {DECODED} tokens one at a time with its `DynamicCache`",
+            logits=wrapped_with_cache,
+            gradient_lengths=LENGTHS[1:4],
+        ),
+        Path(
+            name="flattened for transformers",
+            what="all sequences in one row with `position_ids` that begin again",
+            logits=wrapped_and_flattened,
         ),
         Path(
             name="bf16 autocast",
