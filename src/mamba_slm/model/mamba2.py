@@ -76,6 +76,7 @@ class Mamba2(KeptFloat32):
     ) -> Tensor:
         """Convolution and scan of a whole sequence: [b t c], [b t h] to float32 [b t i]."""
         raw = xBC.float()
+        overwrite = not (torch.is_grad_enabled() or torch.compiler.is_compiling())  # then no backward pass reads it
         convolved = F.silu(
             causal_conv(
                 raw,
@@ -83,7 +84,8 @@ class Mamba2(KeptFloat32):
                 self.conv_bias,
                 window=None if state is None else state.window,
                 document_ids=document_ids,
-            )
+            ),
+            inplace=overwrite,
         )
         dt = F.softplus(dt.float() + self.dt_bias.float())
         if mask is not None:
@@ -103,7 +105,8 @@ class Mamba2(KeptFloat32):
         if state is not None:
             state.ssm = ssm
             state.window = last_real_inputs(raw, mask, state.window)
-        return (y + self.D.float()[:, None] * x).flatten(2)
+        skip = self.D.float()[:, None]
+        return (y.addcmul_(skip, x) if overwrite else torch.addcmul(y, skip, x)).flatten(2)
 
     def step(self, xBC: Tensor, dt: Tensor, state: MambaState) -> Tensor:
         """One token: [b c], [b h] to float32 [b i]. Overwrites the SSM state, unless a history still needs it."""
@@ -158,11 +161,10 @@ def last_real_inputs(raw: Tensor, mask: Tensor | None, window: Tensor) -> Tensor
     Args:
         raw: [b t c]; mask: [b t 1] or None; window: [b w c].
     """
-    w = window.shape[1]
-    inputs = torch.cat([window, raw.to(window.dtype)], dim=1)
+    w, t = window.shape[1], raw.shape[1]
     if mask is None:
-        return inputs[:, -w:].clone()
-    t = raw.shape[1]
+        return torch.cat([window[:, min(t, w) :], raw[:, max(t - w, 0) :].to(window.dtype)], dim=1)
+    inputs = torch.cat([window, raw.to(window.dtype)], dim=1)
     numbers = torch.arange(1, t + 1, device=raw.device)
     end = (mask[..., 0].long() * numbers).amax(dim=1)  # [b] one past the last real input; 0 if the row is all padding
     index = end[:, None] + torch.arange(w, device=raw.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,4 +22,6 @@ class SwiGLU(nn.Module):
     def forward(self, u: Tensor, context: CallContext, state: None) -> Tensor:
         """[b t d] to [b t d]. Positions and state play no part."""
         gate, up = self.gate_up_proj(u.to(self.gate_up_proj.weight.dtype)).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(F.silu(gate, inplace=True).mul_(up))  # nobody else reads it, and memory is the cost
