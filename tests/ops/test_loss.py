@@ -7,7 +7,7 @@ import torch
 
 from conformance.probes import TensorSizes, poisoned_memory
 from mamba_slm.core.errors import ShapeError
-from mamba_slm.ops.loss import IGNORE_INDEX, cross_entropy, cross_entropy_reference
+from mamba_slm.ops.loss import IGNORE_INDEX, add_product, cross_entropy, cross_entropy_reference, rows_at_once
 from tolerances import assert_close, tolerance_of
 
 M, D, V = 37, 8, 50
@@ -117,12 +117,38 @@ def test_the_logits_of_all_tokens_never_exist(chunk_tokens):
     assert sizes.largest <= max(chunk_tokens * v, v * d)
 
 
+def test_a_kept_graph_gives_the_same_gradients_again():
+    hidden, weight, targets = random_inputs(ignored=3)
+    weight.requires_grad_()
+    loss = cross_entropy(hidden, weight, targets, chunk_tokens=8)
+    first, second = (torch.autograd.grad(loss * 0.37, weight, retain_graph=keep)[0] for keep in (True, False))
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8, 100])
+def test_the_rows_of_a_softmax_in_cache_do_not_change_the_result(monkeypatch, rows):
+    monkeypatch.setattr("mamba_slm.ops.loss.rows_at_once", lambda vocab_size, device_type: rows)
+    assert_same(random_inputs(ignored=3), chunk_tokens=8)
+
+
+def test_fewer_rows_are_taken_together_the_larger_the_vocabulary():
+    assert rows_at_once(50, "cpu") > rows_at_once(50_000, "cpu") >= rows_at_once(2**30, "cpu") == 1
+    assert rows_at_once(2**30, "cuda") > 10**9
+
+
+def test_products_of_many_rows_are_added_in_float32():
+    total, left, right = torch.randn(2500, 4), torch.randn(2500, 6).bfloat16(), torch.randn(6, 4).bfloat16()
+    expected = total + (left.double() @ right.double()).float()
+    add_product(total, left, right)
+    assert_close(total, expected, tolerance_of("loss", torch.bfloat16).gradients)
+
+
 def test_without_gradients_only_the_logits_are_computed():
     hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(100, 8, requires_grad=True)
     targets = torch.randint(0, 100, (64,))
     with TensorSizes() as sizes, torch.no_grad():
         cross_entropy(hidden, weight, targets, chunk_tokens=16)
-    assert sizes.operations["mm.default"] == 4
+    assert sizes.operations["mm.out"] == 4
     assert (100, 8) not in sizes.shapes
 
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from mamba_slm.ops.shapes import check_shapes
 
 IGNORE_INDEX = -100
-DEFAULT_LOSS_CHUNK_TOKENS = 256  # so few that a chunk's logits stay in the cache of a CPU
+DEFAULT_LOSS_CHUNK_TOKENS = 256
+VALUES_IN_CACHE = 2**18  # of float32, two or three of which a core has at hand together
+PRODUCT_ROWS = 1024  # of a product that is added to another matrix before it has left the cache
 
 
 def cross_entropy_reference(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ def cross_entropy(
     The gradients of hidden and weight are computed in the forward pass, chunk by chunk, and only scaled in the backward
     pass. Under autocast the products run in its dtype; the softmax and the gradient of the weight stay float32.
 
-    Memory: chunk_tokens * v values, plus one float32 copy of the gradient of the weight.
+    Memory: chunk_tokens * v values in the dtype of the products, plus one float32 copy of the gradient of the weight.
     """
     check_shapes(hidden=(hidden, "m d"), weight=(weight, "v d"), targets=(targets, "m"))
     counted = targets != IGNORE_INDEX
@@ -63,28 +65,65 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         needs_grad: bool,  # not ctx.needs_input_grad, which ignores torch.no_grad
     ) -> Tensor:
         ctx.dtypes = hidden.dtype, weight.dtype
+        m, v = hidden.shape[0], weight.shape[0]
         low_weight = weight.to(dtype)
-        loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        losses = torch.empty(m, dtype=torch.float32, device=hidden.device)
+        logits = torch.empty(min(chunk_tokens, m), v, dtype=dtype, device=hidden.device)
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if needs_grad else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad else None
-        for start in range(0, hidden.shape[0], chunk_tokens):
-            chunk = hidden[start : start + chunk_tokens].to(dtype)
-            wanted = targets[start : start + chunk_tokens, None]
-            logits = (chunk @ low_weight.T).float()
-            log_probabilities = torch.log_softmax(logits, dim=1)
-            loss -= log_probabilities.gather(1, wanted).sum()
+        rows = rows_at_once(v, hidden.device.type)
+        for start in range(0, m, chunk_tokens):
+            here = slice(start, start + chunk_tokens)
+            chunk = hidden[here].to(dtype)
+            error = torch.mm(chunk, low_weight.T, out=logits[: len(chunk)])  # the logits, until they are overwritten
+            for few_logits, few_targets, few_losses in zip(
+                error.split(rows), targets[here, None].split(rows), losses[here, None].split(rows), strict=True
+            ):
+                token_losses(few_logits, few_targets, few_losses, needs_grad)
             if grad_hidden is None or grad_weight is None:
                 continue
-            probabilities = log_probabilities.exp_()
-            probabilities.scatter_add_(1, wanted, torch.full_like(wanted, -1, dtype=torch.float32))
-            error = probabilities.to(dtype)  # gradient with respect to the logits
-            grad_hidden[start : start + chunk_tokens] = error @ low_weight
-            grad_weight += (error.T @ chunk).float()
+            grad_hidden[here] = error @ low_weight
+            add_product(grad_weight, error.T, chunk)
         ctx.save_for_backward(grad_hidden, grad_weight)
-        return loss
+        return losses.sum()
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
-        return (grad_hidden * grad).to(hidden_dtype), (grad_weight * grad).to(weight_dtype), None, None, None, None
+        if torch._C._autograd._get_current_graph_task_keep_graph():  # a second backward pass needs them as they are
+            grad_hidden, grad_weight = grad_hidden * grad, grad_weight * grad
+        else:
+            grad_hidden, grad_weight = grad_hidden.mul_(grad), grad_weight.mul_(grad)
+        return grad_hidden.to(hidden_dtype), grad_weight.to(weight_dtype), None, None, None, None
+
+
+def rows_at_once(vocab_size: int, device_type: str) -> int:
+    """How many rows of logits to take the softmax of together: on CPUs so few that they stay in the caches."""
+    if device_type != "cpu" or torch.compiler.is_compiling():
+        return 2**40  # all
+    return max(1, VALUES_IN_CACHE * torch.get_num_threads() // vocab_size)
+
+
+def token_losses(logits: Tensor, targets: Tensor, losses: Tensor, needs_grad: bool) -> None:
+    """Write -log softmax(logits)[target] to `losses`, and the gradient with respect to the logits over the logits.
+
+    Args:
+        logits: [r v]; targets, losses: [r 1], losses float32.
+    """
+    logits32 = logits.float()
+    log_probabilities = torch.log_softmax(logits32, dim=1)
+    torch.neg(log_probabilities.gather(1, targets), out=losses)
+    if needs_grad:
+        probabilities = log_probabilities.exp_()
+        probabilities.scatter_add_(1, targets, torch.full_like(targets, -1, dtype=torch.float32))
+        logits.copy_(probabilities)
+
+
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right: [v d], [v c], [c d]; the product in the dtype of the factors, the sum in that of total."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+        return
+    for part, factor in zip(total.split(PRODUCT_ROWS), left.split(PRODUCT_ROWS), strict=True):
+        part.add_(factor @ right)
