@@ -166,3 +166,25 @@ def test_settings_out_of_range_are_refused_by_name(settings_):
     (name,) = settings_
     with pytest.raises(ConfigError, match=name):
         Sampler.from_settings(**settings_)
+
+
+@pytest.mark.parametrize("sampler", [Sampler.greedy(), Sampler.from_settings(temperature=0, top_k=3, top_p=0.5)])
+def test_a_greedy_sampler_draws_nothing_and_takes_what_drawing_would_take(sampler):
+    logits = torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
+    logits[1, [7, 20]] = 9.0  # equal: the first
+    generators = row_generators(3, 4)
+    states = [generator.get_state() for generator in generators]
+    tokens = sampler.sample(logits, generators)
+    assert torch.equal(tokens, draw(sampler.filtered(logits), torch.full((4,), 0.5, dtype=torch.float64)))
+    assert tokens[1] == 7
+    assert all(torch.equal(generator.get_state(), state) for generator, state in zip(generators, states, strict=True))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_greedy_sampler_refuses_logits_that_are_not_finite(bad):
+    logits = torch.zeros(2, 5)
+    logits[1, 3] = bad
+    with pytest.raises(CheckFailedError, match="not finite"):
+        Sampler.greedy().sample(logits, row_generators(0, 2))
+    with pytest.raises(CheckFailedError, match="not finite"):
+        Sampler.greedy().sample(torch.full((1, 5), -float("inf")), row_generators(0, 1))

@@ -212,8 +212,7 @@ class TokenStream:
     @torch.no_grad()
     def _logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [b d] to logits [b v]."""
-        head = self._model.head_weight
-        return torch.nn.functional.linear(hidden.to(head.dtype), head).float()
+        return self._model.logits(hidden)
 
 
 def stream_tokens(

@@ -180,20 +180,31 @@ class Sampler:
             logits: [b v].
             seen: [b v] bool; required when the sampler has a repetition penalty.
         """
-        logits = logits.float()
-        if self.repetition is not None:
-            assert seen is not None, "a repetition penalty needs to know what was seen"
-            logits = self.repetition.apply(logits, seen)
+        logits = self.penalized(logits, seen=seen)
         for step in self.filters:
             logits = step.filter(logits)
         return logits
+
+    def penalized(self, logits: Tensor, *, seen: Tensor | None = None) -> Tensor:
+        """The logits [b v] in float32 after the repetition penalty, before any filter."""
+        if self.repetition is None:
+            return logits.float()
+        assert seen is not None, "a repetition penalty needs to know what was seen"
+        return self.repetition.apply(logits.float(), seen)
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the first filter leaves one token, so that nothing needs to be drawn."""
+        first = self.filters[0] if self.filters else None
+        return isinstance(first, Greedy) or (isinstance(first, Temperature) and first.temperature == 0)
 
     def sample(self, logits: Tensor, generators: Sequence[torch.Generator], *, seen: Tensor | None = None) -> Tensor:
         """Draw one token per row.
 
         Args:
             logits: [b v].
-            generators: one per row, so that a row's result does not depend on its neighbours. Each gives one number.
+            generators: one per row, so that a row's result does not depend on its neighbours. Each gives one number,
+                or none when the sampler is greedy.
             seen: [b v] bool; see `filtered`.
 
         Returns:
@@ -202,6 +213,8 @@ class Sampler:
         Raises:
             CheckFailedError: a row of logits holds NaN or +inf.
         """
+        if self.is_greedy:
+            return most_likely(self.penalized(logits, seen=seen))
         uniforms = torch.stack(
             [
                 torch.rand((), generator=generator, dtype=torch.float64, device=generator.device)
@@ -209,6 +222,26 @@ class Sampler:
             ]
         )
         return draw(self.filtered(logits, seen=seen), uniforms.to(logits.device))
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """The token [b] of the largest logit, the first of equal ones.
+
+    Raises:
+        CheckFailedError: a row of logits [b v] holds NaN or +inf, or nothing but -inf.
+    """
+    largest, tokens = logits.max(dim=-1)
+    require_finite(largest)
+    return tokens
+
+
+def require_finite(values: Tensor) -> None:
+    """Raise CheckFailedError unless all are finite numbers."""
+    if not bool(torch.isfinite(values).all()):
+        raise CheckFailedError(
+            "the model returned logits that are not finite, so no token can be drawn",
+            hint="the weights are probably damaged or diverged in training; try an earlier checkpoint",
+        )
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
@@ -226,11 +259,7 @@ def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
     """
     cumulative = logits.double().softmax(dim=-1).cumsum(dim=-1)  # [b v]
     total = cumulative[:, -1:]
-    if not bool(torch.isfinite(total).all()):
-        raise CheckFailedError(
-            "the model returned logits that are not finite, so no token can be drawn",
-            hint="the weights are probably damaged or diverged in training; try an earlier checkpoint",
-        )
+    require_finite(total)
     # Rounding may take uniform * total up to total itself, beyond which there is no token.
     target = torch.minimum(uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

@@ -193,8 +193,10 @@ class LanguageModel(Backbone):
     ) -> Tensor:
         """Logits [b t v] in float32, or [b 1 v] of the last position with `last_only`. See `hidden_states`."""
         hidden = self.hidden_states(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
-        if last_only:
-            hidden = hidden[:, -1:]
+        return self.logits(hidden[:, -1:] if last_only else hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states [... d] under the head to logits [... v] in float32."""
         return linear(hidden.to(self.head_weight.dtype), self.head_weight).float()
 
     def loss_sum(
