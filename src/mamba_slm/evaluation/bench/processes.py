@@ -21,7 +21,7 @@ KILLED = -9
 class WorkerFailedError(MambaSlmError):
     """A contender ended with an error of its own; `exit_code` is that of the error."""
 
-    def __init__(self, message: str, *, hint: str | None, exit_code: int):
+    def __init__(self, message: str, *, hint: str | None = None, exit_code: int = 1):
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
 
