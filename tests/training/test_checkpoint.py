@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from small_models import small_tokenizer
 
 from mamba_slm.core.errors import CheckpointError, DiskFullError, SetupError
 from mamba_slm.model.checkpoint import load_model
@@ -21,6 +20,7 @@ from mamba_slm.training.checkpoint import (
     verify_checkpoint,
 )
 from mamba_slm.training.optim import build_optimizer
+from small_models import small_tokenizer
 from training.small_run import TINY
 
 FILES = ["config.json", "model.safetensors", "optimizer.safetensors", "trainer.json", "tokenizer.json"]

@@ -13,7 +13,9 @@ from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 from mamba_slm.model.presets import preset
 from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS
 from mamba_slm.ops.ssd import automatic_ssd_backend
-from mamba_slm.training.activations import sublayer_bytes_per_token
+from mamba_slm.ops.ssd_forward import FORWARD_CHUNK_SIZE
+from mamba_slm.ops.ssd_training import CHUNKS_PER_PIECE
+from mamba_slm.training.activations import SCAN_PIECE_TOKENS, sublayer_bytes_per_token
 from mamba_slm.training.estimate import LOSS_CHUNK_TOKENS, estimate_memory, estimate_training
 from mamba_slm.training.precision import Precision
 
@@ -41,8 +43,9 @@ def saved_bytes(config, *, rows, context_tokens, precision, backend):
         return tensor
 
     tokens = torch.zeros(rows, context_tokens, dtype=torch.int64)
+    documents = (torch.arange(context_tokens) // (context_tokens // 2 + 1)).expand(rows, -1)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), Precision(precision, "cpu").autocast():
-        model.hidden_states(tokens, document_ids=tokens.int())
+        model.hidden_states(tokens, document_ids=documents)
     return sum(size for size, _ in sizes.values())
 
 
@@ -65,6 +68,10 @@ def test_the_activation_formula_counts_what_autograd_saves(kind, size, precision
     found = (two - one - half_weights) / (2 * 128)
     expected = sublayer_bytes_per_token(config, kind, context_tokens=128, precision=precision, on_gpu=on_gpu)
     assert expected == pytest.approx(found, rel=FIT)
+
+
+def test_the_estimate_knows_how_often_the_scan_keeps_a_state():
+    assert SCAN_PIECE_TOKENS == FORWARD_CHUNK_SIZE * CHUNKS_PER_PIECE
 
 
 def test_estimating_needs_no_torch():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._autograd import _get_current_graph_task_keep_graph as keeps_graph  # type: ignore[attr-defined]
 
 from mamba_slm.ops.shapes import check_shapes
 
@@ -91,7 +92,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
         hidden_dtype, weight_dtype = ctx.dtypes
-        if torch._C._autograd._get_current_graph_task_keep_graph():  # a second backward pass needs them as they are
+        if keeps_graph():  # a second backward pass needs them as they are
             grad_hidden, grad_weight = grad_hidden * grad, grad_weight * grad
         else:
             grad_hidden, grad_weight = grad_hidden.mul_(grad), grad_weight.mul_(grad)

@@ -1,7 +1,8 @@
-"""The chunked scan with a backward pass of its own, for training on CPUs: it saves its inputs and the states between
-chunks, and computes the rest again.
+"""The scan for CPUs: it chooses, head by head, between scaled rows (`ssd_forward`, `ssd_training`) and, where a head
+decays too steeply for those, chunks with a matrix of decays per head, which are here.
 
-Same formulas and letters as `ssd_chunked`. Differences that make it faster:
+`ScanChunks` has a backward pass of its own: it saves its inputs and the states between chunks, and computes the rest
+again. Same formulas and letters as `ssd_chunked`. Differences that make it faster:
 - heads stay where the projections put them, [.. q h p]: products over one head read and write strided slices, so that
   nothing is transposed in memory;
 - the large (q, q) matrices of each head are made in place and never saved;
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from mamba_slm.ops.shapes import check_shapes
 from mamba_slm.ops.ssd_chunked import DEFAULT_CHUNK_SIZE, boundaries_in_chunks, cumsum_in_documents
-from mamba_slm.ops.ssd_forward import scan_forward
+from mamba_slm.ops.ssd_forward import FORWARD_CHUNK_SIZE, STEEPEST, scan_forward
+from mamba_slm.ops.ssd_training import scan_scaled
 
 
 def ssd_recompute(
@@ -32,26 +34,92 @@ def ssd_recompute(
 ) -> tuple[Tensor, Tensor]:
     """Same arguments and results as `ssd_reference`; computes in float32 whatever the dtype of x.
 
-    Where nothing needs a gradient and there are no documents, it is `scan_forward`, with a chunk size of its own.
-    Gradients of gradients are not supported.
+    Where nothing needs a gradient and there are no documents, it is `scan_forward`; otherwise `scan_scaled`, and only
+    heads too steep for that are scanned in chunks of `chunk_size`. Gradients of gradients are not supported.
     """
     size = check_shapes(x=(x, "b t h p"), dt=(dt, "b t h"), A=(A, "h"), B=(B, "b t g n"), C=(C, "b t g n"))
-    b, t, h = size["b"], size["t"], size["h"]
-    q = min(chunk_size, t)
     with torch.autocast(x.device.type, enabled=False):
-        x32, dt32, B32, C32 = x.float(), dt.float(), B.float(), C.float()
+        x32, dt32, A32, B32, C32 = x.float(), dt.float(), A.float(), B.float(), C.float()
         if document_ids is None and not differentiable(x, dt, A, B, C, state):
-            y, last = scan_forward(x32, dt32, A.float(), B32, C32, state)
+            y, last = scan_forward(x32, dt32, A32, B32, C32, state)
             return y.to(x.dtype), last
-        if remainder := -t % q:
-            x32, dt32, B32, C32 = (F.pad(m, (0, 0) * (m.dim() - 2) + (0, remainder)) for m in (x32, dt32, B32, C32))
-        c = x32.shape[1] // q
-        log_decay = (dt32 * A.float()).view(b, c, q, h).transpose(2, 3)  # [b c h q]
-        segment = None if document_ids is None else boundaries_in_chunks(document_ids, c, q)
-        a = log_decay.cumsum(dim=3) if segment is None else cumsum_in_documents(log_decay, segment)
-        first = x32.new_zeros(b, h, size["p"], size["n"]) if state is None else state.float()
-        y, last = ScanChunks.apply(x32, dt32, a, B32, C32, first, segment)
-    return y[:, :t].to(x.dtype), last
+        first = x32.new_zeros(size["b"], size["h"], size["p"], size["n"]) if state is None else state.float()
+        y, last = scan_by_steepness(x32, dt32, A32, B32, C32, first, document_ids, chunk_size)
+    return y.to(x.dtype), last
+
+
+def scan_by_steepness(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, document_ids: Tensor | None, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """Every group's gentle heads by `scan_gentle`, its steep ones by `scan_steep`, all in float32."""
+    h, g = x.shape[2], B.shape[2]
+    steep = heads_too_steep(dt, A)
+    order: list[int] = []
+    results: list[tuple[Tensor, Tensor]] = []
+    for group in range(g):
+        of_group = range(group * h // g, (group + 1) * h // g)
+        Bg, Cg = B[:, :, group : group + 1], C[:, :, group : group + 1]
+        for scan, is_meant in ((scan_gentle, False), (scan_steep, True)):
+            heads = [head for head in of_group if (head in steep) is is_meant]
+            if heads:
+                picked = slice(heads[0], heads[-1] + 1) if len(heads) == len(of_group) else heads  # a slice is no copy
+                results.append(
+                    scan(
+                        x[:, :, picked], dt[:, :, picked], A[picked], Bg, Cg, first[:, picked], document_ids, chunk_size
+                    )
+                )
+                order += heads
+    if len(results) == 1:
+        return results[0]
+    y, last = torch.cat([y for y, _ in results], dim=2), torch.cat([last for _, last in results], dim=1)
+    if order == sorted(order):
+        return y, last
+    back = torch.tensor(order, device=x.device).argsort()
+    return y[:, :, back], last[:, back]
+
+
+@torch.no_grad()
+def heads_too_steep(dt: Tensor, A: Tensor) -> set[int]:
+    """Heads that decay by more than STEEPEST in some chunk of `scan_scaled`."""
+    q = min(FORWARD_CHUNK_SIZE, dt.shape[1])
+    sums = F.pad(dt, (0, 0, 0, -dt.shape[1] % q)).unflatten(1, (-1, q)).sum(dim=2).mul_(A).abs_()  # [b c h]
+    return set((sums.amax(dim=(0, 1)) > STEEPEST).nonzero()[:, 0].tolist())
+
+
+def scan_gentle(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, document_ids: Tensor | None, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """`scan_scaled` of any length; it has a chunk size of its own."""
+    t = x.shape[1]
+    q = min(FORWARD_CHUNK_SIZE, t)
+    x, dt, B, C = whole_chunks(x, dt, B, C, q)
+    segment = None if document_ids is None else boundaries_in_chunks(document_ids, x.shape[1] // q, q)
+    y, last = scan_scaled(x, dt, A, B[:, :, 0], C[:, :, 0], first, segment, q)
+    return y[:, :t], last
+
+
+def scan_steep(
+    x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, first: Tensor, document_ids: Tensor | None, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """`ScanChunks` of any length."""
+    b, t, h, _ = x.shape
+    q = min(chunk_size, t)
+    x, dt, B, C = whole_chunks(x, dt, B, C, q)
+    c = x.shape[1] // q
+    log_decay = (dt * A).view(b, c, q, h).transpose(2, 3)  # [b c h q]
+    segment = None if document_ids is None else boundaries_in_chunks(document_ids, c, q)
+    a = log_decay.cumsum(dim=3) if segment is None else cumsum_in_documents(log_decay, segment)
+    y, last = ScanChunks.apply(x, dt, a, B, C, first, segment)
+    return y[:, :t], last
+
+
+def whole_chunks(x: Tensor, dt: Tensor, B: Tensor, C: Tensor, q: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All with zeros behind the end up to a multiple of q positions; dt = 0 has no effect."""
+    remainder = -x.shape[1] % q
+    if not remainder:
+        return x, dt, B, C
+    x, dt, B, C = (F.pad(m, (0, 0) * (m.dim() - 2) + (0, remainder)) for m in (x, dt, B, C))
+    return x, dt, B, C
 
 
 def differentiable(*inputs: Tensor | None) -> bool:

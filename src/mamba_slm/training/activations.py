@@ -7,11 +7,16 @@ group, h heads, q chunk, f feed-forward, t context.
 
 from __future__ import annotations
 
+import math
+
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 
 STREAM_BYTES = 8
 """Per token and width outside the sublayers: the residual stream before and after the final norm."""
+
+SCAN_PIECE_TOKENS = 256
+"""Tokens between the states that the scan keeps; `ops.ssd_training`, which cannot be imported without torch."""
 
 
 def sublayer_bytes_per_token(
@@ -19,20 +24,22 @@ def sublayer_bytes_per_token(
 ) -> float:
     """Saved by one sublayer, per token; under autocast (bf16, fp16) the scan and the norms stay float32.
 
-    On a CPU the scan keeps its inputs and the states between chunks; on a GPU also the products inside chunks
-    (`ops.ssd.automatic_ssd_backend`).
+    On a CPU the scan keeps its inputs, its outputs and the states between pieces; on a GPU its inputs, the states
+    between chunks and the products inside them (`ops.ssd.automatic_ssd_backend`).
     """
     c, is_half = config, precision != "fp32"
     d, i, h = c.hidden_size, c.inner_size, c.num_ssm_heads
     n, q = c.num_groups * c.state_size, min(c.chunk_size, context_tokens)
     kv = c.num_kv_heads * c.head_dim
     if kind == MAMBA:
-        scan = 4 * i * n / q + (16 * i + 4 * h + 8 * q * h + 4 * q + 4 * i * n / q if on_gpu else 0)
+        states = math.ceil(context_tokens / SCAN_PIECE_TOKENS) + 1  # the one behind the end, too
+        scan = 4 * i - 4 * h + 4 * i * n * states / context_tokens
+        if on_gpu:
+            scan = 16 * i + 4 * h + 8 * q * h + 4 * q + 8 * i * n / q
         return scan + (6 * d + 30 * i + 24 * n + 13 * h if is_half else 8 * d + 36 * i + 32 * n + 17 * h)
     if kind == ATTENTION:
         mask = context_tokens * (2 if is_half else 4)  # one row of the mask per query
-        positions = 8 * c.head_dim + 5 * c.num_heads
-        return mask + positions + (14 * d + 4 * kv if is_half else 16 * d + 8 * kv)
+        return mask + 5 * c.num_heads + (14 * d + 4 * kv if is_half else 16 * d + 8 * kv)
     assert kind == FEED_FORWARD
     return 6 * d + 8 * c.feed_forward_size if is_half else 8 * d + 16 * c.feed_forward_size
 
