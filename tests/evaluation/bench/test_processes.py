@@ -54,11 +54,11 @@ def test_ctrl_c_is_for_the_parent_and_closing_ends_a_worker_at_once(job):
 def test_what_fails_in_a_worker_is_said_with_its_exit_code_and_a_kill_means_memory(job, tmp_path):
     broken = Worker(replace(job("rate", "prefill"), model=str(tmp_path / "absent")))
     killed = Worker(job("rate", "prefill"))
+    killed.process.kill()  # before it can answer
     try:
         with pytest.raises(WorkerFailedError, match="absent does not exist") as caught:
             broken.ready()
         assert caught.value.exit_code == 5
-        killed.process.kill()
         with pytest.raises(OutOfMemoryError, match="killed"):
             killed.ready()
     finally:
