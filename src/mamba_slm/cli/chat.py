@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from mamba_slm.cli import console
-from mamba_slm.cli.generate import add_sampling_flags, sampler_of, seed_of
+from mamba_slm.cli.generate import add_sampling_flags, runtime_settings, sampler_of, seed_of
 
 EPILOG = """\
 MODEL is a run directory, one of its checkpoints, or a model folder. A model with a chat template gets turns; a model
@@ -32,18 +32,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from mamba_slm.generation.chat import ChatSession, ChatSettings
-    from mamba_slm.generation.loading import choose_device, load
+    from mamba_slm.generation.loading import load
     from mamba_slm.generation.terminal import run_chat
     from mamba_slm.generation.turns import turn_format
 
     sampler, seed = sampler_of(args), seed_of(args)
     settings = ChatSettings(sampler=sampler, max_new_tokens=args.max_new_tokens, seed=seed, stops=tuple(args.stop))
-    device, reason = choose_device(args.device)
-    loaded = load(args.model, device=device)
+    loaded = load(args.model, settings=runtime_settings(args))
     turns = turn_format(loaded.folder, loaded.tokenizer, system=args.system)
-    session = ChatSession(loaded.model, loaded.tokenizer, turns, settings)
+    session = ChatSession(loaded.runtime, loaded.tokenizer, turns, settings)
     interactive = sys.stdin.isatty()
-    console.say(f"{loaded.folder}, device {device} ({reason}), seed {seed}")
+    console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {seed}")
     console.say(turns.reason)
     console.say(f"context {session.context_tokens:,} tokens; /help lists the commands")
     run_chat(

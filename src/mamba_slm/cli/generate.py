@@ -58,17 +58,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from mamba_slm.generation.generate import stream_tokens
-    from mamba_slm.generation.loading import choose_device, load
+    from mamba_slm.generation.loading import load
     from mamba_slm.generation.text import collect_texts, prompt_tokens, stream_text
 
     sampler, seed = sampler_of(args), seed_of(args)
-    device, reason = choose_device(args.device)
     prompt = read_stdin() if args.prompt == "-" else args.prompt
-    loaded = load(args.model, device=device)
-    console.say(f"{loaded.folder}, device {device} ({reason}), seed {seed}")
+    loaded = load(args.model, settings=runtime_settings(args))
+    console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {seed}")
 
     stream = stream_tokens(
-        loaded.model,
+        loaded.runtime,
         [prompt_tokens(loaded.tokenizer, prompt)],
         max_new_tokens=args.max_new_tokens,
         sampler=sampler,
@@ -113,6 +112,13 @@ def sampler_of(args: argparse.Namespace):
         min_p=args.min_p,
         repetition_penalty=args.repetition_penalty,
     )
+
+
+def runtime_settings(args: argparse.Namespace):
+    """How the flags want the model to be run."""
+    from mamba_slm.generation.loading import RuntimeSettings
+
+    return RuntimeSettings(device=args.device)
 
 
 def seed_of(args: argparse.Namespace) -> int:

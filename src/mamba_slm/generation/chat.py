@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation.generate import FinishReason, Timing, stream_tokens
+from mamba_slm.generation.runtime import Runtime, RuntimeState, as_runtime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.stream import TextStream
 from mamba_slm.generation.turns import TurnFormat
 from mamba_slm.model.stack import LanguageModel
-from mamba_slm.model.state import InferenceState
 from mamba_slm.text.tokenizer import Tokenizer
 
 
@@ -43,7 +44,11 @@ class ChatSession:
     """One conversation. `respond` yields the reply as text while it is made."""
 
     def __init__(
-        self, model: LanguageModel, tokenizer: Tokenizer, format: TurnFormat, settings: ChatSettings | None = None
+        self,
+        model: LanguageModel | Runtime[Any],
+        tokenizer: Tokenizer,
+        format: TurnFormat,
+        settings: ChatSettings | None = None,
     ):
         self.format = format
         self.settings = settings or ChatSettings()
@@ -53,15 +58,15 @@ class ChatSession:
         """Turns since the last reset."""
         self.finish_reason: FinishReason | None = None
         """Why the last reply ended; None before the first, or when it was interrupted."""
-        self._model = model
+        self._runtime = as_runtime(model)
         self._tokenizer = tokenizer
         self._tokens: list[int] = []  # everything said, in order
-        self._state: InferenceState | None = None  # has read a beginning of self._tokens
+        self._state: RuntimeState | None = None  # has read a beginning of self._tokens
 
     @property
     def context_tokens(self) -> int:
         """Longest conversation the model can hold."""
-        return self._model.config.max_context_tokens
+        return self._runtime.config.max_context_tokens
 
     @property
     def used_tokens(self) -> int:
@@ -107,10 +112,10 @@ class ChatSession:
     def _reply(self) -> Generator[str]:
         """Read what the state has not read yet, then make tokens until the reply ends."""
         if self._state is None:
-            self._state = self._model.new_state(1)
+            self._state = self._runtime.new_state(1)
         before = self._snapshot()
         stream = stream_tokens(
-            self._model,
+            self._runtime,
             [self._tokens[self._num_read() :]],
             max_new_tokens=self.settings.max_new_tokens,
             sampler=self.settings.sampler,
@@ -145,11 +150,11 @@ class ChatSession:
         return 0 if self._state is None else int(self._state.num_tokens[0])
 
     @torch.no_grad()
-    def _snapshot(self) -> InferenceState | None:
+    def _snapshot(self) -> RuntimeState | None:
         return None if self._state is None or self._num_read() == 0 else self._state.snapshot()
 
     @torch.no_grad()
-    def _restore(self, snapshot: InferenceState | None) -> None:
+    def _restore(self, snapshot: RuntimeState | None) -> None:
         if snapshot is None:
             self._state = None
         elif self._state is not None:

@@ -1,6 +1,6 @@
 """The decode loop: prefill a batch of prompts, then one token per row and step.
 
-Letters: `b` rows, `t` time, `d` width, `v` vocabulary.
+Letters: `b` rows, `t` time, `v` vocabulary.
 
 Prompts of different lengths are padded on the right and masked, which lets a long batch be prefilled in pieces; the
 first new token of a row comes from its own last position. A row that is done leaves the batch. What a row returns does
@@ -12,15 +12,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.generation.runtime import Runtime, RuntimeState, as_runtime
 from mamba_slm.generation.sampling import Sampler, row_generators
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
-from mamba_slm.model.state import InferenceState
 
 PREFILL_PIECE_TOKENS = 2048  # bounds the memory of a long prompt's activations; the result does not depend on it
 
@@ -91,7 +92,7 @@ class TokenStream:
 
     def __init__(
         self,
-        model: LanguageModel,
+        runtime: Runtime[Any],
         prompts: Sequence[Sequence[int]],
         *,
         max_new_tokens: int,
@@ -100,14 +101,14 @@ class TokenStream:
         stop_ids: frozenset[int],
         seed: int,
         samples_per_prompt: int,
-        state: InferenceState | None,
+        state: RuntimeState | None,
     ):
         if samples_per_prompt < 1:
             raise ConfigError(f"the number of samples per prompt must be at least 1, got {samples_per_prompt}")
         earlier = [0] * len(prompts) if state is None else state.num_tokens.tolist()
-        check_prompts(model, prompts, earlier_tokens=earlier, max_new_tokens=max_new_tokens)
+        check_prompts(runtime.config, prompts, earlier_tokens=earlier, max_new_tokens=max_new_tokens)
         self.timing = Timing()
-        self._model = model
+        self._runtime = runtime
         self._prompts = [list(prompt) for prompt in prompts]
         self._max_new_tokens = max_new_tokens
         self._sampler = sampler
@@ -115,9 +116,9 @@ class TokenStream:
         self._stop_ids = stop_ids
         self._samples_per_prompt = samples_per_prompt
         self._generators = row_generators(seed, self.num_rows)
-        self._state = state if state is not None else model.new_state(len(prompts))
+        self._state = state if state is not None else runtime.new_state(len(prompts))
         self._room = [  # new tokens until the context is full, by row
-            model.config.max_context_tokens - before - len(prompt)
+            runtime.config.max_context_tokens - before - len(prompt)
             for before, prompt in zip(earlier, prompts, strict=True)
             for _ in range(samples_per_prompt)
         ]
@@ -165,7 +166,7 @@ class TokenStream:
                 seen = None if seen is None else seen[kept]
             if seen is not None:
                 seen.scatter_(1, tokens[:, None], True)
-            logits = self._logits(self._read(tokens[:, None], None)[:, 0])
+            logits = self._runtime.next_logits(tokens[:, None], None, self._state)
             self.timing.decode_tokens += len(rows)
             self.timing.decode_seconds += time.perf_counter() - started
 
@@ -180,17 +181,16 @@ class TokenStream:
 
     def _prefill(self) -> tuple[Tensor, Tensor | None]:
         """Logits after each prompt, and the tokens seen (only for a repetition penalty), one row per sample."""
-        device = self._model.embedding.weight.device
+        device = self._runtime.device
         tokens, mask = right_padded(self._prompts, device=device)
         is_padded = not bool(mask.all())
         last = mask.sum(dim=1) - 1  # [b] the last real position of each row
-        hidden = torch.zeros(len(self._prompts), self._model.config.hidden_size, device=device)
+        logits = torch.zeros(len(self._prompts), self._runtime.config.vocab_size, device=device)
         for start in range(0, tokens.shape[1], PREFILL_PIECE_TOKENS):
             piece = slice(start, start + PREFILL_PIECE_TOKENS)
-            read = self._read(tokens[:, piece], mask[:, piece] if is_padded else None)  # [b t d]
+            read = self._runtime.next_logits(tokens[:, piece], mask[:, piece] if is_padded else None, self._state)
             ends = (last >= start) & (last < start + PREFILL_PIECE_TOKENS)
-            hidden[ends] = read[ends, last[ends] - start]
-        logits = self._logits(hidden)
+            logits[ends] = read[ends]
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seen = None
@@ -204,19 +204,9 @@ class TokenStream:
             seen = None if seen is None else seen.repeat_interleave(self._samples_per_prompt, dim=0)
         return logits, seen
 
-    @torch.no_grad()  # not inference_mode: tables that the model caches must stay usable in training
-    def _read(self, tokens: Tensor, padding_mask: Tensor | None) -> Tensor:
-        """Feed tokens [b t]; return the hidden states [b t d] under the head."""
-        return self._model.hidden_states(tokens, padding_mask=padding_mask, state=self._state)
-
-    @torch.no_grad()
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states [b d] to logits [b v]."""
-        return self._model.logits(hidden)
-
 
 def stream_tokens(
-    model: LanguageModel,
+    model: LanguageModel | Runtime[Any],
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -225,12 +215,12 @@ def stream_tokens(
     stop_ids: Sequence[int] = (),
     seed: int = 0,
     samples_per_prompt: int = 1,
-    state: InferenceState | None = None,
+    state: RuntimeState | None = None,
 ) -> TokenStream:
     """Generate from a batch of prompts, delivering each token when it is made.
 
     Args:
-        model: on any device.
+        model: on any device, or a runtime that has one.
         prompts: token ids, at least one per prompt, lengths may differ.
         max_new_tokens: at most so many new tokens per row.
         sampler: None is greedy.
@@ -238,9 +228,9 @@ def stream_tokens(
         stop_ids: more tokens that end a row.
         seed: of the draws; a row's draws depend on the seed and the row's number only.
         samples_per_prompt: rows per prompt; the prompt is prefilled once.
-        state: what the model has read before, one row per prompt; advanced in place. None starts anew. After the
-            stream ends, the state holds everything but the last token of the row (with one row only: rows that
-            end are dropped from larger states). Tokens read before do not count for a repetition penalty.
+        state: of the same runtime: what has been read before, one row per prompt; advanced in place. None starts
+            anew. After the stream ends, the state holds everything but the last token of the row (with one row only:
+            rows that end are dropped from larger states). Tokens read before do not count for a repetition penalty.
 
     Returns:
         A `TokenStream`; its `timing` is complete when the iteration ends.
@@ -249,7 +239,7 @@ def stream_tokens(
         ConfigError: an empty prompt, a token outside the vocabulary, or no room left in the model's context.
     """
     return TokenStream(
-        model,
+        as_runtime(model),
         prompts,
         max_new_tokens=max_new_tokens,
         sampler=sampler or Sampler.greedy(),
@@ -262,7 +252,7 @@ def stream_tokens(
 
 
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Runtime[Any],
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -303,14 +293,14 @@ def right_padded(prompts: Sequence[Sequence[int]], *, device: torch.device) -> t
 
 
 def check_prompts(
-    model: LanguageModel, prompts: Sequence[Sequence[int]], *, earlier_tokens: Sequence[int], max_new_tokens: int
+    config: ModelConfig, prompts: Sequence[Sequence[int]], *, earlier_tokens: Sequence[int], max_new_tokens: int
 ) -> None:
     """Raise ConfigError for prompts that the model cannot continue; see `stream_tokens`.
 
     The limit holds for every position scheme: beyond it learned positions do not exist, rotary ones were never
     trained, and what the others do was never measured.
     """
-    context, vocab_size = model.config.max_context_tokens, model.config.vocab_size
+    context, vocab_size = config.max_context_tokens, config.vocab_size
     if max_new_tokens < 1:
         raise ConfigError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
     if not prompts:

@@ -1,26 +1,61 @@
-"""A model and its tokenizer from one path."""
+"""A model, ready to run, and its tokenizer from one path."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mamba_slm.core import registry
 from mamba_slm.core.errors import CheckpointError, SetupError
+from mamba_slm.generation.runtime import Runtime, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
-from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSettings:
+    """How a model is to be run. A runtime refuses a setting that it cannot follow."""
+
+    device: str = "auto"
+    """Of PyTorch: auto, cpu or cuda[:i]."""
+
+    provider: str | None = None
+    """Execution provider of ONNX Runtime: cpu, cuda or any other by its name; None is cpu."""
+
+    threads: int | None = None
+    """CPU threads; None leaves the choice to the runtime."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A runtime, and the folder that holds its tokenizer and chat template."""
+
+    runtime: Runtime[Any]
+    folder: Path
+    """The model folder that the path led to."""
+    reason: str
+    """Why it runs where it runs, for the user."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """What one needs to talk with a model."""
 
-    model: LanguageModel
+    runtime: Runtime[Any]
     tokenizer: Tokenizer
     folder: Path
     """The model folder that the path led to."""
+    reason: str
+    """Why it runs where it runs, for the user."""
+
+
+RUNTIMES = {
+    "torch": "mamba_slm.generation.loading:open_torch",
+}
+"""By name: functions (path, settings) -> Opened."""
 
 
 def choose_device(name: str) -> tuple[torch.device, str]:
@@ -43,19 +78,35 @@ def choose_device(name: str) -> tuple[torch.device, str]:
     return device, "asked for"
 
 
-def load(path: Path | str, *, device: torch.device | str = "cpu") -> LoadedModel:
-    """Load a model folder, a training checkpoint or the best checkpoint of a run directory.
+def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
+    """Run a model folder, a training checkpoint or the best checkpoint of a run directory with PyTorch.
 
     Raises:
+        CheckpointError: no model there, or a damaged one.
+        SetupError: there is no such device.
+    """
+    device, reason = choose_device(settings.device)
+    folder = resolve_model_folder(path)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    return Opened(TorchRuntime(load_model(folder, device=device)), folder, reason)
+
+
+def load(path: Path | str, *, runtime: str = "torch", settings: RuntimeSettings | None = None) -> LoadedModel:
+    """Open a model with one of `RUNTIMES`, and its tokenizer.
+
+    Raises:
+        UnknownNameError: no runtime of this name.
         CheckpointError: no model there, a damaged one, or a tokenizer that does not belong to it.
         DataError: the tokenizer is missing or broken.
+        SetupError: this machine lacks what `settings` ask for.
     """
-    folder = resolve_model_folder(Path(path))
-    tokenizer = Tokenizer.load(folder)
-    model = load_model(folder, device=device)
-    if tokenizer.vocab_size > model.config.vocab_size:
+    opened = registry.load("runtime", runtime, RUNTIMES)(Path(path), settings or RuntimeSettings())
+    tokenizer, folder = Tokenizer.load(opened.folder), opened.folder
+    if tokenizer.vocab_size > opened.runtime.config.vocab_size:
         raise CheckpointError(
-            f"{folder} holds a tokenizer of {tokenizer.vocab_size} tokens, but a model of {model.config.vocab_size}",
+            f"{folder} holds a tokenizer of {tokenizer.vocab_size} tokens, but a model of "
+            f"{opened.runtime.config.vocab_size}",
             hint="copy the tokenizer.json that the model was trained with into the folder",
         )
-    return LoadedModel(model.eval(), tokenizer, folder)
+    return LoadedModel(opened.runtime, tokenizer, folder, opened.reason)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mamba_slm.generation.generate import FinishReason, Timing, TokenStream, stream_tokens
+from mamba_slm.generation.runtime import Runtime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.stream import TextStream
 from mamba_slm.model.stack import LanguageModel
@@ -65,7 +67,7 @@ def text_events(tokens: TokenStream, texts: Sequence[TextStream]) -> Iterator[Te
 
 
 def generate_text(
-    model: LanguageModel,
+    model: LanguageModel | Runtime[Any],
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     *,

@@ -1,0 +1,107 @@
+"""What executes a model during generation: the seam between the decode loop and PyTorch, ONNX Runtime and others.
+
+Letters: `b` rows, `t` time, `v` vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.stack import LanguageModel
+from mamba_slm.model.state import InferenceState
+
+
+class RuntimeState(Protocol):
+    """What a runtime remembers of a batch of sequences, as `mamba_slm.model.state.InferenceState`."""
+
+    num_tokens: Tensor
+    """[b] int64: real tokens read by each row."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The given rows [r], in the given order, as a new state; a row may appear several times or not at all."""
+        ...
+
+    def fork(self, copies: int) -> Self:
+        """Each row `copies` times, neighbours together, as a new state."""
+        ...
+
+    def snapshot(self) -> Self:
+        """A copy that later reading does not touch."""
+        ...
+
+    def restore(self, snapshot: Self) -> None:
+        """Go back to `snapshot`, which stays usable.
+
+        Raises:
+            UsageError: the snapshot has another number of rows.
+        """
+        ...
+
+
+State = TypeVar("State", bound=RuntimeState)
+
+
+class Runtime(Protocol[State]):
+    """A model that can be asked for the next token, by whatever means. All runtimes of a model give the same logits."""
+
+    config: ModelConfig
+    description: str
+    """What runs the model, with its version and device, for the user: "torch 2.13.0, device cpu"."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tokens are taken from and logits are put."""
+        ...
+
+    def new_state(self, rows: int) -> State:
+        """The state of `rows` sequences before their first token."""
+        ...
+
+    def next_logits(self, tokens: Tensor, padding_mask: Tensor | None, state: State) -> Tensor:
+        """Read one more piece of every row; return the logits [b v], float32, after its last real token.
+
+        Args:
+            tokens: [b t] int64.
+            padding_mask: [b t] True for real tokens, which stand left of the padding; None: no padding. The logits of
+                a row without a real token in this piece mean nothing.
+            state: advanced in place.
+
+        Raises:
+            ConfigError: longer than the model's context.
+        """
+        ...
+
+
+class TorchRuntime:
+    """A `LanguageModel`, run by PyTorch as it is."""
+
+    def __init__(self, model: LanguageModel):
+        self.model = model
+        self.config = model.config
+        self.description = f"torch {torch.__version__}, device {self.device}"
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embedding.weight.device
+
+    def new_state(self, rows: int) -> InferenceState:
+        return self.model.new_state(rows)
+
+    @torch.no_grad()  # not inference_mode: tables that the model caches must stay usable in training
+    def next_logits(self, tokens: Tensor, padding_mask: Tensor | None, state: InferenceState) -> Tensor:
+        hidden = self.model.hidden_states(tokens, padding_mask=padding_mask, state=state)  # [b t d]
+        if padding_mask is None:
+            last = hidden[:, -1]
+        else:
+            ends = (padding_mask.sum(dim=1) - 1).clamp_min(0)  # [b]
+            last = hidden[torch.arange(len(ends), device=ends.device), ends]
+        return self.model.logits(last)
+
+
+def as_runtime(model: LanguageModel | Runtime[Any]) -> Runtime[Any]:
+    """A model is run by PyTorch; a runtime stays what it is."""
+    return TorchRuntime(model) if isinstance(model, LanguageModel) else model

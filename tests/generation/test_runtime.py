@@ -1,0 +1,63 @@
+"""Promises of the seam between the decode loop and what runs the model."""
+
+import pytest
+import torch
+
+from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.generation.generate import generate
+from mamba_slm.generation.loading import RuntimeSettings, load
+from mamba_slm.generation.runtime import TorchRuntime, as_runtime
+from small_models import save_small_model, varied_model
+
+TOKENS = torch.tensor([[5, 6, 7, 8, 9], [1, 2, 3, 0, 0]])
+MASK = TOKENS > 0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return varied_model(vocab_size=40)
+
+
+def test_the_logits_are_those_behind_each_rows_last_real_token(model):
+    runtime = TorchRuntime(model)
+    state = runtime.new_state(2)
+    logits = runtime.next_logits(TOKENS, MASK, state)
+    assert state.num_tokens.tolist() == [5, 3]
+    for row, length in enumerate((5, 3)):
+        alone = runtime.next_logits(TOKENS[row : row + 1, :length], None, runtime.new_state(1))
+        assert torch.allclose(logits[row : row + 1], alone, atol=1e-5)
+        with torch.no_grad():
+            assert torch.allclose(alone, model(TOKENS[row : row + 1, :length])[:, -1], atol=1e-5)
+
+
+def test_a_row_without_a_token_in_a_piece_does_not_move(model):
+    runtime = TorchRuntime(model)
+    state = runtime.new_state(2)
+    runtime.next_logits(TOKENS[:, :3], None, state)
+    runtime.next_logits(TOKENS[:, 3:], MASK[:, 3:], state)
+    assert state.num_tokens.tolist() == [5, 3]
+    next_token = torch.tensor([[4], [4]])
+    alone = runtime.next_logits(torch.tensor([[1, 2, 3, 4]]), None, runtime.new_state(1))
+    assert torch.allclose(runtime.next_logits(next_token, None, state)[1:], alone, atol=1e-5)
+
+
+def test_a_model_is_its_own_runtime(model):
+    runtime = as_runtime(model)
+    assert isinstance(runtime, TorchRuntime)
+    assert as_runtime(runtime) is runtime
+    assert runtime.description.startswith("torch ")
+    assert "device cpu" in runtime.description
+    expected = generate(model, [[1, 2]], max_new_tokens=5)
+    assert generate(runtime, [[1, 2]], max_new_tokens=5).completions == expected.completions
+
+
+def test_an_unknown_runtime_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'torch'"):
+        load(tmp_path, runtime="trch")
+
+
+def test_a_runtime_takes_the_threads_it_is_given(tmp_path):
+    folder = save_small_model(tmp_path / "small")
+    loaded = load(folder, settings=RuntimeSettings(device="cpu", threads=2))
+    assert torch.get_num_threads() == 2
+    assert (loaded.reason, loaded.folder) == ("asked for", folder)
