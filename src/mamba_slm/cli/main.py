@@ -32,6 +32,7 @@ COMMANDS = {
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
+    "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
     "bench": ("mamba_slm.cli.bench", "speed and memory of a model here, beside transformers"),
     "runs": ("mamba_slm.cli.runs", "list, show and compare runs"),
     "report": ("mamba_slm.cli.report", "the report card of a run, as a page and as Markdown"),

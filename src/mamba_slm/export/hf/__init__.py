@@ -1,0 +1,1 @@
+"""Hugging Face: a folder that transformers loads with its own `GraniteMoeHybridForCausalLM`."""
