@@ -1,0 +1,1 @@
+"""The model as an ONNX graph: built by hand from one description, and checked in ONNX Runtime."""

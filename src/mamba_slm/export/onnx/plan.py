@@ -1,0 +1,69 @@
+"""Which matrix is stored with how many bits. Vectors, the convolution and everything of the SSM stay float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.onnx_contract import Weights
+
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+"""MatMulNBits takes powers of two from 16 on."""
+DEFAULT_BLOCK_SIZES: dict[Weights, int] = {"fp32": 0, "int8": 128, "int4": 32}
+"""Larger ones are faster, smaller ones more exact; see docs/log.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightPlan:
+    """The bits of every matrix."""
+
+    weights: Weights = "fp32"
+    """Of most matrices."""
+    block_size: int = 0
+    """Weights that share one scale; 0 with fp32."""
+
+    def bits_of(self, tensor: str) -> int:
+        """32, 8 or 4 for the matrix of this name."""
+        return {"fp32": 32, "int8": 8, "int4": 4}[self.weights]
+
+
+def plan_weights(config: ModelConfig, weights: Weights, block_size: int | None = None) -> WeightPlan:
+    """Choose a block size that fits the model; a given one is checked.
+
+    Raises:
+        ConfigError: no such block size, or it does not divide the inputs of every matrix; names the size.
+    """
+    if weights == "fp32":
+        if block_size:
+            raise ConfigError("fp32 weights have no blocks", hint="leave --block-size out, or add --weights int8")
+        return WeightPlan()
+    sizes = matrix_inputs(config)
+    if block_size is None:
+        fitting = [size for size in BLOCK_SIZES if all(inputs % size == 0 for inputs in sizes.values())]
+        if not fitting:
+            name, inputs = next((name, inputs) for name, inputs in sizes.items() if inputs % BLOCK_SIZES[0])
+            raise ConfigError(
+                f"{name} is {inputs}, not a multiple of {BLOCK_SIZES[0]}, the smallest block of {weights} weights",
+                hint="export it with --weights fp32",
+            )
+        block_size = max(size for size in fitting if size <= max(DEFAULT_BLOCK_SIZES[weights], fitting[0]))
+    if block_size not in BLOCK_SIZES:
+        raise ConfigError(f"block size {block_size} is not possible", hint=f"one of {', '.join(map(str, BLOCK_SIZES))}")
+    for name, inputs in sizes.items():
+        if inputs % block_size:
+            raise ConfigError(
+                f"{name} is {inputs}, not a multiple of the block size {block_size}",
+                hint="choose a smaller --block-size, or leave it out",
+            )
+    return WeightPlan(weights=weights, block_size=block_size)
+
+
+def matrix_inputs(config: ModelConfig) -> dict[str, int]:
+    """The inputs of the model's matrices, by the setting that they follow from."""
+    sizes = {"hidden_size": config.hidden_size}
+    if config.num_mamba:
+        sizes["expand * hidden_size"] = config.inner_size
+    if config.num_feed_forward:
+        sizes["feed_forward_size"] = config.feed_forward_size
+    return sizes

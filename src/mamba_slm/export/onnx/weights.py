@@ -1,0 +1,103 @@
+"""The matrices of the model in a graph: float32, or blocks of 8 or 4 bits with one scale each.
+
+Letters: o outputs, i inputs, k blocks of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mamba_slm.export.onnx.graph import CONTRIB, GraphWriter
+from mamba_slm.export.onnx.plan import WeightPlan
+from mamba_slm.export.onnx.quantize import QuantizedMatrix, quantize_matrix
+
+ACCURACY_LEVEL = 4
+"""MatMulNBits multiplies in int8: with the default level, 8-bit weights are many times slower than float32."""
+
+
+class MatrixStore(Protocol):
+    """Stores matrices [o i] and multiplies by them."""
+
+    writer: GraphWriter
+
+    def multiply(self, x: str, *tensors: str, output: str = "") -> str:
+        """x [... i] times the transpose of the matrices, under each other."""
+        ...
+
+    def rows_of(self, tensor: str, indices: str) -> str:
+        """Rows of a matrix: [b L] to [b L i]."""
+        ...
+
+
+class FusedMatrices:
+    """Matrices for ONNX Runtime: FusedMatMul, or MatMulNBits and GatherBlockQuantized. A tied head is stored once."""
+
+    def __init__(
+        self,
+        writer: GraphWriter,
+        tensors: Mapping[str, NDArray[np.float32]],
+        plan: WeightPlan,
+    ):
+        self.writer = writer
+        self.tensors = tensors
+        self.plan = plan
+        self.quantized: dict[tuple[str, ...], QuantizedMatrix] = {}
+
+    def stacked(self, tensors: tuple[str, ...]) -> tuple[str, NDArray[np.float32]]:
+        """The matrices under each other, and the name that they get together."""
+        arrays = [self.tensors[name] for name in tensors]
+        return "+".join(tensors), arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def pack(self, tensors: tuple[str, ...]) -> tuple[str, QuantizedMatrix]:
+        """Quantize once, whoever asks."""
+        name, matrix = self.stacked(tensors)
+        if tensors not in self.quantized:
+            self.quantized[tensors] = quantize_matrix(
+                matrix, bits=self.plan.bits_of(tensors[0]), block_size=self.plan.block_size
+            )
+        return name, self.quantized[tensors]
+
+    def multiply(self, x: str, *tensors: str, output: str = "") -> str:
+        """One node."""
+        if self.plan.bits_of(tensors[0]) == 32:
+            name, matrix = self.stacked(tensors)
+            stored = self.writer.initializer(name, matrix)
+            return self.writer.op("FusedMatMul", x, stored, domain=CONTRIB, transB=1, output=output)
+        name, packed = self.pack(tensors)
+        outputs, inputs = packed.shape
+        return self.writer.op(
+            "MatMulNBits",
+            x,
+            self.writer.initializer(f"{name}.values", packed.values),
+            self.writer.initializer(f"{name}.scales", packed.scales),
+            domain=CONTRIB,
+            output=output,
+            N=outputs,
+            K=inputs,
+            bits=packed.bits,
+            block_size=self.plan.block_size,
+            accuracy_level=ACCURACY_LEVEL,
+        )
+
+    def rows_of(self, tensor: str, indices: str) -> str:
+        """Gather, or gather and unpack."""
+        if self.plan.bits_of(tensor) == 32:
+            return self.writer.op("Gather", self.writer.initializer(tensor, self.tensors[tensor]), indices)
+        name, packed = self.pack((tensor,))
+        values = self.writer.initializer(f"{name}.values", packed.values)
+        rows = self.writer.op("Reshape", values, self.writer.ints([packed.shape[0], -1]))
+        return self.writer.op(
+            "GatherBlockQuantized",
+            rows,
+            indices,
+            self.writer.initializer(f"{name}.scales", packed.scales),
+            domain=CONTRIB,
+            bits=packed.bits,
+            block_size=self.plan.block_size,
+            gather_axis=0,
+            quantize_axis=1,
+        )
