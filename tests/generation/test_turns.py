@@ -6,8 +6,9 @@ import pytest
 
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.generation.chat import ChatSession, ChatSettings
-from mamba_slm.generation.turns import Continuation, Templated, read_chat_template, turn_format
+from mamba_slm.generation.turns import Continuation, Templated, turn_format
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
+from mamba_slm.text.chat_template import read_chat_template
 from small_models import small_tokenizer, varied_model
 
 TOKENIZER = small_tokenizer()
