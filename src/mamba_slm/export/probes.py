@@ -21,7 +21,8 @@ def mean(values: list[float]) -> float:
 | 1871 |  1,204 |       18.5 |
 | 1925 |  9,870 |       21.0 |
 
-"Où est la gare ?" demanda-t-elle. — Там, за мостом. 駅はあそこです。 It's 10:45 already, isn't it? We'll be 3.5 % too late… 🚂
+"Où est la gare ?" demanda-t-elle. — Там, за мостом. 駅はあそこです。
+It's 10:45 already, isn't it? We'll be 3.5 % too late… 🚂
 https://example.org/a_b?c=1&d=%20  \t<b>tabs</b>  and   spaces\r\n
 """
 """Prose, code, a table, several scripts, numbers, quotes and odd spaces: what tokenizers disagree about."""
