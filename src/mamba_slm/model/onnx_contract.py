@@ -4,10 +4,10 @@
 both forms (`fused`: operators of ONNX Runtime; `portable`: standard operators only), have the same inputs and outputs:
 
     input_ids           int64   [batch_size, L]       the new tokens of every row
-    attention_mask      int64   [batch_size, T]       T = earlier tokens + L: the masks of all pieces so far, side by side
+    attention_mask      int64   [batch_size, T]       the masks of all pieces so far, side by side: T = P + L
     num_logits_to_keep  int64   []                    may be left out; 0: a logit row for each of the L positions,
-                                                      n: those after the last n real tokens of each row, padding skipped
-    past_conv.{i}       float32 [batch_size, w, c]    Mamba layer i: the last w = conv_kernel - 1 raw inputs, oldest first
+                                                      n: those after the last n real tokens of each row
+    past_conv.{i}       float32 [batch_size, w, c]    Mamba layer i: the last w = conv_kernel - 1 raw inputs
     past_ssm.{i}        float32 [batch_size, h, n, p] Mamba layer i: the SSM state; ours is [b h p n]
     past_key_values.{i}.key, .value   float32 [batch_size, k, P, d]   attention layer i: P earlier slots
 
@@ -28,6 +28,7 @@ The fused form has one limit: a piece of more than one token that continues earl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,35 +143,28 @@ def read_onnx_contract(folder: Path) -> OnnxContract:
         DataError: absent, or damaged.
         SetupError: written by a newer package.
     """
-    from json import JSONDecodeError, loads
-
     path = folder / CONTRACT_FILE
+    damaged = "copy the folder again, or export it again"
     try:
-        stored: dict[str, Any] = loads(path.read_text(encoding="utf-8"))
-        version = stored.pop("format_version")
-        if isinstance(version, int) and version > ONNX_FORMAT_VERSION:
-            raise SetupError(
-                f"{path} has format version {version}, this package reads up to {ONNX_FORMAT_VERSION}",
-                hint="it was written by a newer mamba-slm: pip install --upgrade mamba-slm",
-            )
-        contract = OnnxContract(**stored | {"config": ModelConfig(**stored["config"])})
-        if not contract.files or set(contract.files) - set(FORMS) or contract.weights not in WEIGHTS:
-            raise ValueError(f"files are {dict(contract.files)}, weights are {contract.weights!r}")
-        return contract
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(stored.pop("format_version"))
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} is not an exported ONNX folder: it holds no {CONTRACT_FILE}",
             hint="mamba-slm export onnx MODEL --out FOLDER makes one",
         ) from error
-    except SetupError:
-        raise
-    except (
-        JSONDecodeError,
-        UnicodeDecodeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        MambaSlmError,
-    ) as error:
-        raise DataError(f"{path} is damaged: {error!r}", hint="copy the folder again, or export it again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}", hint=damaged) from error
+    if version > ONNX_FORMAT_VERSION:
+        raise SetupError(
+            f"{path} has format version {version}, this package reads up to {ONNX_FORMAT_VERSION}",
+            hint="it was written by a newer mamba-slm: pip install --upgrade mamba-slm",
+        )
+    try:
+        config = ModelConfig(**stored.pop("config"))
+        contract = OnnxContract(config=config, **stored)
+        if not contract.files or set(contract.files) - set(FORMS) or contract.weights not in WEIGHTS:
+            raise ValueError(f"files are {dict(contract.files)}, weights are {contract.weights!r}")
+    except (KeyError, TypeError, ValueError, MambaSlmError) as error:
+        raise DataError(f"{path} is damaged: {error!r}", hint=damaged) from error
+    return contract

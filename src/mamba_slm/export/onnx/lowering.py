@@ -78,7 +78,7 @@ class SharedLowering:
         return embedded
 
     def real_tokens_first(self) -> str:
-        """input_ids with each row turned left by its padding on the left, [b L]; sets the values that the class lists."""
+        """input_ids, each row turned left by its padding on the left: [b L]. Sets the values that the class lists."""
         w, op, ints = self.writer, self.writer.op, self.writer.ints
         self.length = op("Squeeze", op("Shape", INPUT_IDS, start=1, end=2))
         length_1 = op("Unsqueeze", self.length, ints([0]))
