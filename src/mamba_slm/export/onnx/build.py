@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from mamba_slm.core.files import disk_full_is_explained
 from mamba_slm.core.optional import require
-from mamba_slm.export.onnx import fused
+from mamba_slm.export.onnx import fused, portable
 from mamba_slm.export.onnx.description import describe
 from mamba_slm.export.onnx.fused import FusedLowering
 from mamba_slm.export.onnx.graph import PURPOSE, GraphWriter
 from mamba_slm.export.onnx.plan import WeightPlan
-from mamba_slm.export.onnx.weights import FusedMatrices
+from mamba_slm.export.onnx.portable import PortableLowering
+from mamba_slm.export.onnx.weights import FusedMatrices, StandardMatrices
 from mamba_slm.model.onnx_contract import Form
 from mamba_slm.model.stack import LanguageModel
 
@@ -37,10 +38,16 @@ def build_graph(model: LanguageModel, form: Form, plan: WeightPlan) -> Any:
         MissingDependencyError: onnx is absent.
     """
     tensors = numpy_tensors(model)
-    matrices = FusedMatrices(GraphWriter(), tensors, plan)
-    lowering = FusedLowering(model.config, tensors, matrices)
+    if form == "fused":
+        lowering = FusedLowering(model.config, tensors, FusedMatrices(GraphWriter(), tensors, plan))
+        versions = fused.OPSET, fused.IR_VERSION
+    else:
+        lowering = PortableLowering(model.config, tensors, StandardMatrices(GraphWriter(), tensors, plan))
+        versions = portable.OPSET, portable.IR_VERSION
+        if plan.weights != "fp32":
+            versions = portable.QUANTIZED_OPSET, portable.QUANTIZED_IR_VERSION
     describe(model.config, lowering)
-    return lowering.finish(opset=fused.OPSET, ir_version=fused.IR_VERSION)
+    return lowering.finish(opset=versions[0], ir_version=versions[1])
 
 
 def save_graph(graph: Any, path: Path) -> None:

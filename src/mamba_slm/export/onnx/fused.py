@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mamba_slm.export.onnx.graph import CONTRIB
-from mamba_slm.export.onnx.lowering import SharedLowering
+from mamba_slm.export.onnx.lowering import SharedLowering, rotary_tables
+from mamba_slm.export.onnx.standard_attention import StandardAttention
 from mamba_slm.model.config import ModelConfig
 
 OPSET, IR_VERSION = 21, 10
@@ -107,8 +107,7 @@ class FusedLowering(SharedLowering):
             update_rule="gated",
             scale=1.0,
         )
-        skip = np.repeat(self.tensors[f"{tensors}.D"], c.ssm_head_dim)
-        return op("Add", scanned, op("Mul", x, self.writer.initializer(f"{tensors}.D", skip)))
+        return op("Add", scanned, op("Mul", x, self.skip_weights(tensors)))
 
     def gated_norm(self, y: str, z: str, weight: str) -> str:
         """The gate comes before the norm, so `GatedRMSNorm`, where it comes after, does not fit."""
@@ -125,12 +124,6 @@ class FusedLowering(SharedLowering):
                 epsilon=self.config.norm_eps,
             )
         return normed
-
-    def swiglu(self, gate_up: str) -> str:
-        """silu(gate) up."""
-        f = self.config.feed_forward_size
-        gate, up = self.writer.split(gate_up, [f, f])
-        return self.writer.op("Mul", self.silu(gate), up)
 
     @cached_property
     def key_counts(self) -> tuple[str, str]:
@@ -150,9 +143,16 @@ class FusedLowering(SharedLowering):
         cos, sin = rotary_tables(self.config)
         return self.writer.initializer("rotary.cos", cos), self.writer.initializer("rotary.sin", sin)
 
+    @cached_property
+    def standard_attention(self) -> StandardAttention:
+        """For what `GroupQueryAttention` cannot do."""
+        return StandardAttention(self)
+
     def attention(self, qkv: str, *, layer: int) -> str:
-        """One node, which takes q, k and v as one tensor."""
+        """One node, which takes q, k and v as one tensor, where the model allows it."""
         c = self.config
+        if not has_fused_attention(c):
+            return self.standard_attention(qkv, layer=layer)
         key, value = (self.states[f"past_key_values.{layer}.{part}"] for part in ("key", "value"))
         output = self.writer.unique("attention.out")
         seqlens, total = self.key_counts
@@ -171,12 +171,6 @@ class FusedLowering(SharedLowering):
         return output
 
 
-def rotary_tables(config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """cos and sin [max_context_tokens head_dim / 2] of the config's rotary settings, scaling included."""
-    import torch
-
-    from mamba_slm.model.attention import rotary_tables as tables
-
-    cos, sin = tables(config, torch.arange(config.max_context_tokens)[None])
-    half = config.head_dim // 2
-    return cos[0, :, :half].numpy(), sin[0, :, :half].numpy()
+def has_fused_attention(config: ModelConfig) -> bool:
+    """Whether `GroupQueryAttention` of onnxruntime 1.31.1 takes this attention. It takes heads of multiples of 16."""
+    return config.position != "alibi" and config.head_dim % 16 == 0

@@ -116,6 +116,20 @@ class SharedLowering:
         both = self.writer.op("Concat", window, new, axis=1)
         self.writer.op("GatherND", both, self.window_rows, batch_dims=1, output=present)
 
+    def silu(self, x: str) -> str:
+        """x sigmoid(x)."""
+        raise NotImplementedError
+
+    def swiglu(self, gate_up: str) -> str:
+        """silu(gate) up."""
+        gate, up = self.split(gate_up, *[self.config.feed_forward_size] * 2)
+        return self.writer.op("Mul", self.silu(gate), up)
+
+    def skip_weights(self, tensors: str) -> str:
+        """D of every channel, [i]."""
+        weights = np.repeat(self.tensors[f"{tensors}.D"], self.config.ssm_head_dim)
+        return self.writer.initializer(f"{tensors}.D", weights)
+
     def vector(self, tensor: str) -> str:
         """A vector of the model, stored under its own name."""
         return self.writer.initializer(tensor, self.tensors[tensor])
@@ -139,3 +153,14 @@ class SharedLowering:
     def finish(self, *, opset: int, ir_version: int) -> Any:
         """The `onnx.ModelProto`."""
         return self.writer.to_model("mamba_slm", opset=opset, ir_version=ir_version)
+
+
+def rotary_tables(config: ModelConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin [max_context_tokens head_dim / 2] of the config's rotary settings, scaling included."""
+    import torch
+
+    from mamba_slm.model.attention import rotary_tables as tables
+
+    cos, sin = tables(config, torch.arange(config.max_context_tokens)[None])
+    half = config.head_dim // 2
+    return cos[0, :, :half].numpy(), sin[0, :, :half].numpy()

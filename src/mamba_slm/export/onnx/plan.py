@@ -14,6 +14,10 @@ DEFAULT_BLOCK_SIZES: dict[Weights, int] = {"fp32": 0, "int8": 128, "int4": 32}
 """Larger ones are faster, smaller ones more exact; see docs/log.md."""
 
 
+KEPT_IN_EIGHT_BITS = ("in_proj.weight", "embedding.weight", "lm_head.weight")
+"""Matrices that get 8 bits where the others get 4: those that decide dt and B, and those of every token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightPlan:
     """The bits of every matrix."""
@@ -25,7 +29,8 @@ class WeightPlan:
 
     def bits_of(self, tensor: str) -> int:
         """32, 8 or 4 for the matrix of this name."""
-        return {"fp32": 32, "int8": 8, "int4": 4}[self.weights]
+        bits = {"fp32": 32, "int8": 8, "int4": 4}[self.weights]
+        return max(bits, 8) if tensor.endswith(KEPT_IN_EIGHT_BITS) else bits
 
 
 def plan_weights(config: ModelConfig, weights: Weights, block_size: int | None = None) -> WeightPlan:

@@ -33,8 +33,8 @@ class MatrixStore(Protocol):
         ...
 
 
-class FusedMatrices:
-    """Matrices for ONNX Runtime: FusedMatMul, or MatMulNBits and GatherBlockQuantized. A tied head is stored once."""
+class PackedMatrices:
+    """Stacking and quantizing, each matrix once."""
 
     def __init__(
         self,
@@ -60,6 +60,10 @@ class FusedMatrices:
                 matrix, bits=self.plan.bits_of(tensors[0]), block_size=self.plan.block_size
             )
         return name, self.quantized[tensors]
+
+
+class FusedMatrices(PackedMatrices):
+    """Matrices for ONNX Runtime: FusedMatMul, or MatMulNBits and GatherBlockQuantized. A tied head is stored once."""
 
     def multiply(self, x: str, *tensors: str, output: str = "") -> str:
         """One node."""
@@ -101,3 +105,41 @@ class FusedMatrices:
             gather_axis=0,
             quantize_axis=1,
         )
+
+
+class StandardMatrices(PackedMatrices):
+    """Matrices in standard operators: MatMul, behind DequantizeLinear over blocks where they are quantized.
+
+    Matrices are stored as [i o], which ONNX Runtime turns into MatMulNBits. A tied head is stored once.
+    """
+
+    def multiply(self, x: str, *tensors: str, output: str = "") -> str:
+        """One product; of a matrix that was stored for looking rows up, its transpose."""
+        name, matrix = self.stacked(tensors)
+        if self.plan.bits_of(tensors[0]) < 32:
+            values, scales = self.store(tensors)
+            unpacked = self.dequantized(values, scales)
+            return self.writer.op("MatMul", x, unpacked, output=output)
+        if name in self.writer.initializers:
+            return self.writer.op("MatMul", x, self.writer.op("Transpose", name, perm=[1, 0]), output=output)
+        return self.writer.op("MatMul", x, self.writer.initializer(f"{name}.transposed", matrix.T), output=output)
+
+    def rows_of(self, tensor: str, indices: str) -> str:
+        """Rows, which are columns where the matrix is quantized."""
+        if self.plan.bits_of(tensor) == 32:
+            return self.writer.op("Gather", self.writer.initializer(tensor, self.tensors[tensor]), indices)
+        values, scales = (self.writer.op("Gather", each, indices, axis=1) for each in self.store((tensor,)))
+        return self.writer.op("Transpose", self.dequantized(values, scales), perm=[1, 2, 0])
+
+    def store(self, tensors: tuple[str, ...]) -> tuple[str, str]:
+        """Names of the whole numbers [i o] and the scales [k o]."""
+        name, packed = self.pack(tensors)
+        if packed.bits == 8:
+            values = self.writer.initializer(f"{name}.values", packed.numbers().T)
+        else:
+            values = self.writer.four_bits(f"{name}.values", packed.numbers().T)
+        return values, self.writer.initializer(f"{name}.scales", packed.scales.T)
+
+    def dequantized(self, values: str, scales: str) -> str:
+        """float32 of the values' shape."""
+        return self.writer.op("DequantizeLinear", values, scales, axis=0, block_size=self.plan.block_size)
