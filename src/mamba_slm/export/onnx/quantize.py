@@ -67,11 +67,11 @@ def quantize_matrix(matrix: NDArray[np.float32], *, bits: int, block_size: int) 
     if bits == 8:
         scales = np.abs(blocks).max(axis=-1) / 127
         numbers = rounded(blocks, scales, 127, 127)
-        values = (numbers + 128).astype(np.uint8)
+        values: NDArray[np.uint8] = (numbers + 128).astype(np.uint8)
     else:
         numbers, scales = best_of_four_bits(blocks)
         shifted = (numbers + 8).astype(np.uint8)
-        values = shifted[..., 0::2] | (shifted[..., 1::2] << 4)
+        values = (shifted[..., 0::2] | (shifted[..., 1::2] << 4)).astype(np.uint8)
     return QuantizedMatrix(bits=bits, shape=(outputs, inputs), values=values, scales=scales.astype(np.float32))
 
 
@@ -84,12 +84,13 @@ def rounded(blocks: NDArray[np.float32], scales: NDArray[np.float32], low: int, 
 def best_of_four_bits(blocks: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Numbers [o k q] and scales [o k] of the least squared error."""
     index = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    full = np.take_along_axis(blocks, index, axis=-1)[..., 0] / -8  # signed: the extreme weight becomes exactly -8
+    full = np.take_along_axis(blocks, index, axis=-1)[..., 0] / np.float32(-8)  # signed: the extreme weight becomes exactly -8
     best_error = np.full(full.shape, np.inf, dtype=np.float32)
-    best_scales = full
+    best_scales: NDArray[np.float32] = full
     for share in np.linspace(SMALLEST_SHARE, 1.0, SCALE_CANDIDATES, dtype=np.float32):
         scales = full * share
         error = np.square(rounded(blocks, scales, 8, 7) * scales[..., None] - blocks).sum(axis=-1)
         better = error < best_error
-        best_error, best_scales = np.where(better, error, best_error), np.where(better, scales, best_scales)
+        best_error = np.where(better, error, best_error)
+        best_scales = np.where(better, scales, best_scales).astype(np.float32)
     return rounded(blocks, best_scales, 8, 7), best_scales

@@ -1,0 +1,170 @@
+"""Is the graph in the file the model that it was made of? Asked in ONNX Runtime, before anybody else sees the file.
+
+A float32 graph must give the model's logits in every way of reading, and the same greedy text. A quantized one must
+compute what its stored weights say: it is compared with the model whose matrices are replaced by the rounded ones, and
+may differ by what rounding the inputs of its products to 8 bits costs. What rounding the weights costs is measured
+afterwards (`report`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mamba_slm.core.errors import CheckFailedError
+from mamba_slm.export.compare import LOGIT_TOLERANCE, RESIDUAL_TOLERANCE
+from mamba_slm.export.onnx.caller import GraphCaller
+from mamba_slm.export.onnx.plan import WeightPlan
+from mamba_slm.export.onnx.quantize import quantize_matrix
+from mamba_slm.export.onnx.readings import READINGS, Batch, Outputs, read_batch
+from mamba_slm.export.onnx.runner import OnnxRunner
+from mamba_slm.export.source import Source
+from mamba_slm.export.trace import OurRunner
+from mamba_slm.model.stack import LanguageModel
+
+GREEDY_TOKENS = 64
+TIE = 2 * LOGIT_TOLERANCE
+"""Logits nearer than this may be ordered either way."""
+QUANTIZED_LOGITS = 0.1
+"""Largest root mean square error of a quantized graph's logits, in units of their own spread."""
+QUANTIZED_RESIDUALS = 0.25
+"""The same for naming the layer: the largest error of the residual stream over its largest value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What was measured of one graph."""
+
+    readings: tuple[str, ...]
+    """Ways of reading that were tried."""
+    num_tokens: int
+    """Tokens of the sequences."""
+    max_logit_error: float
+    """Largest absolute difference over all of them."""
+    relative_error: float
+    """Root mean square error of the logits over their spread, of the worst reading."""
+    greedy_tokens: int
+    """Tokens that the graph and the model chose alike; 0 for a quantized graph, where it is not asked."""
+
+
+def check_graph(
+    runner: OnnxRunner, model: LanguageModel, plan: WeightPlan, sequences: Sequence[Sequence[int]]
+) -> CheckResult:
+    """Compare the graph with the model in every reading of `READINGS`.
+
+    Raises:
+        CheckFailedError: names the reading and the first layer that drifts.
+    """
+    is_exact = plan.weights == "fp32"
+    reference = OurRunner(Source(runner.folder, model if is_exact else with_rounded_matrices(model, plan), None))
+    expected = [reference.trace(tokens).logits.numpy() for tokens in sequences]
+    worst = relative = 0.0
+    for what, reading in READINGS.items():
+        for batch in reading(sequences):
+            rows = read_batch(runner.session, runner.config, batch)
+            for number, (logits, *_) in zip(batch.sequences, rows, strict=True):
+                wanted = expected[number][: len(logits)]
+                error, spread = difference(logits, wanted)
+                worst, relative = max(worst, error), max(relative, spread)
+                if not (error <= LOGIT_TOLERANCE if is_exact else spread <= QUANTIZED_LOGITS):
+                    fail(runner, reference, batch, sequences, what=what, error=error, is_exact=is_exact)
+    return CheckResult(
+        readings=tuple(READINGS),
+        num_tokens=sum(map(len, sequences)),
+        max_logit_error=worst,
+        relative_error=relative,
+        greedy_tokens=check_greedy(runner, reference, sequences[0]) if is_exact else 0,
+    )
+
+
+def difference(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[float, float]:
+    """(largest absolute difference, root mean square over the spread of the expected); infinite for NaN."""
+    if not np.isfinite(found).all():
+        return math.inf, math.inf
+    error = found.astype(np.float64) - expected
+    spread = float((expected - expected.mean(axis=-1, keepdims=True)).std()) or 1.0
+    return float(np.abs(error).max(initial=0.0)), float(np.sqrt(np.square(error).mean())) / spread
+
+
+def fail(
+    runner: OnnxRunner,
+    reference: OurRunner,
+    batch: Batch,
+    sequences: Sequence[Sequence[int]],
+    *,
+    what: str,
+    error: float,
+    is_exact: bool,
+) -> None:
+    """Raise CheckFailedError with the first point of the residual stream that is off in this batch."""
+    rows = read_batch(runner.residual_session, runner.config, batch, also=runner.residual_outputs)
+    allowed = RESIDUAL_TOLERANCE if is_exact else QUANTIZED_RESIDUALS
+    where = "logits"
+    positions: list[tuple[int, str]] = []
+    for number, (_, *points) in zip(batch.sequences, rows, strict=True):
+        positions += drifts(reference, sequences[number], points, allowed)
+    if positions:
+        where = min(positions)[1]
+    limit = f"{LOGIT_TOLERANCE:.0e}" if is_exact else f"{QUANTIZED_LOGITS:.0%} of their spread"
+    raise CheckFailedError(
+        f"{runner.description}, {what}: a logit is off by {error:.2e} (allowed {limit}); first layer that drifts: "
+        f"{where}",
+        hint="nothing was kept; please report this with the model's config.json",
+    )
+
+
+def drifts(reference: OurRunner, tokens: Sequence[int], points: Outputs, allowed: float) -> list[tuple[int, str]]:
+    """Number and name of the first point of one sequence that is off by more than `allowed`, if there is one."""
+    expected = reference.trace(tokens, residuals=True).residuals
+    for number, ((name, wanted), found) in enumerate(zip(expected, points, strict=True)):
+        scale = float(wanted.abs().max()) or 1.0
+        if not difference(found, wanted.numpy()[: len(found)])[0] <= allowed * scale:
+            return [(number, name)]
+    return []
+
+
+def check_greedy(runner: OnnxRunner, reference: OurRunner, prompt: Sequence[int]) -> int:
+    """Continue a prompt by the most likely token on both sides; return how many tokens were compared.
+
+    Raises:
+        CheckFailedError: they choose differently, and not because of a tie.
+    """
+    model = reference.source.model
+    prompt = list(prompt[: max(1, min(8, runner.max_tokens // 2))])
+    count = min(GREEDY_TOKENS, runner.max_tokens - len(prompt))
+    caller, state = GraphCaller(runner.session, runner.config), model.new_state(1)
+    tokens = np.array([prompt], dtype=np.int64)
+    for step in range(count):
+        found = caller.read(tokens, keep=1)[0][0, -1]
+        with torch.inference_mode():
+            expected = model(torch.from_numpy(tokens), state=state, last_only=True)[0, -1].numpy()
+        token, chosen = int(expected.argmax()), int(found.argmax())
+        if token != chosen and not expected[token] - expected[chosen] <= TIE:
+            raise CheckFailedError(
+                f"{runner.description}: greedy text differs from the model's at token {step + 1} of {count}, "
+                f"{chosen} instead of {token}",
+                hint="nothing was kept; please report this with the model's config.json",
+            )
+        tokens = np.array([[token]], dtype=np.int64)
+    return count
+
+
+def with_rounded_matrices(model: LanguageModel, plan: WeightPlan) -> LanguageModel:
+    """A copy whose matrices have the values that the plan's numbers and scales stand for."""
+    rounded = copy.deepcopy(model)
+    matrices = {
+        name: parameter
+        for name, parameter in rounded.named_parameters()
+        if parameter.dim() == 2 and not name.endswith("conv_weight") and name != "position_embedding.weight"
+    }
+    with torch.no_grad():
+        for name, parameter in matrices.items():
+            packed = quantize_matrix(parameter.numpy(), bits=plan.bits_of(name), block_size=plan.block_size)
+            parameter.copy_(torch.from_numpy(packed.dequantized()))
+    return rounded
