@@ -1,0 +1,111 @@
+"""`mamba-slm export gguf`: one file for llama.cpp, Ollama and LM Studio."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mamba_slm.cli import console
+from mamba_slm.core.errors import DataError
+from mamba_slm.core.units import format_bytes
+
+if TYPE_CHECKING:
+    from mamba_slm.export.compare import Comparison
+    from mamba_slm.export.gguf.export import GgufExport
+
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_0", "Q4_K_M", "Q4_K", "Q4_0")
+DEFAULT_TYPE = "Q8_0"
+SHOWN_FALLBACKS = 3
+
+EPILOG = """\
+The file is read back and compared with the model: every tensor, the tokens of a difficult text, the logits. Where
+llama-cpp-python is installed, llama.cpp itself runs it too. F32 must give the same logits (1e-4); the other types
+must stay within what their rounding explains, and print how far they are away. A failed check exits 6 and leaves
+nothing.
+
+examples:
+  mamba-slm export gguf runs/tiny --out tiny.gguf
+  mamba-slm export gguf runs/tiny --out tiny-f32.gguf --type F32
+  mamba-slm export gguf runs/tiny --out tiny-q4.gguf --type Q4_K_M --text held-out.txt --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `mamba-slm export gguf`."""
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="run directory, checkpoint or model folder, with its tokenizer")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.gguf", help="the file to write")
+    parser.add_argument(
+        "--type",
+        default=DEFAULT_TYPE,
+        choices=TYPES,
+        metavar="TYPE",
+        help=f"how matrices are stored: {', '.join(TYPES)}; default {DEFAULT_TYPE}. The rest stays F32",
+    )
+    parser.add_argument("--text", type=Path, metavar="FILE", help="also measure agreement and perplexity on this text")
+    parser.add_argument(
+        "--no-llama-cpp", action="store_true", help="do not run the file in llama.cpp, where it is installed"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE.gguf and its Modelfile")
+    parser.add_argument("--json", action="store_true", help="one object: paths, sizes and what was measured")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from mamba_slm.export.gguf.export import export_gguf
+    from mamba_slm.export.source import open_source
+
+    exported = export_gguf(
+        open_source(args.model),
+        args.out,
+        file_type=args.type,
+        text=None if args.text is None else read_text(args.text),
+        in_llama_cpp=False if args.no_llama_cpp else None,
+        overwrite=args.overwrite,
+    )
+    for warning in exported.warnings:
+        console.say(f"warning: {warning}")
+    if args.json:
+        console.print_json(exported.to_json())
+    else:
+        print_summary(exported)
+    return 0
+
+
+def read_text(path: Path) -> str:
+    """The text in a file.
+
+    Raises:
+        DataError: it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}", hint="give a UTF-8 text file") from error
+
+
+def print_summary(exported: GgufExport) -> None:
+    """What was written, and how near it is."""
+    types = ", ".join(f"{count} {name}" for name, count in exported.tensors_by_type.items())
+    print(f"wrote        {exported.file} ({format_bytes(exported.bytes)}; tensors: {types})")
+    print(f"             {exported.modelfile}, for: ollama create NAME -f {exported.modelfile}")
+    print(f"tokenizer    byte-level BPE, pre-tokenizer {exported.pre_tokenizer}")
+    if exported.fallen_back:
+        listed = [f"{name} {kind}" for name, kind in exported.fallen_back.items()]
+        more = f" and {len(listed) - SHOWN_FALLBACKS} more" if len(listed) > SHOWN_FALLBACKS else ""
+        print(f"fell back    {', '.join(listed[:SHOWN_FALLBACKS])}{more}: rows are no multiple of 256 or 32")
+    print_comparison("read back", exported.comparison)
+    if exported.llama_cpp is None:
+        print("llama.cpp    not run: pip install llama-cpp-python to check the file in it, too")
+    else:
+        print_comparison("llama.cpp", exported.llama_cpp)
+
+
+def print_comparison(label: str, comparison: Comparison) -> None:
+    """One line about a comparison."""
+    print(
+        f"{label:<12} argmax agreement {comparison.argmax_agreement:.4f}, KL {comparison.mean_kl:.2e} nats, "
+        f"perplexity {comparison.perplexity_a:.4g} -> {comparison.perplexity_b:.4g}, "
+        f"largest logit error {comparison.max_logit_error:.1e}"
+    )

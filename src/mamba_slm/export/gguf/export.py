@@ -1,0 +1,200 @@
+"""Export to GGUF: plan, write, read back, compare, and only then put the file in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mamba_slm.core.errors import CheckFailedError, UsageError
+from mamba_slm.core.files import write_text_atomic
+from mamba_slm.core.units import format_bytes, format_count
+from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
+from mamba_slm.export.gguf.chat import modelfile
+from mamba_slm.export.gguf.layout import absent_feed_forward_parameters
+from mamba_slm.export.gguf.runner import GgufRunner, LlamaCppRunner, llama_cpp_is_installed, open_gguf
+from mamba_slm.export.gguf.types import BLOCK_BYTES, BLOCKS, FILE_TYPES, FLOAT, Q4_0, excess_error, gguf_package
+from mamba_slm.export.gguf.write import FilePlan, plan_file, write_gguf
+from mamba_slm.export.output import new_output, require_free
+from mamba_slm.export.probes import TEXT, probe_sequences, text_sequences
+from mamba_slm.export.source import Source
+from mamba_slm.export.trace import OurRunner, Runner
+from mamba_slm.text.chat_template import read_chat_template
+
+SUFFIX = ".gguf"
+MODELFILE_SUFFIX = ".Modelfile"
+TEXT_PIECES = 8
+PIECE_TOKENS = 256
+"""Of a text that the user gives, the first pieces are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GgufExport:
+    """What was written and how it was checked."""
+
+    file: Path
+    modelfile: Path
+    file_type: str
+    bytes: int
+    tensors_by_type: dict[str, int]
+    fallen_back: dict[str, str]
+    """Tensors whose rows do not fit the type, and the type they have instead."""
+    pre_tokenizer: str
+    warnings: tuple[str, ...]
+    comparison: Comparison
+    """The model against the file, read back into our model."""
+    llama_cpp: Comparison | None
+    """The model against the file in llama.cpp; None where it is not installed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary for `--json`."""
+        values: dict[str, Any] = asdict(self) | {"file": str(self.file), "modelfile": str(self.modelfile)}
+        for compared in (values["comparison"], values["llama_cpp"]):
+            if compared is not None:
+                compared.pop("layers")
+        return values
+
+
+def export_gguf(
+    source: Source,
+    out: Path,
+    *,
+    file_type: str = FLOAT,
+    text: str | None = None,
+    in_llama_cpp: bool | None = None,
+    overwrite: bool = False,
+) -> GgufExport:
+    """Write `source` as a GGUF file and a Modelfile beside it.
+
+    Args:
+        source: the model, opened with its tokenizer.
+        out: a path that ends in .gguf.
+        file_type: a key of `FILE_TYPES`.
+        text: measures agreement and perplexity on this text too.
+        in_llama_cpp: also compare with the file in llama.cpp; None means where it is installed.
+        overwrite: replace what is there.
+
+    Raises:
+        UsageError: `out` has another ending, or exists.
+        ConfigError: llama.cpp does not compute this model.
+        DataError: llama.cpp does not tokenize like this tokenizer, or the chat template cannot be read.
+        DiskFullError: too little space.
+        MissingDependencyError: gguf is not installed, or llama-cpp-python is not and was asked for.
+        CheckFailedError: the file differs from the model by more than its type explains; nothing is left.
+    """
+    if out.suffix.lower() != SUFFIX:
+        raise UsageError(f"{out} does not end in {SUFFIX}", hint=f"--out {out.with_suffix(SUFFIX)}")
+    assert source.tokenizer is not None, "open the source with its tokenizer"
+    gguf_package("writing GGUF files")
+    template = read_chat_template(source.folder)
+    planned = plan_file(source, file_type=file_type, name=out.stem, chat_template=template)
+    recipe = out.with_suffix(MODELFILE_SUFFIX)
+    require_free(recipe, overwrite=overwrite)
+    if in_llama_cpp is None:
+        in_llama_cpp = llama_cpp_is_installed()
+    with new_output(out, needed_bytes=planned.bytes, overwrite=overwrite, is_file=True) as temporary:
+        write_gguf(planned, temporary)
+        read = open_gguf(temporary)
+        sequences = sequences_for(source, text)
+        comparison = checked(planned, read, sequences)
+        in_program = checked_in_llama_cpp(planned, temporary, sequences) if in_llama_cpp else None
+        size = temporary.stat().st_size
+    max_tokens = source.config.max_context_tokens
+    write_text_atomic(recipe, modelfile(out.name, source.tokenizer, template, max_tokens=max_tokens))
+    types = [each.type for each in planned.tensors]
+    return GgufExport(
+        file=out,
+        modelfile=recipe,
+        file_type=file_type,
+        bytes=size,
+        tensors_by_type={name: types.count(name) for name in dict.fromkeys(types)},
+        fallen_back=planned.fallen_back,
+        pre_tokenizer=planned.vocabulary.pre,
+        warnings=tuple(warnings_about(planned)),
+        comparison=comparison,
+        llama_cpp=in_program,
+    )
+
+
+def warnings_about(planned: FilePlan) -> list[str]:
+    """What the file costs or loses, in sentences."""
+    found = list(planned.vocabulary.notes)
+    config = planned.source.config
+    absent = absent_feed_forward_parameters(config)
+    if absent:
+        layers = config.num_layers - config.num_feed_forward
+        size = absent // BLOCKS[Q4_0] * BLOCK_BYTES[Q4_0]
+        found.append(
+            f"{layers} of {config.num_layers} layers have no feed-forward and llama.cpp wants one in each: they get "
+            f"zeros, {format_count(absent)} parameters that change nothing and cost {format_bytes(size)} and "
+            f"{format_count(2 * absent)} operations per token"
+        )
+    return found
+
+
+def sequences_for(source: Source, text: str | None) -> list[list[int]]:
+    """What is compared: random tokens, a text with everything that tokenizers disagree about, and the given text."""
+    assert source.tokenizer is not None
+    encode, longest = source.tokenizer.encode, source.config.max_context_tokens
+    found = probe_sequences(source.tokenizer.vocab_size, encode, max_tokens=longest)
+    if text is not None:
+        found += text_sequences(encode, min(PIECE_TOKENS, longest), text=text, count=TEXT_PIECES)
+    return found
+
+
+def checked(planned: FilePlan, read: GgufRunner, sequences: Sequence[Sequence[int]]) -> Comparison:
+    """Compare the model with the file, tensor by tensor and in what it computes.
+
+    Raises:
+        CheckFailedError: names the tensor, the layer or the text that differs.
+    """
+    tensors = planned.source.model.state_dict()
+    for each in planned.tensors:
+        name, stored = each.tensor.name, read.read.file.tensors[each.tensor.name].numpy()
+        excess = excess_error(each.tensor.make(tensors), stored, each.type)
+        if excess > 1:
+            raise CheckFailedError(f"{name} differs from the model by {excess:.3g} times what {each.type} allows")
+    require_same_tokens(planned, read)
+    comparison = compare(OurRunner(planned.source), read, sequences)
+    require_quality(comparison, planned.file_type)
+    return comparison
+
+
+def checked_in_llama_cpp(planned: FilePlan, path: Path, sequences: Sequence[Sequence[int]]) -> Comparison:
+    """Compare the model with the file in llama.cpp.
+
+    Raises:
+        CheckFailedError: llama.cpp computes or tokenizes otherwise.
+        MissingDependencyError: llama-cpp-python is not installed.
+    """
+    runner = LlamaCppRunner(path, max_tokens=max(map(len, sequences)))
+    try:
+        require_same_tokens(planned, runner)
+        comparison = compare(OurRunner(planned.source), runner, sequences)
+    finally:
+        runner.close()
+    require_quality(comparison, planned.file_type)
+    return comparison
+
+
+def require_same_tokens(planned: FilePlan, other: Runner) -> None:
+    """Raise CheckFailedError unless the other side encodes a difficult text as the model's tokenizer does."""
+    assert planned.source.tokenizer is not None
+    if other.encode(TEXT) != planned.source.tokenizer.encode(TEXT):
+        raise CheckFailedError(f"{other.description} tokenizes a text otherwise than the model's tokenizer")
+
+
+def require_quality(comparison: Comparison, file_type: str) -> None:
+    """Raise CheckFailedError unless the logits are equal or, for a type that rounds, as near as it should be."""
+    if file_type == FLOAT:
+        require_equal(comparison, tolerance=LOGIT_TOLERANCE)
+        return
+    limits = FILE_TYPES[file_type]
+    if comparison.mean_kl > limits.largest_kl or comparison.argmax_agreement < limits.least_agreement:
+        raise CheckFailedError(
+            f"{comparison.other} differs from {comparison.reference} by more than {file_type} explains: KL "
+            f"{comparison.mean_kl:.3g} nats (at most {limits.largest_kl}), argmax agreement "
+            f"{comparison.argmax_agreement:.3f} (at least {limits.least_agreement})",
+            hint="choose a type with more bits: --type Q8_0, or --type F32, which must be exact",
+        )
