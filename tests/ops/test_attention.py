@@ -170,3 +170,20 @@ def test_disagreeing_shapes_are_named():
     q, k, v = random_inputs(4, 4)
     with pytest.raises(ShapeError, match="has k=1, but k has k=2"):
         attention_reference(q, k, v[:, :, :1])
+
+
+@HEADS
+@pytest.mark.parametrize("masked", [False, True])
+@torch.no_grad()
+def test_decoding_in_bf16_is_the_definition_too(h, k, masked):
+    q, keys, values = random_inputs(1, 37, h=h, k=k, dtype=torch.bfloat16)
+    mask = None
+    if masked:
+        mask = attention_mask(
+            positions(1, start=36), positions(37), key_valid=torch.arange(37).expand(2, -1) > 5, window=20
+        )
+    y = attention(q, keys, values, mask=mask)
+    assert y.dtype == torch.bfloat16 and y.shape == q.shape
+    expected = attention_reference(q, keys, values, mask=mask)
+    assert_close(y, expected, tolerance_of("attention", torch.bfloat16).values)
+    assert masked is not torch.equal(y, attention(q, keys, values))

@@ -38,17 +38,23 @@ class Attention(nn.Module):
         if state is not None:
             k, v = state.append(k, v, context.length_before)
             k, v = k.to(q.dtype), v.to(q.dtype)
-        mask = attention_mask(
-            context.positions,
-            context.key_positions,
-            document_ids=context.document_ids,
-            key_valid=context.key_valid,
-            window=c.attention_window,
-        )
-        bias = None
-        if c.position == "alibi":
-            bias = alibi_bias(context.positions, context.key_positions, alibi_slopes(c.num_heads).to(u.device))
+        mask, bias = attention_terms(c, context)
         return self.o_proj(attention(q, k, v, mask=mask, bias=bias).flatten(2))
+
+
+def attention_terms(config: ModelConfig, context: CallContext) -> tuple[Tensor | None, Tensor | None]:
+    """Mask [b 1 t s] and bias [b h t s] of a call, each None where `attention` needs none."""
+    mask = attention_mask(
+        context.positions,
+        context.key_positions,
+        document_ids=context.document_ids,
+        key_valid=context.key_valid,
+        window=config.attention_window,
+    )
+    if config.position != "alibi":
+        return mask, None
+    slopes = alibi_slopes(config.num_heads).to(context.positions.device)
+    return mask, alibi_bias(context.positions, context.key_positions, slopes)
 
 
 def rotary_tables(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:

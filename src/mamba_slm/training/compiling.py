@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import shutil
 import sysconfig
-from pathlib import Path
 
 import torch
 
+from mamba_slm.core.compiler import cxx_compiler, has_python_headers
 from mamba_slm.core.errors import SetupError
 from mamba_slm.model.stack import LanguageModel
 
@@ -18,11 +16,9 @@ def missing_for_compile(device: str) -> str | None:
     """What torch.compile lacks on this machine for this device, or None."""
     if torch.device(device).type == "cuda":
         return None if importlib.util.find_spec("triton") else "Triton (it comes with CUDA builds of torch)"
-    compiler = os.environ.get("CXX", "g++")
-    if not (shutil.which(compiler) or shutil.which("clang++")):
-        return f"a C++ compiler (looked for {compiler} and clang++)"
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    return None if header.is_file() else f"Python's header files ({header})"
+    if cxx_compiler() is None:
+        return "a C++ compiler (looked for CXX, g++ and clang++)"
+    return None if has_python_headers() else f"Python's header files ({sysconfig.get_path('include')}/Python.h)"
 
 
 def compile_sublayers(model: LanguageModel, device: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from mamba_slm.cli.examination.check import Check, times
 from mamba_slm.cli.examination.installing import system_command
 from mamba_slm.cli.examination.steps import StepsRequest, time_steps_elsewhere
+from mamba_slm.core.compiler import cxx_compiler, has_python_headers
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 COMPILE_TIMEOUT_SECONDS = 300
@@ -40,19 +40,6 @@ class CompileGain:
     def times_as_fast(self) -> float:
         """Above 1 where compiling makes steps faster."""
         return self.eager_seconds / self.compiled_seconds
-
-
-def cxx_compiler() -> str | None:
-    """The C++ compiler that torch.compile would call."""
-    for name in (os.environ.get("CXX", "g++"), "clang++"):
-        if found := shutil.which(name):
-            return found
-    return None
-
-
-def has_python_headers() -> bool:
-    """Whether C++ code can include Python.h."""
-    return Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def compiler_check(*, trial: bool, gain: CompileGain | str | None = None) -> Check:

@@ -1,0 +1,103 @@
+"""Compiled regions on disk: made once per machine and model size by PyTorch's AOTInductor, then loaded in milliseconds.
+
+A package is machine code for one region with one set of shapes, dtypes and threads. It holds no weights, so all models
+of one size share it. Its name is a hash of everything it depends on, so that nothing old is ever loaded by mistake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import platform
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core.compiler import cache_folder, cxx_compiler
+from mamba_slm.core.errors import SetupError
+from mamba_slm.generation.compiled import regions
+from mamba_slm.generation.compiled.regions import Region
+from mamba_slm.ops import conv, norm, rope
+
+Compiled = Callable[..., Tensor | tuple[Tensor, ...]]
+"""As `Region.forward`."""
+
+
+def package_path(region: Region, tensors: Sequence[Tensor]) -> Path:
+    """Where the package of a region with arguments like these is kept. Nothing need be there."""
+    shapes = [(tuple(tensor.shape), tensor.stride(), str(tensor.dtype)) for tensor in tensors]
+    sources = [inspect.getsource(module) for module in (regions, conv, norm, rope)]
+    depends_on = (region.letters, relevant(region), shapes, sources, torch.__version__, torch.get_num_threads(), cpu())
+    digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:20]
+    return cache_folder() / "compiled" / f"{region.letters.replace('-', 'f')}-{digest}.pt2"
+
+
+def relevant(region: Region) -> tuple[object, ...]:
+    """Settings of the model that the formulas read and the shapes of their arguments do not tell."""
+    c = region.config
+    return (c.norm_eps, c.num_groups, c.ssm_head_dim, c.state_size, c.head_dim, c.position)
+
+
+def cpu() -> str:
+    """What the compiler tunes for: the processor's name and features."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "; ".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def open_package(region: Region, tensors: Sequence[Tensor], *, on_compile: Callable[[str], None]) -> Compiled:
+    """Load the package of a region, after compiling it where it is not there yet.
+
+    Args:
+        tensors: arguments of `region` as they will be: first h, then the rest.
+        on_compile: told the region's letters before a compilation, which takes several seconds.
+
+    Raises:
+        SetupError: it has to be compiled, and there is no C++ compiler.
+    """
+    path = package_path(region, tensors)
+    if not path.is_file():
+        if cxx_compiler() is None:
+            raise SetupError(
+                "the compiled runtime needs a C++ compiler (looked for g++ and clang++)",
+                hint="apt-get install g++, or leave --runtime compiled out",
+            )
+        on_compile(region.letters)
+        compile_package(region, tensors, path)
+    with pytorch_does_not_warn_of_itself():
+        from torch._inductor import aoti_load_package
+
+        return aoti_load_package(str(path))
+
+
+@contextmanager
+def pytorch_does_not_warn_of_itself() -> Iterator[None]:
+    """Hide that the compiler uses parts of PyTorch which PyTorch is about to change."""
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        yield
+
+
+def compile_package(region: Region, tensors: Sequence[Tensor], path: Path) -> None:
+    """Compile a region for arguments like `tensors` into `path`, which is complete or absent at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        pytorch_does_not_warn_of_itself(),
+        torch.no_grad(),
+        tempfile.TemporaryDirectory(dir=path.parent) as folder,
+    ):
+        from torch._inductor import aoti_compile_and_package
+
+        exported = torch.export.export(region, tuple(tensor.clone() for tensor in tensors))
+        made = aoti_compile_and_package(exported, package_path=str(Path(folder, "region.pt2")))
+        os.replace(made, path)
