@@ -19,7 +19,9 @@ Effect = Literal["lost", "slower", "less exact", "larger"]
 TRANSFORMERS, VLLM, SGLANG, MLX = "transformers", "vLLM", "SGLang", "MLX"
 LLAMA_CPP = "llama.cpp"
 """Also stands for Ollama and LM Studio, which run it."""
-RUNTIMES = (TRANSFORMERS, VLLM, SGLANG, MLX, LLAMA_CPP)
+TRANSFORMERS_JS = "transformers.js"
+"""Reads the ONNX form of a model, and its config.json."""
+RUNTIMES = (TRANSFORMERS, VLLM, SGLANG, MLX, LLAMA_CPP, TRANSFORMERS_JS)
 """The runtimes that load a portable model with their own code. Ours runs every config."""
 
 
@@ -81,7 +83,7 @@ def architecture_issues(config: ModelConfig) -> Iterator[PortabilityIssue]:
             field="rope_scaling",
             value=config.rope_scaling,
             reason="it reads rope_theta alone and would rotate without scaling; ntk is read everywhere",
-            runtimes=(SGLANG,),
+            runtimes=(SGLANG, MLX),
         )
     if config.attention_window and config.attention_window < config.max_context_tokens and config.num_attention:
         yield PortabilityIssue(
@@ -96,6 +98,13 @@ def size_issues(config: ModelConfig) -> Iterator[PortabilityIssue]:
     """Sizes that a runtime does not take, or not well."""
     if config.num_mamba:
         yield from mamba_issues(config)
+    if not config.num_attention:
+        yield PortabilityIssue(
+            field="num_attention",
+            value=0,
+            reason="it reads the number of past tokens from the keys of an attention layer: 1 or more",
+            runtimes=(TRANSFORMERS_JS,),
+        )
     if config.num_attention and config.head_dim not in (64, 128):
         yield PortabilityIssue(
             field="head_dim",
