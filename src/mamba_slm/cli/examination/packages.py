@@ -23,6 +23,11 @@ OPTIONAL = {
         "puts PEFT adapters and TRL trainers on our models, from Python",
         "PEFT and TRL cannot be used on our models; no command of this version needs them",
     ),
+    "gguf": ("writes and reads GGUF files for llama.cpp", "`export gguf` and `verify` of .gguf files refuse to start"),
+    "onnx": (
+        "writes ONNX models and runs them with ONNX Runtime",
+        "`export onnx`, `verify` of ONNX folders and `--runtime onnx` refuse to start",
+    ),
 }
 """Extra of pyproject.toml -> (what it gives, what cannot be done without it)."""
 
