@@ -9,35 +9,11 @@ from typing import Any
 import torch
 
 from mamba_slm.core import registry
-from mamba_slm.core.errors import CheckpointError, SetupError
-from mamba_slm.generation.runtime import Runtime, TorchRuntime
+from mamba_slm.core.errors import CheckpointError, ConfigError, SetupError, UsageError
+from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
+from mamba_slm.model.onnx_contract import is_onnx_folder
 from mamba_slm.text.tokenizer import Tokenizer
-
-
-@dataclass(frozen=True, kw_only=True)
-class RuntimeSettings:
-    """How a model is to be run. A runtime refuses a setting that it cannot follow."""
-
-    device: str = "auto"
-    """Of PyTorch: auto, cpu or cuda[:i]."""
-
-    provider: str | None = None
-    """Execution provider of ONNX Runtime: cpu, cuda or any other by its name; None is cpu."""
-
-    threads: int | None = None
-    """CPU threads; None leaves the choice to the runtime."""
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A runtime, and the folder that holds its tokenizer and chat template."""
-
-    runtime: Runtime[Any]
-    folder: Path
-    """The model folder that the path led to."""
-    reason: str
-    """Why it runs where it runs, for the user."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +30,8 @@ class LoadedModel:
 
 RUNTIMES = {
     "torch": "mamba_slm.generation.loading:open_torch",
+    "onnx": "mamba_slm.generation.onnx_runtime:open_onnx",
+    "compiled": "mamba_slm.generation.compiled.runtime:open_compiled",
 }
 """By name: functions (path, settings) -> Opened."""
 
@@ -85,23 +63,32 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
         CheckpointError: no model there, or a damaged one.
         SetupError: there is no such device.
     """
+    if settings.provider is not None:
+        raise ConfigError(
+            f"provider {settings.provider!r} is a choice of ONNX Runtime, and PyTorch runs {path}",
+            hint="use --device, or export the model: mamba-slm export onnx MODEL --out FOLDER",
+        )
     device, reason = choose_device(settings.device)
+    if is_onnx_folder(path):
+        raise UsageError(f"{path} holds a model for ONNX Runtime, not for PyTorch", hint="use --runtime onnx")
     folder = resolve_model_folder(path)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     return Opened(TorchRuntime(load_model(folder, device=device)), folder, reason)
 
 
-def load(path: Path | str, *, runtime: str = "torch", settings: RuntimeSettings | None = None) -> LoadedModel:
-    """Open a model with one of `RUNTIMES`, and its tokenizer.
+def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings | None = None) -> LoadedModel:
+    """Open a model with one of `RUNTIMES`, and its tokenizer; "auto" takes what the path was made for.
 
     Raises:
         UnknownNameError: no runtime of this name.
-        CheckpointError: no model there, a damaged one, or a tokenizer that does not belong to it.
-        DataError: the tokenizer is missing or broken.
+        CheckpointError: a damaged model, or a tokenizer that does not belong to it.
+        DataError: no model there, or the tokenizer is missing or broken.
         SetupError: this machine lacks what `settings` ask for.
     """
-    opened = registry.load("runtime", runtime, RUNTIMES)(Path(path), settings or RuntimeSettings())
+    if runtime == "auto":
+        runtime = "onnx" if is_onnx_folder(Path(path)) else "torch"
+    opened: Opened = registry.load("runtime", runtime, RUNTIMES)(Path(path), settings or RuntimeSettings())
     tokenizer, folder = Tokenizer.load(opened.folder), opened.folder
     if tokenizer.vocab_size > opened.runtime.config.vocab_size:
         raise CheckpointError(

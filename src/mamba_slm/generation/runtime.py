@@ -5,6 +5,9 @@ Letters: `b` rows, `t` time, `v` vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -100,6 +103,34 @@ class TorchRuntime:
             ends = (padding_mask.sum(dim=1) - 1).clamp_min(0)  # [b]
             last = hidden[torch.arange(len(ends), device=ends.device), ends]
         return self.model.logits(last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSettings:
+    """How a model is to be run. A runtime refuses a setting that it cannot follow."""
+
+    device: str = "auto"
+    """Of PyTorch: auto, cpu or cuda[:i]."""
+
+    provider: str | None = None
+    """Execution provider of ONNX Runtime: cpu, cuda or any other by its name; None is cpu."""
+
+    threads: int | None = None
+    """CPU threads; None leaves the choice to the runtime."""
+
+    say: Callable[[str], None] = lambda message: None
+    """Told what takes long, before it begins."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A runtime, and the folder that holds its tokenizer and chat template."""
+
+    runtime: Runtime[Any]
+    folder: Path
+    """The model folder that the path led to."""
+    reason: str
+    """Why it runs where it runs, for the user."""
 
 
 def as_runtime(model: LanguageModel | Runtime[Any]) -> Runtime[Any]:
