@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 MODEL_TYPE, ARCHITECTURE = "granitemoehybrid", "GraniteMoeHybridForCausalLM"
 PAIR_HINT = "GraniteMoeHybrid has one feed-forward after each mixer, as in M-*-"
-NO_TIME_STEP_LIMIT = 1e9
-"""Upper limit of dt that never acts. Infinity is not JSON, and without the key MLX clamps at 100."""
+NO_TIME_STEP_LIMIT = 65504.0
+"""Upper limit of dt that never acts. Infinity is not JSON, without the key MLX clamps at 100, and a limit above the
+largest float16 makes transformers fail when the model runs in float16."""
 
 
 def granite_config(config: ModelConfig) -> dict[str, Any]:
