@@ -17,7 +17,7 @@ LENGTHS = (1, 63, 64, 65, 500)
 """Around the chunk size of 64, a single token, and several chunks with a rest."""
 
 SIZES = {
-    "vocab_size": 61,
+    "vocab_size": 72,
     "hidden_size": 32,
     "num_heads": 4,
     "num_kv_heads": 2,

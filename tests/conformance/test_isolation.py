@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from conformance.models import CONFIGS, fresh_model, sequences
+from conformance.models import CONFIGS, SIZES, fresh_model, sequences
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.ops.ssd import SSD_BACKENDS
 
@@ -50,7 +50,7 @@ def test_the_gradient_with_respect_to_padding_is_exactly_zero(layout):
     mask = torch.ones(2, 90, dtype=torch.bool)
     mask[0, :20] = False
     mask[1, 70:] = False
-    tokens = torch.randint(0, 61, (2, 90))
+    tokens = torch.randint(0, SIZES["vocab_size"], (2, 90))
     logits, embedded = logits_and_embedded(model, tokens, None, padding_mask=mask)
     (logits[mask] * torch.randn(logits[mask].shape)).sum().backward()
     assert not embedded.grad[~mask].any()
@@ -61,7 +61,7 @@ def test_the_gradient_with_respect_to_padding_is_exactly_zero(layout):
 def test_the_gradient_with_respect_to_later_tokens_is_exactly_zero(layout):
     model = fresh_model(layout)
     logits, embedded = logits_and_embedded(model, sequences((130,))[0][None], None)
-    (logits[:, :70] * torch.randn(1, 70, 61)).sum().backward()
+    (logits[:, :70] * torch.randn(1, 70, SIZES["vocab_size"])).sum().backward()
     assert not embedded.grad[:, 70:].any()
     assert embedded.grad[:, :70].any(dim=2).all()
 
@@ -70,7 +70,7 @@ def test_the_gradient_with_respect_to_later_tokens_is_exactly_zero(layout):
 def test_what_another_document_says_changes_nothing_to_the_bit(layout):
     model = fresh_model(layout)
     ids = torch.tensor([0] * 40 + [1] * 50)[None]
-    one, other = torch.randint(0, 61, (1, 90)), torch.randint(0, 61, (1, 90))
+    one, other = torch.randint(0, SIZES["vocab_size"], (1, 90)), torch.randint(0, SIZES["vocab_size"], (1, 90))
     other[:, 40:] = one[:, 40:]
     with torch.no_grad():
         assert torch.equal(model(one, document_ids=ids)[:, 40:], model(other, document_ids=ids)[:, 40:])
@@ -78,7 +78,7 @@ def test_what_another_document_says_changes_nothing_to_the_bit(layout):
 
 def test_an_id_that_comes_again_is_a_new_document():
     model = fresh_model("classic")
-    tokens = torch.randint(0, 61, (1, 12))
+    tokens = torch.randint(0, SIZES["vocab_size"], (1, 12))
     again = torch.tensor([[4, 4, 4, 9, 4, 4, 4, 4, 2, 2, 9, 9]])
     fresh = torch.tensor([[0, 0, 0, 1, 2, 2, 2, 2, 3, 3, 4, 4]])
     with torch.no_grad():

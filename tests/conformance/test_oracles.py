@@ -144,7 +144,7 @@ def their_network(request):
     """A GraniteMoeHybrid that never was a model of ours, spelled as transformers 5 does."""
     return randomized_granite(
         GraniteMoeHybridConfig(
-            vocab_size=61,
+            vocab_size=SIZES["vocab_size"],
             hidden_size=32,
             num_hidden_layers=3,
             layer_types=["linear_attention", "full_attention", "linear_attention"],
