@@ -10,13 +10,15 @@ from mamba_slm.cli import console
 from mamba_slm.cli.generate import add_sampling_flags, runtime_settings, sampler_of, seed_of
 
 EPILOG = """\
-MODEL is a run directory, one of its checkpoints, or a model folder. A model with a chat template gets turns; a model
-that was trained on plain text continues your lines as one document. Earlier turns are never read again, and nothing is
-dropped: when the context is full, the chat says so. In the chat: /help /reset /stats /quit.
+MODEL is a run directory, one of its checkpoints, a model folder, or a folder of `mamba-slm export onnx`, which ONNX
+Runtime runs. A model with a chat template gets turns; a model that was trained on plain text continues your lines as
+one document. Earlier turns are never read again, and nothing is dropped: when the context is full, the chat says so. In
+the chat: /help /reset /stats /quit.
 
 examples:
   mamba-slm chat runs/quickstart
   mamba-slm chat runs/quickstart --temperature 0 --max-new-tokens 60
+  mamba-slm chat quickstart-onnx --runtime onnx
   printf 'import os\\n/stats\\n' | mamba-slm chat runs/quickstart --seed 7
 """
 
@@ -24,7 +26,9 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm chat`."""
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="run directory, checkpoint or model folder")
+    parser.add_argument(
+        "model", metavar="MODEL", help="run directory, checkpoint, model folder or exported ONNX folder"
+    )
     parser.add_argument("--system", metavar="TEXT", help="system message; needs a model with a chat template")
     add_sampling_flags(parser, max_new_tokens=256)
 
@@ -38,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     sampler, seed = sampler_of(args), seed_of(args)
     settings = ChatSettings(sampler=sampler, max_new_tokens=args.max_new_tokens, seed=seed, stops=tuple(args.stop))
-    loaded = load(args.model, settings=runtime_settings(args))
+    loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     turns = turn_format(loaded.folder, loaded.tokenizer, system=args.system)
     session = ChatSession(loaded.runtime, loaded.tokenizer, turns, settings)
     interactive = sys.stdin.isatty()

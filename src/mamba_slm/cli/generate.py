@@ -9,13 +9,14 @@ from mamba_slm.cli import console
 from mamba_slm.core.units import parse_count, three_digits
 
 EPILOG = """\
-MODEL is a run directory, one of its checkpoints, or a model folder. The continuation goes to stdout, without the prompt
-unless --echo is given; everything else goes to stderr.
+MODEL is a run directory, one of its checkpoints, a model folder, or a folder of `mamba-slm export onnx`, which ONNX
+Runtime runs. The continuation goes to stdout, without the prompt unless --echo is given; everything else to stderr.
 
 examples:
   mamba-slm generate runs/quickstart "def main():"
   cat notes.txt | mamba-slm generate runs/quickstart - --max-new-tokens 500 --temperature 0
   mamba-slm generate runs/quickstart "import " -n 3 --seed 7 --stop $'\\n\\n' --json
+  mamba-slm generate quickstart-onnx "def main():" --runtime onnx --threads 2
 """
 
 
@@ -38,13 +39,33 @@ def add_sampling_flags(parser: argparse.ArgumentParser, *, max_new_tokens: int) 
     group.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end at this text; may be given several times"
     )
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda[:i]")
+    add_runtime_flags(parser)
+
+
+def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
+    """What runs the model, and where."""
+    group = parser.add_argument_group("runtime")
+    group.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="auto: onnx for a folder of mamba-slm export onnx, else torch",
+    )
+    group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
+    group.add_argument(
+        "--provider", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda or another that it was built with"
+    )
+    group.add_argument(
+        "--threads", type=parse_count, metavar="N", help="CPU threads, default: as many as PyTorch takes"
+    )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm generate`."""
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="run directory, checkpoint or model folder")
+    parser.add_argument(
+        "model", metavar="MODEL", help="run directory, checkpoint, model folder or exported ONNX folder"
+    )
     parser.add_argument(
         "prompt", metavar="PROMPT", nargs="?", default="", help="text to continue, or - for stdin; none: a new document"
     )
@@ -63,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     sampler, seed = sampler_of(args), seed_of(args)
     prompt = read_stdin() if args.prompt == "-" else args.prompt
-    loaded = load(args.model, settings=runtime_settings(args))
+    loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {seed}")
 
     stream = stream_tokens(
@@ -85,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json:
             print_all([shown_prompt + completion.text for completion in completions])
     if args.json:
-        console.print_json(as_json(args, loaded.folder, prompt, seed, completions, stream.timing))
+        console.print_json(as_json(args, loaded, prompt, seed, completions, stream.timing))
     console.say(speed_line(stream.timing))
     console.say("ended by: " + ", ".join(ENDINGS[completion.finish_reason] for completion in completions))
     return 0
@@ -116,9 +137,9 @@ def sampler_of(args: argparse.Namespace):
 
 def runtime_settings(args: argparse.Namespace):
     """How the flags want the model to be run."""
-    from mamba_slm.generation.loading import RuntimeSettings
+    from mamba_slm.generation.runtime import RuntimeSettings
 
-    return RuntimeSettings(device=args.device)
+    return RuntimeSettings(device=args.device, provider=args.provider, threads=args.threads)
 
 
 def seed_of(args: argparse.Namespace) -> int:
@@ -171,11 +192,12 @@ def speed_line(timing) -> str:
     )
 
 
-def as_json(args: argparse.Namespace, folder, prompt: str, seed: int, completions, timing) -> dict:
+def as_json(args: argparse.Namespace, loaded, prompt: str, seed: int, completions, timing) -> dict:
     """What `--json` prints."""
     settings = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "device")
     return {
-        "model": str(folder),
+        "model": str(loaded.folder),
+        "runtime": loaded.runtime.description,
         "prompt": prompt,
         "seed": seed,
         "settings": {name: getattr(args, name) for name in settings},

@@ -95,9 +95,14 @@ def open_onnx(path: Path, settings: RuntimeSettings) -> Opened:
     threads = settings.threads or torch.get_num_threads()
     graph = open_graph(contract, path, provider=provider, threads=threads)
     runtime = OnnxRuntime(graph, contract.config, description="")
-    kept = "in place" if runtime.states is KeptStates else "renewed by every call"
-    runtime.description = (
-        f"onnxruntime {onnxruntime().__version__}, {provider}, {threads} threads, {contract.weights} weights, "
-        f"{graph.form} graph, states {kept}"
+    runtime.description = ", ".join(
+        [
+            f"onnxruntime {onnxruntime().__version__}",
+            provider,
+            "1 thread" if threads == 1 else f"{threads} threads",
+            f"{contract.weights} weights",
+            f"{graph.form} graph",
+            "states in place" if runtime.states is KeptStates else "states renewed by every call",
+        ]
     )
     return Opened(runtime, path, "asked for" if settings.provider else "automatic: --provider names another")

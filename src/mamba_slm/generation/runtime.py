@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
+from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
@@ -120,6 +121,10 @@ class RuntimeSettings:
 
     say: Callable[[str], None] = lambda message: None
     """Told what takes long, before it begins."""
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
 
 
 @dataclass(frozen=True)
