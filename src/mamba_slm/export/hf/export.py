@@ -63,10 +63,19 @@ class HfExport:
     warnings: tuple[str, ...]
 
 
-def plan_export(
-    path: Path | str, *, dtype: torch.dtype, pad_vocabulary: bool = False
-) -> tuple[ModelConfig, list[Verdict], list[str], int]:
-    """The exported config, a verdict per runtime, warnings and the bytes of the weights, without reading a weight.
+@dataclass(frozen=True, kw_only=True)
+class HfPlan:
+    """What an export would be."""
+
+    config: ModelConfig
+    """As exported."""
+    verdicts: tuple[Verdict, ...]
+    warnings: tuple[str, ...]
+    weights_bytes: int
+
+
+def plan_export(path: Path | str, *, dtype: torch.dtype, pad_vocabulary: bool = False) -> HfPlan:
+    """What the export of the model at `path` would be, without reading a weight.
 
     Raises:
         DataError: no model there.
@@ -82,7 +91,12 @@ def plan_export(
             f"the vocabulary of {config.vocab_size:,} is padded to {portable.vocab_size:,}: the new tokens have "
             "logit 0 and no text, and a sampler may draw them"
         )
-    return portable, verdicts(hf_config(portable, dtype=dtype)), warnings, weights_bytes(portable, dtype)
+    return HfPlan(
+        config=portable,
+        verdicts=tuple(verdicts(hf_config(portable, dtype=dtype))),
+        warnings=tuple(warnings),
+        weights_bytes=weights_bytes(portable, dtype),
+    )
 
 
 def export_hf(
@@ -117,12 +131,13 @@ def export_hf(
         MissingDependencyError: transformers is absent.
     """
     require("transformers", extra="hf", purpose=PURPOSE)
-    portable, runtime_verdicts, warnings, num_bytes = plan_export(path, dtype=dtype, pad_vocabulary=pad_vocabulary)
+    plan = plan_export(path, dtype=dtype, pad_vocabulary=pad_vocabulary)
     require_free(out, overwrite=overwrite)
-    for warning in warnings:
+    for warning in plan.warnings:
         say(f"warning: {warning}")
     source = open_source(path, needs_tokenizer=needs_tokenizer)
     model = make_portable(source.model, pad_vocabulary=pad_vocabulary)
+    num_bytes = plan.weights_bytes
     if source.tokenizer is not None:
         num_bytes += (source.folder / FILE_NAME).stat().st_size
     template = read_chat_template(source.folder)
@@ -152,21 +167,21 @@ def export_hf(
             out=out,
             files={},
             dtype=name,
-            config=portable,
+            config=plan.config,
             parity=parity,
             rounding=rounding,
             tokenizer_checked=source.tokenizer is not None,
-            verdicts=tuple(runtime_verdicts),
-            warnings=tuple(warnings),
+            verdicts=plan.verdicts,
+            warnings=plan.warnings,
         )
         card = model_card(
             out.name,
-            portable,
+            plan.config,
             dtype=name,
             parity=parity,
             rounding=rounding,
-            verdicts=runtime_verdicts,
-            warnings=warnings,
+            verdicts=plan.verdicts,
+            warnings=plan.warnings,
             has_chat=template is not None,
         )
         write_text_atomic(folder / "README.md", card)
