@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from mamba_slm.core.errors import CheckFailedError
-from mamba_slm.export.compare import LOGIT_TOLERANCE, RESIDUAL_TOLERANCE
+from mamba_slm.export.compare import DRIFTS, LOGIT_TOLERANCE
 from mamba_slm.export.onnx.caller import GraphCaller
 from mamba_slm.export.onnx.plan import WeightPlan
 from mamba_slm.export.onnx.quantize import quantize_matrix
@@ -33,8 +33,8 @@ TIE = 2 * LOGIT_TOLERANCE
 """Logits nearer than this may be ordered either way."""
 QUANTIZED_LOGITS = 0.1
 """Largest root mean square error of a quantized graph's logits, in units of their own spread."""
-QUANTIZED_RESIDUALS = 0.25
-"""The same for naming the layer: the largest error of the residual stream over its largest value."""
+QUANTIZED_DRIFTS = (0.25, 0.1)
+"""As `compare.DRIFTS`, for naming the layer: the largest error of the residual stream over its largest value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +104,17 @@ def fail(
 ) -> None:
     """Raise CheckFailedError with the first point of the residual stream that is off in this batch."""
     rows = read_batch(runner.residual_session, runner.config, batch, also=runner.residual_outputs)
-    allowed = RESIDUAL_TOLERANCE if is_exact else QUANTIZED_RESIDUALS
-    where = "logits"
-    positions: list[tuple[int, str]] = []
-    for number, (_, *points) in zip(batch.sequences, rows, strict=True):
-        positions += drifts(reference, sequences[number], points, allowed)
-    if positions:
-        where = min(positions)[1]
+    points = [
+        point
+        for number, (_, *outputs) in zip(batch.sequences, rows, strict=True)
+        for point in drifts(reference, sequences[number], outputs)
+    ]
+    candidates = (
+        min((position, name) for position, name, drift in points if drift > allowed)[1]
+        for allowed in (DRIFTS if is_exact else QUANTIZED_DRIFTS)
+        if any(drift > allowed for *_, drift in points)
+    )
+    where = next(candidates, "logits")
     limit = f"{LOGIT_TOLERANCE:.0e}" if is_exact else f"{QUANTIZED_LOGITS:.0%} of their spread"
     raise CheckFailedError(
         f"{runner.description}, {what}: a logit is off by {error:.2e} (allowed {limit}); first layer that drifts: "
@@ -119,14 +123,14 @@ def fail(
     )
 
 
-def drifts(reference: OurRunner, tokens: Sequence[int], points: Outputs, allowed: float) -> list[tuple[int, str]]:
-    """Number and name of the first point of one sequence that is off by more than `allowed`, if there is one."""
+def drifts(reference: OurRunner, tokens: Sequence[int], points: Outputs) -> list[tuple[int, str, float]]:
+    """Number and name of each point of the residual stream of one sequence, and its error over its largest value."""
     expected = reference.trace(tokens, residuals=True).residuals
-    for number, ((name, wanted), found) in enumerate(zip(expected, points, strict=True)):
+    found = []
+    for number, ((name, wanted), values) in enumerate(zip(expected, points, strict=True)):
         scale = float(wanted.abs().max()) or 1.0
-        if not difference(found, wanted.numpy()[: len(found)])[0] <= allowed * scale:
-            return [(number, name)]
-    return []
+        found.append((number, name, difference(values, wanted.numpy()[: len(values)])[0] / scale))
+    return found
 
 
 def check_greedy(runner: OnnxRunner, reference: OurRunner, prompt: Sequence[int]) -> int:

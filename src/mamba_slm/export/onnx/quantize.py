@@ -84,7 +84,9 @@ def rounded(blocks: NDArray[np.float32], scales: NDArray[np.float32], low: int, 
 def best_of_four_bits(blocks: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
     """Numbers [o k q] and scales [o k] of the least squared error."""
     index = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    full = np.take_along_axis(blocks, index, axis=-1)[..., 0] / np.float32(-8)  # signed: the extreme weight becomes exactly -8
+    full = np.take_along_axis(blocks, index, axis=-1)[..., 0] / np.float32(
+        -8
+    )  # signed: the extreme weight becomes exactly -8
     best_error = np.full(full.shape, np.inf, dtype=np.float32)
     best_scales: NDArray[np.float32] = full
     for share in np.linspace(SMALLEST_SHARE, 1.0, SCALE_CANDIDATES, dtype=np.float32):
