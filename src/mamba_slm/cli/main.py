@@ -33,6 +33,7 @@ COMMANDS = {
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
     "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
+    "import": ("mamba_slm.cli.import_model", "read a GraniteMoeHybrid of Hugging Face into a model folder of ours"),
     "verify": ("mamba_slm.cli.verify", "compare two models in any formats: logits, layers, tokenizers"),
     "bench": ("mamba_slm.cli.bench", "speed and memory of a model here, beside transformers"),
     "runs": ("mamba_slm.cli.runs", "list, show and compare runs"),
