@@ -181,7 +181,22 @@ def test_the_last_position_alone_is_the_last_of_all(layout):
     model = base_model(layout)
     with torch.no_grad():
         assert_close(model(TOKENS[None], last_only=True), model(TOKENS[None])[:, -1:], ALLOWED)
-    assert model(TOKENS[None], last_only=True).shape == (1, 1, 61)
+    assert model(TOKENS[None], last_only=True).shape == (1, 1, model.config.vocab_size)
+
+
+@pytest.mark.parametrize("position", ["rope", "nope", "alibi"])
+@pytest.mark.parametrize("pattern", ["*-M-", "M-*-", "M*", "*M", "--", "M-*--"])
+@torch.no_grad()
+def test_the_last_position_alone_leaves_the_same_state_and_sees_the_same_keys(pattern, position):
+    settings = {"pattern": pattern, "position": position, "attention_window": 40, "num_groups": 1}
+    model = build_model(replace(base_model("portable").config, **settings), seed=3)
+    tokens = TOKENS[:60].view(2, 30)
+    mask = masked("....xxxxxxxxxxxxxxxxxxxxxxxxxx", "x" * 30)
+    states = [model.new_state(2), model.new_state(2)]
+    for piece, piece_mask in ((tokens, mask), (tokens[:, :13], None), (tokens[:, :1], None)):
+        alone = model(piece, padding_mask=piece_mask, state=states[0], last_only=True)
+        assert_close(alone, model(piece, padding_mask=piece_mask, state=states[1])[:, -1:], ALLOWED)
+    assert alone.abs().max() > 0.1
 
 
 @every_layout

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mamba_slm.ops import linear as module
-from mamba_slm.ops.linear import is_plain, linear, one_row_bf16, one_row_in_parts
+from mamba_slm.ops.linear import HAS_ONEDNN, is_plain, linear, one_row_bf16, one_row_in_parts, rows_by_onednn
 from tolerances import assert_close, tolerance_of
 
 SHAPES = [(1, 7), (6, 1), (12, 33), (640, 257)]
@@ -39,11 +39,19 @@ def test_a_bf16_row_is_the_product_and_leaves_the_switch_as_it_was(size):
         assert_close(found, F.linear(x.double(), weight.double()), tolerance_of("linear", "bfloat16").values)
 
 
+@pytest.mark.skipif(not HAS_ONEDNN, reason="this PyTorch has no oneDNN")
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("size", SHAPES)
+def test_rows_by_onednn_are_the_product(size, rows):
+    x, weight = random(2, rows, size[1]), random(*size)
+    assert_close(rows_by_onednn(x, weight), F.linear(x.double(), weight.double()), tolerance_of("linear").values)
+
+
 @pytest.fixture
 def taken(monkeypatch):
     """Names of the special ways that were taken."""
     names = []
-    for name in ("one_row_in_parts", "one_row_bf16"):
+    for name in ("one_row_in_parts", "one_row_bf16", "rows_by_onednn"):
         way = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, name=name, way=way: names.append(name) or way(*args))
     return names
@@ -59,7 +67,8 @@ def test_linear_is_the_product_for_one_row_and_many(threads, dtype, taken):
             x = random(1, rows, 33, dtype=dtype)
             name = "bfloat16" if dtype == torch.bfloat16 else "float32"
             assert_close(linear(x, weight), F.linear(x.double(), weight.double()), tolerance_of("linear", name).values)
-    expected = {torch.bfloat16: ["one_row_bf16"], torch.float32: ["one_row_in_parts"] * (threads > 1)}
+    several = ["rows_by_onednn"] * 2 * HAS_ONEDNN
+    expected = {torch.bfloat16: ["one_row_bf16"], torch.float32: ["one_row_in_parts"] * (threads > 1) + several}
     assert taken == expected.get(dtype, [])
 
 

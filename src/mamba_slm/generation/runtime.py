@@ -97,13 +97,11 @@ class TorchRuntime:
 
     @torch.no_grad()  # not inference_mode: tables that the model caches must stay usable in training
     def next_logits(self, tokens: Tensor, padding_mask: Tensor | None, state: InferenceState) -> Tensor:
-        hidden = self.model.hidden_states(tokens, padding_mask=padding_mask, state=state)  # [b t d]
         if padding_mask is None:
-            last = hidden[:, -1]
-        else:
-            ends = (padding_mask.sum(dim=1) - 1).clamp_min(0)  # [b]
-            last = hidden[torch.arange(len(ends), device=ends.device), ends]
-        return self.model.logits(last)
+            return self.model(tokens, state=state, last_only=True)[:, 0]
+        hidden = self.model.hidden_states(tokens, padding_mask=padding_mask, state=state)  # [b t d]
+        ends = (padding_mask.sum(dim=1) - 1).clamp_min(0)  # [b]
+        return self.model.logits(hidden[torch.arange(len(ends), device=ends.device), ends])
 
 
 @dataclass(frozen=True, kw_only=True)

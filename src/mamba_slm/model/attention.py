@@ -5,6 +5,8 @@ Letters: b batch, t time, s key slots, d width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
@@ -28,13 +30,19 @@ class Attention(nn.Module):
         self.o_proj = Projection(config.hidden_size, config.hidden_size)
 
     def forward(self, u: Tensor, context: CallContext, state: KeyValueState | None) -> Tensor:
-        """[b t d] to [b t d]; appends to `state` if there is one."""
+        """[b t d] to [b t d], or [b 1 d] with `last_only`; appends to `state` if there is one."""
         c, u = self.config, u.to(self.q_proj.weight.dtype)
-        q = self.q_proj(u).unflatten(-1, (c.num_heads, c.head_dim))
         k = self.k_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
         v = self.v_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
-        if context.rotary is not None:
-            q, k = apply_rope(q, *context.rotary), apply_rope(k, *context.rotary)
+        rotary = context.rotary
+        if rotary is not None:
+            k = apply_rope(k, *rotary)
+        if context.last_only:
+            u, context = u[:, -1:], replace(context, positions=context.positions[:, -1:])
+            rotary = None if rotary is None else (rotary[0][:, -1:], rotary[1][:, -1:])
+        q = self.q_proj(u).unflatten(-1, (c.num_heads, c.head_dim))
+        if rotary is not None:
+            q = apply_rope(q, *rotary)
         if state is not None:
             k, v = state.append(k, v, context.length_before)
             k, v = k.to(q.dtype), v.to(q.dtype)

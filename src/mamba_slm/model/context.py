@@ -31,6 +31,8 @@ class CallContext:
     """[b t] True for real tokens; None when all are."""
     length_before: int
     """Slots of the key-value cache used before this call."""
+    last_only: bool = False
+    """Only what comes out at the last position is wanted, behind the last sublayer that mixes positions."""
     rotary: tuple[Tensor, Tensor] | None = None
     """cos and sin [b t head_dim] of the positions, where attention rotates; computed once for all its sublayers."""
 

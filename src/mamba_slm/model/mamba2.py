@@ -57,7 +57,7 @@ class Mamba2(KeptFloat32):
         self.out_proj = Projection(config.inner_size, config.hidden_size)
 
     def forward(self, u: Tensor, context: CallContext, state: MambaState | None) -> Tensor:
-        """[b t d] to [b t d]; advances `state` if there is one."""
+        """[b t d] to [b t d], or [b 1 d] with `last_only`; advances `state` if there is one."""
         c, u = self.config, u.to(self.in_proj.weight.dtype)
         mask = None if context.padding_mask is None else context.padding_mask[..., None]
         if mask is not None:
@@ -69,6 +69,8 @@ class Mamba2(KeptFloat32):
             y = self.step(xBC[:, 0], dt[:, 0], state)[:, None]
         else:
             y = self.scan(xBC, dt, mask, context.document_ids, state)
+        if context.last_only:
+            y, z = y[:, -1:], z[:, -1:]
         return self.out_proj(self.norm(y, z).to(z.dtype))
 
     def scan(

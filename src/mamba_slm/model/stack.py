@@ -52,7 +52,8 @@ class Sublayer(nn.Module):
         self.mixer = MIXERS[kind](config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
-        return h + self.mixer(self.norm(h), context, state)
+        update = self.mixer(self.norm(h), context, state)
+        return h[:, -update.shape[1] :] + update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,9 @@ class Backbone(nn.Module):
         padding_mask: Tensor | None = None,
         state: InferenceState | None = None,
         residuals: list[Tensor] | None = None,
+        last_only: bool = False,
     ) -> Tensor:
-        """[b t] tokens to [b t d] float32 after the final norm.
+        """[b t] tokens to [b t d] float32 after the final norm, or to [b 1 d] with `last_only`.
 
         Args:
             tokens: [b t] int64; or give `embedded`.
@@ -119,6 +121,8 @@ class Backbone(nn.Module):
                 positions means nothing.
             state: continued and advanced in place. With padding, later pieces must be padded on the right.
             residuals: a list that gets the residual stream [b t d] before the first and after every sublayer.
+            last_only: nobody wants more than the last position, so what follows the last sublayer that mixes positions
+                is computed for this one alone.
 
         Raises:
             ConfigError: longer than the model's context.
@@ -144,7 +148,10 @@ class Backbone(nn.Module):
             h = h + self.position_embedding(context.positions).float()
         if residuals is not None:
             residuals.append(h)
+        last_mixing = max((i for i, kind in enumerate(self.architecture.pattern) if kind != FEED_FORWARD), default=0)
         for index, sublayer in enumerate(self.sublayers):
+            if last_only and index == last_mixing:
+                context = replace(context, last_only=True)
             if self.gradient_checkpointing and state is None and torch.is_grad_enabled():
                 h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -153,7 +160,7 @@ class Backbone(nn.Module):
                 residuals.append(h)
         if state is not None:
             advance(state, context)
-        return self.final_norm(h)
+        return self.final_norm(h[:, -1:] if last_only else h)
 
     def require_room(self, num_new: int, state: InferenceState | None) -> None:
         """Raise ConfigError if `num_new` more tokens would pass the model's context."""
@@ -192,8 +199,10 @@ class LanguageModel(Backbone):
         last_only: bool = False,
     ) -> Tensor:
         """Logits [b t v] in float32, or [b 1 v] of the last position with `last_only`. See `hidden_states`."""
-        hidden = self.hidden_states(tokens, document_ids=document_ids, padding_mask=padding_mask, state=state)
-        return self.logits(hidden[:, -1:] if last_only else hidden)
+        hidden = self.hidden_states(
+            tokens, document_ids=document_ids, padding_mask=padding_mask, state=state, last_only=last_only
+        )
+        return self.logits(hidden)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [... d] under the head to logits [... v] in float32."""

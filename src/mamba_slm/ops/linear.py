@@ -2,7 +2,8 @@
 
 For one row the time is that of reading the matrix from memory, and on a CPU the libraries under PyTorch leave most of
 the bandwidth unused: MKL's float32 product of one row runs on one thread, and oneDNN's bfloat16 product reorders the
-matrix first. The ways here change neither the matrix nor how it lies in memory.
+matrix first. For more rows in float32 PyTorch takes MKL, and oneDNN is faster (docs/log.md). The ways here change
+neither the matrix nor how it lies in memory.
 
 Letters: i inputs, o outputs.
 """
@@ -13,15 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+"""Whether this PyTorch has the operator of `rows_by_onednn`."""
+
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x [... i] times weight [o i] transposed: [... o], as `torch.nn.functional.linear`, whatever way is fastest."""
-    if x.numel() == weight.shape[1] and x.device.type == "cpu" and is_plain(x, weight):
+    if x.device.type != "cpu" or not x.numel() or not is_plain(x, weight):
+        return F.linear(x, weight)
+    if x.numel() == weight.shape[1]:
         threads = torch.get_num_threads()
         if weight.dtype == torch.bfloat16:
             return one_row_bf16(x, weight)
         if weight.dtype == torch.float32 and threads > 1 and weight.shape[0] % threads == 0:
             return one_row_in_parts(x, weight, threads)
+    elif weight.dtype == torch.float32 and HAS_ONEDNN:
+        return rows_by_onednn(x, weight)
     return F.linear(x, weight)
 
 
@@ -41,6 +49,11 @@ def one_row_in_parts(x: Tensor, weight: Tensor, parts: int) -> Tensor:
     o, i = weight.shape
     rows = x.reshape(1, 1, i).expand(parts, 1, i)
     return torch.bmm(rows, weight.view(parts, o // parts, i).transpose(1, 2)).view(*x.shape[:-1], o)
+
+
+def rows_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
+    """x [... i], weight [o i], both float32, to [... o]: the operator by which torch.compile replaces a product."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 def one_row_bf16(x: Tensor, weight: Tensor) -> Tensor:
