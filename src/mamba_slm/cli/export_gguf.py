@@ -12,7 +12,7 @@ from mamba_slm.core.units import format_bytes
 
 if TYPE_CHECKING:
     from mamba_slm.export.compare import Comparison
-    from mamba_slm.export.gguf.export import GgufExport
+    from mamba_slm.export.gguf.export import Check, GgufExport
 
 TYPES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_0", "Q4_K_M", "Q4_K", "Q4_0")
 DEFAULT_TYPE = "Q8_0"
@@ -95,17 +95,21 @@ def print_summary(exported: GgufExport) -> None:
         listed = [f"{name} {kind}" for name, kind in exported.fallen_back.items()]
         more = f" and {len(listed) - SHOWN_FALLBACKS} more" if len(listed) > SHOWN_FALLBACKS else ""
         print(f"fell back    {', '.join(listed[:SHOWN_FALLBACKS])}{more}: rows are no multiple of 256 or 32")
-    print_comparison("read back", exported.comparison)
+    print_check("read back", exported.read_back)
     if exported.llama_cpp is None:
-        print("llama.cpp    not run: pip install llama-cpp-python to check the file in it, too")
+        print("llama.cpp    not run: with llama-cpp-python installed the file is checked in it, too")
     else:
-        print_comparison("llama.cpp", exported.llama_cpp)
+        print_check("llama.cpp", exported.llama_cpp)
 
 
-def print_comparison(label: str, comparison: Comparison) -> None:
-    """One line about a comparison."""
-    print(
-        f"{label:<12} argmax agreement {comparison.argmax_agreement:.4f}, KL {comparison.mean_kl:.2e} nats, "
-        f"perplexity {comparison.perplexity_a:.4g} -> {comparison.perplexity_b:.4g}, "
-        f"largest logit error {comparison.max_logit_error:.1e}"
-    )
+def print_check(label: str, check: Check) -> None:
+    """What was measured in one runtime."""
+    print(f"{label:<12} {in_words(check.probes)}, largest logit error {check.probes.max_logit_error:.1e}")
+    if check.text is not None:
+        change = f"perplexity {check.text.perplexity_a:.4g} -> {check.text.perplexity_b:.4g}"
+        print(f"{'  on text':<12} {in_words(check.text)}, {change}")
+
+
+def in_words(comparison: Comparison) -> str:
+    """How near two models are."""
+    return f"argmax agreement {comparison.argmax_agreement:.4f}, KL {comparison.mean_kl:.1e} nats"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,16 @@ PIECE_TOKENS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class Check:
+    """The model against the file in one runtime."""
+
+    probes: Comparison
+    """On random tokens and a short difficult text; what decides."""
+    text: Comparison | None
+    """On the text that the user gave; None without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class GgufExport:
     """What was written and how it was checked."""
 
@@ -42,17 +51,18 @@ class GgufExport:
     """Tensors whose rows do not fit the type, and the type they have instead."""
     pre_tokenizer: str
     warnings: tuple[str, ...]
-    comparison: Comparison
+    read_back: Check
     """The model against the file, read back into our model."""
-    llama_cpp: Comparison | None
-    """The model against the file in llama.cpp; None where it is not installed."""
+    llama_cpp: Check | None
+    """The model against the file in llama.cpp; None where it is not installed or was not wanted."""
 
     def to_json(self) -> dict[str, Any]:
         """The summary for `--json`."""
         values: dict[str, Any] = asdict(self) | {"file": str(self.file), "modelfile": str(self.modelfile)}
-        for compared in (values["comparison"], values["llama_cpp"]):
-            if compared is not None:
-                compared.pop("layers")
+        for check in (values["read_back"], values["llama_cpp"]):
+            for compared in (check or {}).values():
+                if compared is not None:
+                    compared.pop("layers")
         return values
 
 
@@ -96,9 +106,9 @@ def export_gguf(
     with new_output(out, needed_bytes=planned.bytes, overwrite=overwrite, is_file=True) as temporary:
         write_gguf(planned, temporary)
         read = open_gguf(temporary)
-        sequences = sequences_for(source, text)
-        comparison = checked(planned, read, sequences)
-        in_program = checked_in_llama_cpp(planned, temporary, sequences) if in_llama_cpp else None
+        require_same_tensors(planned, read)
+        read_back = checked(planned, read, text)
+        in_program = checked_in_llama_cpp(planned, temporary, text) if in_llama_cpp else None
         size = temporary.stat().st_size
     max_tokens = source.config.max_context_tokens
     write_text_atomic(recipe, modelfile(out.name, source.tokenizer, template, max_tokens=max_tokens))
@@ -112,7 +122,7 @@ def export_gguf(
         fallen_back=planned.fallen_back,
         pre_tokenizer=planned.vocabulary.pre,
         warnings=tuple(warnings_about(planned)),
-        comparison=comparison,
+        read_back=read_back,
         llama_cpp=in_program,
     )
 
@@ -133,56 +143,45 @@ def warnings_about(planned: FilePlan) -> list[str]:
     return found
 
 
-def sequences_for(source: Source, text: str | None) -> list[list[int]]:
-    """What is compared: random tokens, a text with everything that tokenizers disagree about, and the given text."""
-    assert source.tokenizer is not None
-    encode, longest = source.tokenizer.encode, source.config.max_context_tokens
-    found = probe_sequences(source.tokenizer.vocab_size, encode, max_tokens=longest)
-    if text is not None:
-        found += text_sequences(encode, min(PIECE_TOKENS, longest), text=text, count=TEXT_PIECES)
-    return found
-
-
-def checked(planned: FilePlan, read: GgufRunner, sequences: Sequence[Sequence[int]]) -> Comparison:
-    """Compare the model with the file, tensor by tensor and in what it computes.
-
-    Raises:
-        CheckFailedError: names the tensor, the layer or the text that differs.
-    """
+def require_same_tensors(planned: FilePlan, read: GgufRunner) -> None:
+    """Raise CheckFailedError, naming the tensor, unless every one is as near to the model's as its type allows."""
     tensors = planned.source.model.state_dict()
     for each in planned.tensors:
         name, stored = each.tensor.name, read.read.file.tensors[each.tensor.name].numpy()
         excess = excess_error(each.tensor.make(tensors), stored, each.type)
         if excess > 1:
             raise CheckFailedError(f"{name} differs from the model by {excess:.3g} times what {each.type} allows")
-    require_same_tokens(planned, read)
-    comparison = compare(OurRunner(planned.source), read, sequences)
-    require_quality(comparison, planned.file_type)
-    return comparison
 
 
-def checked_in_llama_cpp(planned: FilePlan, path: Path, sequences: Sequence[Sequence[int]]) -> Comparison:
+def checked(planned: FilePlan, other: Runner, text: str | None) -> Check:
+    """Compare the model with a runner of the file, in how it tokenizes and in what it computes.
+
+    Raises:
+        CheckFailedError: names what differs.
+    """
+    tokenizer, reference = planned.source.tokenizer, OurRunner(planned.source)
+    assert tokenizer is not None
+    if other.encode(TEXT) != tokenizer.encode(TEXT):
+        raise CheckFailedError(f"{other.description} tokenizes a text otherwise than the model's tokenizer")
+    longest = min(reference.max_tokens, other.max_tokens)
+    probes = compare(reference, other, probe_sequences(tokenizer.vocab_size, tokenizer.encode, max_tokens=longest))
+    require_quality(probes, planned.file_type)
+    pieces = text_sequences(tokenizer.encode, min(PIECE_TOKENS, longest), text=text or "", count=TEXT_PIECES)
+    return Check(probes=probes, text=compare(reference, other, pieces) if pieces else None)
+
+
+def checked_in_llama_cpp(planned: FilePlan, path: Path, text: str | None) -> Check:
     """Compare the model with the file in llama.cpp.
 
     Raises:
         CheckFailedError: llama.cpp computes or tokenizes otherwise.
         MissingDependencyError: llama-cpp-python is not installed.
     """
-    runner = LlamaCppRunner(path, max_tokens=max(map(len, sequences)))
+    runner = LlamaCppRunner(path, max_tokens=PIECE_TOKENS)
     try:
-        require_same_tokens(planned, runner)
-        comparison = compare(OurRunner(planned.source), runner, sequences)
+        return checked(planned, runner, text)
     finally:
         runner.close()
-    require_quality(comparison, planned.file_type)
-    return comparison
-
-
-def require_same_tokens(planned: FilePlan, other: Runner) -> None:
-    """Raise CheckFailedError unless the other side encodes a difficult text as the model's tokenizer does."""
-    assert planned.source.tokenizer is not None
-    if other.encode(TEXT) != planned.source.tokenizer.encode(TEXT):
-        raise CheckFailedError(f"{other.description} tokenizes a text otherwise than the model's tokenizer")
 
 
 def require_quality(comparison: Comparison, file_type: str) -> None:

@@ -17,8 +17,8 @@ SUPERBLOCK = 256
 Q4_K_BYTES, Q6_K_BYTES = 144, 210
 CHUNK_SUPERBLOCKS = 1024
 """Superblocks searched at once: 1 MiB of float32, so that the candidates of the search stay in cache."""
-TINY = 1e-15
-"""A block whose largest magnitude is below this is stored as zeros, as llama.cpp does."""
+TINY = 1e-8
+"""Values below this are zeros: float16, which holds the scales, cannot tell them apart."""
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -46,10 +46,11 @@ def over_superblocks(values: Floats, quantize, size: int) -> Bytes:
     """Apply `quantize` ([s 256] to [s size] bytes) to pieces of `CHUNK_SUPERBLOCKS`."""
     if values.shape[-1] % SUPERBLOCK:
         raise ValueError(f"rows of {values.shape[-1]} values are not whole superblocks of {SUPERBLOCK}")
-    blocks = np.ascontiguousarray(values, dtype=np.float32).reshape(-1, SUPERBLOCK)
+    blocks = np.asarray(values, dtype=np.float32).reshape(-1, SUPERBLOCK)
     packed = np.empty((len(blocks), size), dtype=np.uint8)
     for start in range(0, len(blocks), CHUNK_SUPERBLOCKS):
-        packed[start : start + CHUNK_SUPERBLOCKS] = quantize(blocks[start : start + CHUNK_SUPERBLOCKS])
+        piece = blocks[start : start + CHUNK_SUPERBLOCKS]
+        packed[start : start + CHUNK_SUPERBLOCKS] = quantize(np.where(np.abs(piece) < TINY, np.float32(0), piece))
     return packed.reshape(*values.shape[:-1], -1)
 
 
@@ -128,7 +129,6 @@ def q6_k_superblocks(blocks: Floats) -> Bytes:
     x = blocks.reshape(-1, 16, 16)
     scales = search_signed_scale(x)
     largest = np.take_along_axis(scales, np.abs(scales).argmax(axis=1, keepdims=True), axis=1)
-    largest = np.where(np.abs(largest) < TINY, 0, largest)
     d = (largest / -128).astype(np.float16)
     small = np.clip(np.rint(scales * -128 * inverse(largest)), -128, 127).astype(np.int8)
     step = d.astype(np.float32) * small
@@ -155,7 +155,7 @@ def search_signed_scale(x: Floats, *, levels: int = 32) -> Floats:
     """
     at = np.abs(x).argmax(axis=-1, keepdims=True)
     extreme = np.take_along_axis(x, at, axis=-1)
-    over = inverse(np.where(np.abs(extreme) < TINY, 0, extreme))
+    over = inverse(extreme)
     best, best_gain = np.zeros(x.shape[:-1], np.float32), np.zeros(x.shape[:-1], np.float32)
     for shift in (0, *range(-9, 0), *range(1, 10)):
         q = np.clip(np.rint(x * (-(levels + 0.1 * shift) * over)), -levels, levels - 1)
