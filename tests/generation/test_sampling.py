@@ -53,6 +53,33 @@ def test_top_p_holds_on_the_two_cases_other_samplers_fail(probabilities, p):
     assert mass.sum() - mass.min() < p
 
 
+@pytest.mark.parametrize("p", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 4.0])
+def test_top_p_of_a_large_vocabulary_is_that_of_a_sort_of_all_of_it(p, scale):
+    logits = torch.randn(3, 5000, generator=torch.Generator().manual_seed(1)) * scale
+    logits[0, ::2] = -math.inf
+    logits[1] = logits[1].round()  # many ties
+    filtered = TopP(p).filter(logits)
+    for row in range(3):
+        order = logits[row].sort(descending=True, stable=True).indices
+        probabilities = logits[row].double().softmax(-1)[order]
+        expected = order[probabilities.cumsum(-1) - probabilities < p]
+        found = filtered[row].isfinite().nonzero()[:, 0]
+        assert abs(len(found) - len(expected)) <= 1  # the sums may round to either side of p
+        common = min(len(found), len(expected))
+        assert set(expected[:common].tolist()) <= set(found.tolist())
+        assert torch.equal(filtered[row, found], logits[row, found])
+
+
+def test_a_draw_is_the_same_from_the_few_tokens_that_filters_leave():
+    logits = torch.randn(1, 400, generator=torch.Generator().manual_seed(2)) * 3
+    few = TopK(20).filter(logits)
+    for uniform in torch.linspace(0, 1 - 1e-9, 50, dtype=torch.float64):
+        alone = draw(few, uniform[None])
+        assert torch.equal(alone, draw(few.expand(2, -1), uniform.expand(2))[:1])
+        assert few[0, alone].isfinite()
+
+
 @quick
 @given(logit_rows, st.integers(1, 20))
 def test_top_k_keeps_exactly_k_and_the_lower_ids_of_a_tie(row, k):
