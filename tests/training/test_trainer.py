@@ -2,7 +2,9 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
+import sysconfig
 
 import pytest
 import torch
@@ -301,7 +303,7 @@ def test_a_second_signal_aborts_at_once(make_trainer):
 
 
 def test_a_missing_compiler_is_named(make_trainer, monkeypatch):
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(SetupError, match=r"--compile needs a C\+\+ compiler"):
         make_trainer(compile=True)
 
@@ -312,8 +314,8 @@ def test_a_missing_compiler_is_named(make_trainer, monkeypatch):
 )
 def test_what_compiling_needs_is_known_for_every_device(monkeypatch, tmp_path, device, absent, missing):
     monkeypatch.setattr(compiling.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: name)
-    monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
     assert missing in compiling.missing_for_compile(device)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 
+from mamba_slm.core.allocator import freed_memory_kept
 from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
@@ -106,6 +107,8 @@ def train(
             clear(directory)
         status = stack.enter_context(status_kept(directory))
         config = resolved(config, say)
+        if config.device == "cpu":
+            say(str(stack.enter_context(freed_memory_kept())))
         model_config = read_model_config(directory)
         write_run_config(directory, config, model_config)
         record = open_record(directory, kind, words)

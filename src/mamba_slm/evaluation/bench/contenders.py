@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from mamba_slm.core.allocator import keep_freed_memory
 from mamba_slm.core.errors import CheckFailedError
 from mamba_slm.core.optional import require
 from mamba_slm.data.loader import Batch
@@ -112,6 +113,7 @@ class Ours:
     def prepare_training(self, precision: str) -> None:
         self.arithmetic = Precision(precision, "cpu")  # type: ignore[arg-type]
         self.optimizer = build_optimizer(self.model.train(), **OPTIMIZER)
+        keep_freed_memory()  # as the trainer does
 
     def train_step(self, tokens: Tensor) -> tuple[float, float]:
         self.optimizer.zero_grad(set_to_none=True)
