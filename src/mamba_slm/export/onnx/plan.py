@@ -10,7 +10,7 @@ from mamba_slm.model.onnx_contract import Weights
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """MatMulNBits takes powers of two from 16 on."""
-DEFAULT_BLOCK_SIZES: dict[Weights, int] = {"fp32": 0, "int8": 128, "int4": 32}
+DEFAULT_BLOCK_SIZES: dict[Weights, int] = {"fp32": 0, "int8": 256, "int4": 32}
 """Larger ones are faster, smaller ones more exact; see docs/log.md."""
 
 
