@@ -3,6 +3,7 @@
 #   make quickstart   from text to a small model that talks          make check      format, lint, types
 #   make test         everything that is quick, and `check`          make bench      speed beside transformers
 #   make test-slow    the long tests                                 make docs       regenerate the generated pages
+#   make llama        llama.cpp for the tests that compare with it: compiles for several minutes
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
 # CPU-only builds: README.md, "Install".
@@ -18,8 +19,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
+LLAMA := $(VENV)/.llama-installed
 
-.PHONY: quickstart test test-slow check bench docs
+.PHONY: quickstart test test-slow llama check bench docs
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -37,6 +39,13 @@ $(DEV): $(BASE)
 	$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
 
+$(LLAMA): $(DEV)
+	@echo "building llama.cpp (about six minutes on two cores)" >&2
+	$(PIP) llama-cpp-python
+	@touch $@
+
+llama: $(LLAMA)
+
 quickstart: $(BASE)
 	$(BIN)/mamba-slm quickstart $(QUICKSTART)
 
@@ -44,7 +53,7 @@ test: check
 	$(BIN)/python -m pytest --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
 
-test-slow: $(DEV)
+test-slow: $(LLAMA)
 	$(BIN)/python -m pytest -m slow --timeout=1800 --durations=10 tests
 
 check: $(DEV)
