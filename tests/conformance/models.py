@@ -34,6 +34,7 @@ CONFIGS = {
 }
 ORACLE_CONFIGS = {
     "portable, nope": ModelConfig(pattern="M-*-M-", num_groups=2, position="nope", tie_embeddings=False, **SIZES),
+    "portable, heads of 16": ModelConfig(pattern="M-*-M-", **SIZES | {"num_heads": 2, "num_kv_heads": 1}),
     "attention": ModelConfig(pattern="*-*-*-", **SIZES),
     "attention, untied": ModelConfig(pattern="*-*-", tie_embeddings=False, **SIZES),
 }

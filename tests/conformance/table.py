@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path as FilePath
 
+from conformance.exports import EXPORTS
 from conformance.measure import Measurement
 from conformance.models import ALL_CONFIGS, CONFIGS, LENGTHS
 from conformance.oracles import ORACLES, TRANSFORMERS_VERSION
@@ -63,7 +64,7 @@ COLUMNS = """\
 def rendered(measurements: dict[str, Measurement]) -> str:
     """The whole page."""
     patterns = " and ".join(f"`{config.pattern}` ({layout})" for layout, config in CONFIGS.items())
-    ours = "\n".join(row(name, measurements[name]) for name in OUR_PATHS)
+    ours = "\n".join(row(name, measurements[name]) for name in OUR_PATHS | EXPORTS)
     theirs = "\n".join(row(name, measurements[name]) for name in ORACLES)
     return f"""# Conformance: the same function on every path
 
