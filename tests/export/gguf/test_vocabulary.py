@@ -132,7 +132,7 @@ def test_our_own_cut_is_llama_s():
     ],
 )
 def test_another_way_to_cut_is_refused_and_shown_with_what_is_supported(pre_tokenizer):
-    with pytest.raises(DataError, match="llama.cpp has no pre-tokenizer that cuts text like") as caught:
+    with pytest.raises(DataError, match="has no pre-tokenizer that cuts text like") as caught:
         pre_tokenizer_of(description_of(pre_tokenizer))
     assert "supported: Llama 3" in caught.value.hint
 
