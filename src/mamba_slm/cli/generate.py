@@ -47,9 +47,10 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("runtime")
     group.add_argument(
         "--runtime",
-        choices=("auto", "torch", "onnx"),
+        choices=("auto", "torch", "compiled", "onnx"),
         default="auto",
-        help="auto: onnx for a folder of mamba-slm export onnx, else torch",
+        help="auto: onnx for a folder of mamba-slm export onnx, else torch; compiled: torch with a decoding step that is "
+        "compiled once for a machine and size of model, half a minute, and then two to three times as fast on a CPU",
     )
     group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
     group.add_argument(
@@ -139,7 +140,7 @@ def runtime_settings(args: argparse.Namespace):
     """How the flags want the model to be run."""
     from mamba_slm.generation.runtime import RuntimeSettings
 
-    return RuntimeSettings(device=args.device, provider=args.provider, threads=args.threads)
+    return RuntimeSettings(device=args.device, provider=args.provider, threads=args.threads, say=console.say)
 
 
 def seed_of(args: argparse.Namespace) -> int:
