@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from conformance.models import CONFIGS, LENGTHS, set_scan_backend
+from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.model.checkpoint import dtype_of
 from mamba_slm.model.hf import HybridSlmForCausalLM
 from mamba_slm.model.stack import LanguageModel
@@ -83,6 +84,18 @@ def prefill_cut(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tenso
 def token_by_token(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
     """Decoding."""
     return [in_pieces(model, tokens, range(len(tokens))) for tokens in sequences]
+
+
+def by_the_compiled_formulas(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """A prompt, then one token at a time through the regions that `--runtime compiled` compiles, here as they are."""
+    runtime = CompiledRuntime(model.eval(), open_region=lambda region, tensors, *, on_compile: region)
+    found = []
+    for tokens in sequences:
+        state, cut = runtime.new_state(1), len(tokens) // 2
+        read = [model(tokens[None, :cut], state=state)[0]] if cut else []
+        read += [runtime.next_logits(tokens[None, t : t + 1], None, state) for t in range(cut, len(tokens))]
+        found.append(torch.cat(read))
+    return found
 
 
 def padded(model: LanguageModel, sequences: Sequence[Tensor], side: str) -> list[Tensor]:
@@ -234,6 +247,13 @@ OUR_PATHS: dict[str, Path] = {
             what="the decoding step from the first token on",
             logits=token_by_token,
             gradient_lengths=LENGTHS[:4],
+        ),
+        Path(
+            name="compiled decoding step",
+            what="its formulas (machine code of them: `tests/generation/compiled`) for the second half of the tokens",
+            logits=by_the_compiled_formulas,
+            gradients=False,
+            surroundings=torch.no_grad,
         ),
         Path(
             name="left-padded batch",
