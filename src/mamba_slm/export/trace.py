@@ -91,7 +91,7 @@ class OurRunner:
     def trace(self, tokens: Sequence[int], *, residuals: bool = False) -> Trace:
         """See `Runner.trace`."""
         model, stream = self.source.model, []
-        with torch.inference_mode():
+        with torch.no_grad():
             hidden = model.hidden_states(torch.tensor([list(tokens)]), residuals=stream if residuals else None)
             logits = model.logits(hidden)[0]
         if not residuals:

@@ -112,7 +112,7 @@ class HfRunner:
     def trace(self, tokens: Sequence[int], *, residuals: bool = False) -> Trace:
         """See `Runner.trace`; only GraniteMoeHybrid shows its residual stream."""
         points: dict[str, Tensor] = {}
-        with contextlib.ExitStack() as stack, torch.inference_mode(), quiet_transformers():
+        with contextlib.ExitStack() as stack, torch.no_grad(), quiet_transformers():
             if residuals and self.network.config.model_type == MODEL_TYPE:
                 for hook in self.watch(points):
                     stack.callback(hook.remove)
