@@ -9,7 +9,6 @@ from export.gguf.small_gguf_models import LITTLE, save_variant
 from mamba_slm.cli.export_gguf import TYPES
 from mamba_slm.cli.main import main
 from mamba_slm.export.gguf import layout
-from mamba_slm.export.gguf.runner import llama_cpp_is_installed
 
 
 @pytest.fixture(scope="module")
@@ -125,12 +124,3 @@ def test_every_type_is_named_in_the_help(capsys):
     assert main(["export", "gguf", "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in TYPES)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not llama_cpp_is_installed(), reason="llama-cpp-python is not installed")
-def test_where_llama_cpp_is_installed_the_file_is_run_in_it(folder, tmp_path, capsys):
-    assert main(["export", "gguf", str(folder), "--out", str(tmp_path / "x.gguf"), "--type", "F32"]) == 0
-    out, err = capsys.readouterr()
-    assert "llama.cpp    argmax agreement 1.0000" in out
-    assert err == ""

@@ -47,6 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-llama-cpp", action="store_true", help="do not run the file in llama.cpp, where it is installed"
     )
+    parser.add_argument(
+        "--pad-vocabulary", action="store_true", help="add tokens of zeros to a vocabulary that is no multiple of 8"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE.gguf and its Modelfile")
     parser.add_argument("--json", action="store_true", help="one object: paths, sizes and what was measured")
 
@@ -62,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         file_type=args.type,
         text=None if args.text is None else read_text(args.text),
         in_llama_cpp=False if args.no_llama_cpp else None,
+        pad_vocabulary=args.pad_vocabulary,
         overwrite=args.overwrite,
     )
     for warning in exported.warnings:

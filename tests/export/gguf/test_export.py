@@ -175,6 +175,12 @@ def test_an_unexportable_model_is_refused_before_work_starts(changed, error, mes
     assert leaves_nothing(tmp_path)
 
 
+def test_a_vocabulary_that_is_no_multiple_of_8_can_be_padded(tmp_path):
+    found = exported(tmp_path, source=small_source(**{**LITTLE, "vocab_size": 321}), pad_vocabulary=True)
+    assert open_runner(found.file).vocab_size == 328
+    assert found.read_back.probes.max_logit_error <= 1e-5
+
+
 def test_an_existing_file_or_modelfile_is_refused_and_stays(tmp_path):
     for name in ("small.gguf", "small.Modelfile"):
         (tmp_path / name).write_text("mine")

@@ -19,7 +19,8 @@ def keys_of(config):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_config_comes_back_with_a_feed_forward_in_every_layer(variant):
     config = small_config(variant)
-    found = config_from_keys(keys_of(config), tied=config.tie_embeddings)
+    found, multipliers = config_from_keys(keys_of(config), tied=config.tie_embeddings)
+    assert not multipliers
     expected = replace(
         config,
         pattern="".join(kind + "-" for kind, _, _ in layers_of(config.pattern)),
@@ -49,11 +50,8 @@ def test_the_scale_of_attention_is_explicit():
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("embedding_scale", 12.0, "embedding_multiplier is 12.0; our model computes only 1.0"),
-        ("residual_scale", 0.5, "residual_multiplier is 0.5"),
-        ("logit_scale", 8.0, "logits_scaling is 8.0"),
-        ("attention.scale", 1.0, "attention_multiplier is 1.0"),
         ("expert_count", 4, "num_local_experts is 4"),
+        ("embedding_scale", -1.0, "embedding_multiplier is -1.0"),
         ("attention.head_count_kv", [0, 2, 4], "our model has one number for all attention layers"),
         ("rope.dimension_count", 32, "our model rotates whole heads"),
     ],
@@ -63,13 +61,24 @@ def test_what_our_model_does_not_compute_is_refused_by_name(key, value, message)
         config_from_keys({**keys_of(small_config()), f"granitehybrid.{key}": value}, tied=True)
 
 
+def test_multipliers_are_told_under_the_names_of_transformers():
+    given = {"embedding_scale": 12.0, "residual_scale": 0.25, "logit_scale": 8.0, "attention.scale": 0.015625}
+    keys = keys_of(small_config()) | {f"{ARCHITECTURE}.{name}": value for name, value in given.items()}
+    assert config_from_keys(keys, tied=True)[1] == {
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.25,
+        "logits_scaling": 8.0,
+        "attention_multiplier": 0.015625,
+    }
+
+
 def test_absent_optional_keys_mean_what_llama_cpp_takes_for_them():
     config = small_config()
     optional = ("attention.scale", "embedding_scale", "residual_scale", "logit_scale", "rope.scaling.finetuned")
     keys = {name: value for name, value in keys_of(config).items() if not name.endswith(optional)}
-    assert config_from_keys(keys, tied=True) == replace(config, chunk_size=256)
+    assert config_from_keys(keys, tied=True) == (replace(config, chunk_size=256), {})
     keys["granitehybrid.attention.head_count_kv"] = 2  # one number: attention in every layer
-    assert config_from_keys(keys, tied=True).pattern == "*-*-*-"
+    assert config_from_keys(keys, tied=True)[0].pattern == "*-*-*-"
 
 
 def test_another_architecture_and_a_missing_key_are_named():

@@ -16,6 +16,7 @@ from mamba_slm.export.gguf.layout import (
     pairs_adjacent,
     pairs_apart,
     require_exportable,
+    with_padded_vocabulary,
 )
 from mamba_slm.model.config import ModelConfig
 
@@ -105,13 +106,25 @@ def test_a_layer_without_a_feed_forward_costs_what_is_said():
         ({"pattern": "-M*"}, r"pattern -M\* cannot be written as GGUF"),
         ({"pattern": "M-M-"}, "has no attention layer"),
         ({"pattern": "*-*-"}, "has no Mamba-2 layer"),
-        ({"vocab_size": 324}, "a vocabulary of 324 is not a multiple of 8"),
+        ({"vocab_size": 324}, "vocab_size 324 is not a multiple of 8"),
     ],
 )
 def test_what_llama_cpp_does_not_compute_is_refused_by_name(changed, message):
     with pytest.raises(ConfigError, match=message) as caught:
         require_exportable(small_config(**changed))
     assert caught.value.hint
+
+
+def test_a_padded_vocabulary_adds_rows_of_zeros_and_changes_nothing_else():
+    model = model_of(small_config(vocab_size=323, tie_embeddings=False))
+    padded = with_padded_vocabulary(model)
+    assert padded.config.vocab_size == 328
+    assert with_padded_vocabulary(padded) is padded
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        found, expected = padded(tokens), model(tokens)
+    assert torch.equal(found[..., :323], expected)
+    assert not found[..., 323:].any()
 
 
 def test_tensors_that_do_not_fit_are_named():

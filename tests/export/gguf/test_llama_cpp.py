@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.gguf.small_gguf_models import VARIANTS, small_source
+from export.gguf.small_gguf_models import VARIANTS, save_variant, small_source
+from mamba_slm.cli.main import main
 from mamba_slm.core.errors import CheckFailedError, DataError
 from mamba_slm.export.compare import LOGIT_TOLERANCE, compare
-from mamba_slm.export.gguf import export, layout
+from mamba_slm.export.gguf import export, layout, write
 from mamba_slm.export.gguf.export import export_gguf
-from mamba_slm.export.gguf.runner import LlamaCppRunner, llama_cpp_is_installed
+from mamba_slm.export.gguf.keys import Key
+from mamba_slm.export.gguf.runner import LlamaCppRunner, llama_cpp_is_installed, open_gguf
 from mamba_slm.export.gguf.types import FILE_TYPES
 from mamba_slm.export.gguf.write import plan_file, write_gguf
 from mamba_slm.export.probes import TEXT, random_sequences, text_sequences
@@ -189,6 +191,30 @@ def test_a_file_that_is_none_is_refused_with_what_llama_cpp_says(tmp_path):
     with pytest.raises(DataError, match=r"llama\.cpp does not load .*x\.gguf") as caught:
         LlamaCppRunner(path)
     assert "gguf" in str(caught.value)
+
+
+def test_the_command_runs_the_file_in_llama_cpp_where_it_is_installed(tmp_path, capsys):
+    folder = save_variant(tmp_path / "model")
+    assert main(["export", "gguf", str(folder), "--out", str(tmp_path / "x.gguf"), "--type", "F32"]) == 0
+    out, err = capsys.readouterr()
+    assert "llama.cpp    argmax agreement 1.0000" in out
+    assert err == ""
+
+
+def test_multipliers_mean_the_same_to_llama_cpp_and_to_our_reader(run_in_llama_cpp, tmp_path, monkeypatch):
+    """As in Granite's own models; we never write them."""
+    given = {"embedding_scale": 3.0, "residual_scale": 0.25, "logit_scale": 2.0, "attention.scale": 0.05}
+    right = write.model_keys
+    monkeypatch.setattr(
+        write, "model_keys", lambda config: [Key(k.name, k.kind, given.get(k.name, k.value)) for k in right(config)]
+    )
+    for variant in ("portable", "untied"):
+        runner = run_in_llama_cpp(small_source(variant))
+        path = max(tmp_path.glob("*.gguf"), key=lambda path: int(path.stem))
+        found = compare(runner, open_gguf(path), random_sequences(320, 100))
+        assert found.max_logit_error <= LOGIT_TOLERANCE
+        plain = compare(OurRunner(small_source(variant)), runner, random_sequences(320, 100))
+        assert plain.max_logit_error > 0.1
 
 
 def test_a_trained_model_keeps_its_answers(trained_model, tmp_path):

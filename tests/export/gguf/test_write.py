@@ -104,11 +104,11 @@ def test_a_damaged_file_is_named_as_such(length, tmp_path):
 
 def test_what_our_model_does_not_compute_is_refused_with_the_file_s_name(tmp_path):
     path, _ = written(tmp_path)
-    key, value = b"granitehybrid.residual_scale", b"\x06\x00\x00\x00" + b"\x00\x00\x80\x3f"  # float32 1.0
+    key, value = b"granitehybrid.expert_count", b"\x04\x00\x00\x00" + b"\x00\x00\x00\x00"  # uint32 0
     data = path.read_bytes()
     assert data.count(key + value) == 1
-    path.write_bytes(data.replace(key + value, key + value[:4] + b"\x00\x00\x00\x3f"))
-    with pytest.raises(ConfigError, match=r"small\.gguf: residual_multiplier is 0\.5; our model computes only 1\.0"):
+    path.write_bytes(data.replace(key + value, key + value[:4] + b"\x08\x00\x00\x00"))
+    with pytest.raises(ConfigError, match=r"small\.gguf: num_local_experts is 8"):
         read_gguf(path)
 
 

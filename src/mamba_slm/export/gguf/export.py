@@ -11,7 +11,7 @@ from mamba_slm.core.files import write_text_atomic
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
 from mamba_slm.export.gguf.chat import modelfile
-from mamba_slm.export.gguf.layout import absent_feed_forward_parameters
+from mamba_slm.export.gguf.layout import absent_feed_forward_parameters, with_padded_vocabulary
 from mamba_slm.export.gguf.runner import GgufRunner, LlamaCppRunner, llama_cpp_is_installed, open_gguf
 from mamba_slm.export.gguf.types import BLOCK_BYTES, BLOCKS, FILE_TYPES, FLOAT, Q4_0, excess_error, gguf_package
 from mamba_slm.export.gguf.write import FilePlan, plan_file, write_gguf
@@ -73,6 +73,7 @@ def export_gguf(
     file_type: str = FLOAT,
     text: str | None = None,
     in_llama_cpp: bool | None = None,
+    pad_vocabulary: bool = False,
     overwrite: bool = False,
 ) -> GgufExport:
     """Write `source` as a GGUF file and a Modelfile beside it.
@@ -83,6 +84,7 @@ def export_gguf(
         file_type: a key of `FILE_TYPES`.
         text: measures agreement and perplexity on this text too.
         in_llama_cpp: also compare with the file in llama.cpp; None means where it is installed.
+        pad_vocabulary: add rows of zeros to a vocabulary that is no multiple of 8; else it is refused.
         overwrite: replace what is there.
 
     Raises:
@@ -98,6 +100,9 @@ def export_gguf(
     assert source.tokenizer is not None, "open the source with its tokenizer"
     gguf_package("writing GGUF files")
     template = read_chat_template(source.folder)
+    if pad_vocabulary:
+        source = Source(source.folder, with_padded_vocabulary(source.model), source.tokenizer)
+        assert source.tokenizer is not None
     planned = plan_file(source, file_type=file_type, name=out.stem, chat_template=template)
     recipe = out.with_suffix(MODELFILE_SUFFIX)
     require_free(recipe, overwrite=overwrite)

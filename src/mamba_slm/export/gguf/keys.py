@@ -12,9 +12,9 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.export.gguf.layout import feed_forward_size, layers_of
+from mamba_slm.export.hf.importing import read_config
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.granite import MODEL_TYPE, NO_TIME_STEP_LIMIT, rope_of
-from mamba_slm.model.granite_import import model_config_from_granite
 from mamba_slm.model.pattern import ATTENTION
 
 ARCHITECTURE = "granitehybrid"
@@ -78,8 +78,10 @@ def model_keys(config: ModelConfig) -> list[Key]:
     return keys
 
 
-def config_from_keys(given: Mapping[str, Any], *, tied: bool) -> ModelConfig:
-    """The config behind the keys of a file, with a feed-forward in every layer.
+def config_from_keys(given: Mapping[str, Any], *, tied: bool) -> tuple[ModelConfig, dict[str, float]]:
+    """The config behind the keys of a file, with a feed-forward in every layer, and multipliers for the weights.
+
+    Granite's own models have multipliers; they are named as transformers names them, for `fold`.
 
     Args:
         given: all keys of the file by full name; float32 values as the shortest decimal number that rounds to them.
@@ -110,7 +112,7 @@ def config_from_keys(given: Mapping[str, Any], *, tied: bool) -> ModelConfig:
     if key("rope.dimension_count", hidden // heads) != hidden // heads:
         raise ConfigError(f"rope.dimension_count is {key('rope.dimension_count')}; our model rotates whole heads")
     ssm_heads, inner = key("ssm.time_step_rank"), key("ssm.inner_size")
-    return model_config_from_granite(
+    return read_config(
         {
             "model_type": MODEL_TYPE,
             "vocab_size": key("vocab_size", len(given.get("tokenizer.ggml.tokens", ()))),

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.export.portable import VOCABULARY_MULTIPLE, with_tensors
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.pattern import MAMBA
 from mamba_slm.model.portability import LLAMA_CPP, portability_issues
 from mamba_slm.model.stack import LanguageModel
 
-VOCAB_MULTIPLE = 8
 ABSENT_FEED_FORWARD = 256
 """Inner width of the feed-forwards of zeros where the whole model has none of its own."""
 
@@ -65,11 +66,27 @@ def require_exportable(config: ModelConfig) -> None:
                 f"pattern {config.pattern} has no {kind} layer and cannot be written as GGUF",
                 hint="llama.cpp's granitehybrid stops with a failed assertion unless a model has layers of both kinds",
             )
-    if config.vocab_size % VOCAB_MULTIPLE:
+    if config.vocab_size % VOCABULARY_MULTIPLE:
         raise ConfigError(
-            f"a vocabulary of {config.vocab_size} is not a multiple of {VOCAB_MULTIPLE} and cannot be written as GGUF",
-            hint="llama.cpp's tools pad it, and a padded token could be sampled; train with a multiple of 8 or 64",
+            f"vocab_size {config.vocab_size} is not a multiple of {VOCABULARY_MULTIPLE}",
+            hint="--pad-vocabulary adds tokens that do not exist, with embeddings of zeros",
         )
+
+
+def with_padded_vocabulary(model: LanguageModel) -> LanguageModel:
+    """The model with rows of zeros up to the next vocabulary that can be written; itself where there is nothing to add.
+
+    The new tokens have the logit 0: they can be sampled, if rarely.
+    """
+    config = model.config
+    missing = -config.vocab_size % VOCABULARY_MULTIPLE
+    if not missing:
+        return model
+    padded = {
+        name: F.pad(tensor, (0, 0, 0, missing)) if name in ("embedding.weight", "lm_head.weight") else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    return with_tensors(replace(config, vocab_size=config.vocab_size + missing), padded)
 
 
 def layers_of(pattern: str) -> list[tuple[str, int, int | None]]:

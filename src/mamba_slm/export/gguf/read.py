@@ -16,6 +16,8 @@ from mamba_slm.export.gguf.keys import config_from_keys
 from mamba_slm.export.gguf.layout import our_tensors
 from mamba_slm.export.gguf.types import gguf_package
 from mamba_slm.export.gguf.vocabulary import tokenizer_from_keys
+from mamba_slm.export.hf.importing import fold
+from mamba_slm.export.portable import with_tensors
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -38,7 +40,7 @@ class ReadModel:
     """A model out of a file."""
 
     model: LanguageModel
-    """In float32; every layer has a feed-forward, if only of zeros."""
+    """In float32, multipliers folded into the weights; every layer has a feed-forward, if only of zeros."""
     tokenizer: Tokenizer | None
     """None where the file's pre-tokenizer is none that we know."""
     file: GgufFile
@@ -91,11 +93,9 @@ def read_gguf(path: Path) -> ReadModel:
     """
     file = read_file(path)
     try:
-        config = config_from_keys(file.keys, tied="output.weight" not in file.tensors)
+        config, multipliers = config_from_keys(file.keys, tied="output.weight" not in file.tensors)
         tensors = our_tensors(file.tensors, config)
     except MambaSlmError as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-    with torch.device("meta"):
-        model = LanguageModel(config)
-    model.load_state_dict(tensors, assign=True)
-    return ReadModel(model=model.eval(), tokenizer=tokenizer_from_keys(file.keys), file=file)
+    model = with_tensors(config, fold(tensors, config, multipliers) if multipliers else tensors)
+    return ReadModel(model=model, tokenizer=tokenizer_from_keys(file.keys), file=file)
