@@ -44,6 +44,8 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("model", "bfloat16"): Tolerance(values=5e-2, gradients=1e-1),
     # the same against other people's code, whose scan rounds otherwise
     ("oracle", "float32"): Tolerance(values=5e-6, gradients=2e-5),
+    # the same in llama.cpp, with float32 weights and cache
+    ("llama.cpp", "float32"): Tolerance(values=5e-6, gradients=0),
     # sizes against published figures
     ("published parameter count", "exact"): Tolerance(values=1e-2, gradients=0),
 }

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path as FilePath
 
+import tokenizers
 import torch
+from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
 from conformance.models import CONFIGS
-from conformance.paths import Path
+from conformance.paths import Path, one_by_one
+from mamba_slm.export.gguf.layout import with_padded_vocabulary
+from mamba_slm.export.gguf.read import read_gguf
+from mamba_slm.export.gguf.write import plan_file, write_gguf
 from mamba_slm.export.onnx.build import build_graph
 from mamba_slm.export.onnx.plan import WeightPlan
 from mamba_slm.export.onnx.readings import Batch, in_pieces, padded_left, read_batch, whole
 from mamba_slm.export.onnx.session import open_session
+from mamba_slm.export.source import Source
 from mamba_slm.model.onnx_contract import Form
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.text.tokenizer import END_OF_TEXT, Tokenizer
 
 Reading = Callable[[Sequence[Sequence[int]]], Iterator[Batch]]
 
@@ -37,9 +46,36 @@ def onnx(form: Form, name: str, what: str, reading: Reading) -> Path:
     return Path(name=f"ONNX {form}{name}", what=what, logits=logits, layouts=layouts, gradients=False)
 
 
+def tiny_tokenizer() -> Tokenizer:
+    """A tokenizer small enough for the suite's models; a GGUF has one, whatever it is."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())[:40]
+    texts = [END_OF_TEXT, *letters, letters[0] + letters[1]]
+    vocab = {text: id for id, text in enumerate(texts)}
+    backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[(letters[0], letters[1])]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.add_special_tokens([END_OF_TEXT])
+    return Tokenizer(backend)
+
+
+def write_float32_gguf(model: LanguageModel, path: FilePath) -> None:
+    """The model in float32, with a vocabulary that can be written."""
+    source = Source(path.parent, with_padded_vocabulary(model), tiny_tokenizer())
+    write_gguf(plan_file(source, file_type="F32", name="conformance"), path)
+
+
+def through_gguf(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """Written as GGUF, read back through `gguf`'s dequantizer, and run in our model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = FilePath(folder) / "model.gguf"
+        write_float32_gguf(model, path)
+        read = read_gguf(path).model
+    with torch.no_grad():
+        return [logits[:, : model.config.vocab_size] for logits in one_by_one(read, sequences)]
+
+
 FUSED: Form = "fused"
 PORTABLE: Form = "portable"
-EXPORTS: dict[str, Path] = {
+ONNX: dict[str, Path] = {
     path.name: path
     for form in (FUSED, PORTABLE)
     for path in (
@@ -53,3 +89,11 @@ EXPORTS: dict[str, Path] = {
         ),
     )
 }
+GGUF = Path(
+    name="GGUF",
+    what="exported with float32 weights, read back, each sequence alone",
+    logits=through_gguf,
+    layouts=(*CONFIGS, "portable, nope"),
+    gradients=False,
+)
+EXPORTS: dict[str, Path] = {GGUF.name: GGUF, **ONNX}

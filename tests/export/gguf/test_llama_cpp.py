@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from conformance.exports import write_float32_gguf
+from conformance.models import fresh_model, sequences
+from conformance.paths import naive_recurrence
 from export.gguf.small_gguf_models import VARIANTS, save_variant, small_source
 from mamba_slm.cli.main import main
 from mamba_slm.core.errors import CheckFailedError, DataError
@@ -23,6 +26,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
+from tolerances import assert_close, tolerance_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -215,6 +219,22 @@ def test_multipliers_mean_the_same_to_llama_cpp_and_to_our_reader(run_in_llama_c
         assert found.max_logit_error <= LOGIT_TOLERANCE
         plain = compare(OurRunner(small_source(variant)), runner, random_sequences(320, 100))
         assert plain.max_logit_error > 0.1
+
+
+@pytest.mark.parametrize("layout", ["portable", "classic", "portable, nope"])
+def test_the_models_of_the_conformance_suite_compute_the_same_in_llama_cpp(layout, tmp_path):
+    """Against the naive recurrence, at every length of the suite."""
+    path, tokens = tmp_path / "x.gguf", sequences()
+    write_float32_gguf(fresh_model(layout), path)
+    with torch.no_grad():
+        expected = naive_recurrence(fresh_model(layout), tokens)
+    runner = LlamaCppRunner(path, max_tokens=512)
+    try:
+        for each, logits in zip(tokens, expected, strict=True):
+            found = runner.trace(each.tolist()).logits[:, : logits.shape[1]]
+            assert_close(found, logits, tolerance_of("llama.cpp").values)
+    finally:
+        runner.close()
 
 
 def test_a_trained_model_keeps_its_answers(trained_model, tmp_path):
