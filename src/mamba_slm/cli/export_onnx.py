@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--block-size",
         type=parse_count,
         metavar="N",
-        help="weights that share a scale: 16 to 256; smaller is more exact, default 256 for int8, 32 for int4",
+        help="weights that share a scale: 16 to 256; smaller is slower and more exact, default up to 128",
     )
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="measure int8 and int4 on this text; default: our own source code"

@@ -11,8 +11,8 @@ from mamba_slm.model.presets import preset
 
 
 def test_the_largest_block_up_to_the_default_that_divides_every_matrix_is_chosen():
-    assert plan_weights(preset("60M"), "int8").block_size == 256
-    assert plan_weights(preset("60M"), "int4").block_size == 32
+    assert plan_weights(preset("60M"), "int8").block_size == 128
+    assert plan_weights(preset("60M"), "int4").block_size == 128
     assert plan_weights(small_config(), "int8").block_size == 16
     assert plan_weights(replace(small_config(), feed_forward_size=64), "int8").block_size == 32
 
@@ -26,6 +26,9 @@ def test_four_bits_spare_the_matrices_that_suffer_most():
         "sublayers.0.mixer.out_proj.weight",
     ]
     assert [plan.bits_of(name) for name in names] == [8, 8, 8, 4]
+    fine = plan_weights(preset("60M"), "int4", 32)
+    assert [fine.block_size_of(name) for name in names] == [128, 128, 128, 32]
+    assert {plan_weights(preset("60M"), "int8", 32).block_size_of(name) for name in names} == {32}
     assert {plan_weights(preset("60M"), "fp32").bits_of(name) for name in names} == {32}
     assert {plan_weights(preset("60M"), "int8").bits_of(name) for name in names} == {8}
 
@@ -36,7 +39,7 @@ def test_four_bits_spare_the_matrices_that_suffer_most():
         ({}, "fp32", 32, "fp32 weights have no blocks"),
         ({}, "int8", 48, "block size 48 is not possible"),
         ({}, "int8", 32, "feed_forward_size is 48, not a multiple of the block size 32"),
-        ({"feed_forward_size": 40}, "int4", None, "feed_forward_size is 40, not a multiple of 16"),
+        ({"feed_forward_size": 40}, "int4", None, "feed_forward_size is 40, not a multiple of the block size 16"),
     ],
 )
 def test_blocks_that_do_not_fit_are_refused_by_the_setting(change, weights, block_size, message):

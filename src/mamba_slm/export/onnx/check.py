@@ -169,6 +169,6 @@ def with_rounded_matrices(model: LanguageModel, plan: WeightPlan) -> LanguageMod
     }
     with torch.no_grad():
         for name, parameter in matrices.items():
-            packed = quantize_matrix(parameter.numpy(), bits=plan.bits_of(name), block_size=plan.block_size)
+            packed = quantize_matrix(parameter.numpy(), bits=plan.bits_of(name), block_size=plan.block_size_of(name))
             parameter.copy_(torch.from_numpy(packed.dequantized()))
     return rounded

@@ -30,6 +30,11 @@ class QuantizedMatrix:
     scales: NDArray[np.float32]
     """[o k]."""
 
+    @property
+    def block_size(self) -> int:
+        """Weights that share a scale."""
+        return self.shape[1] // self.scales.shape[1]
+
     def numbers(self) -> NDArray[np.int8]:
         """The whole numbers [o i], around 0."""
         flat = self.values.reshape(self.shape[0], -1)
@@ -61,7 +66,7 @@ def quantize_matrix(matrix: NDArray[np.float32], *, bits: int, block_size: int) 
     if inputs % block_size:
         raise ConfigError(
             f"a matrix with {inputs} inputs cannot be cut into blocks of {block_size}",
-            hint="choose a smaller --block-size that divides hidden_size, expand * hidden_size and feed_forward_size",
+            hint="choose a smaller --block-size",
         )
     blocks = matrix.reshape(outputs, inputs // block_size, block_size).astype(np.float32)
     if bits == 8:

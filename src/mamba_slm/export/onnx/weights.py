@@ -57,7 +57,7 @@ class PackedMatrices:
         name, matrix = self.stacked(tensors)
         if tensors not in self.quantized:
             self.quantized[tensors] = quantize_matrix(
-                matrix, bits=self.plan.bits_of(tensors[0]), block_size=self.plan.block_size
+                matrix, bits=self.plan.bits_of(tensors[0]), block_size=self.plan.block_size_of(tensors[0])
             )
         return name, self.quantized[tensors]
 
@@ -83,7 +83,7 @@ class FusedMatrices(PackedMatrices):
             N=outputs,
             K=inputs,
             bits=packed.bits,
-            block_size=self.plan.block_size,
+            block_size=packed.block_size,
             accuracy_level=ACCURACY_LEVEL,
         )
 
@@ -101,7 +101,7 @@ class FusedMatrices(PackedMatrices):
             self.writer.initializer(f"{name}.scales", packed.scales),
             domain=CONTRIB,
             bits=packed.bits,
-            block_size=self.plan.block_size,
+            block_size=packed.block_size,
             gather_axis=0,
             quantize_axis=1,
         )
@@ -117,9 +117,7 @@ class StandardMatrices(PackedMatrices):
         """One product; of a matrix that was stored for looking rows up, its transpose."""
         name, matrix = self.stacked(tensors)
         if self.plan.bits_of(tensors[0]) < 32:
-            values, scales = self.store(tensors)
-            unpacked = self.dequantized(values, scales)
-            return self.writer.op("MatMul", x, unpacked, output=output)
+            return self.writer.op("MatMul", x, self.dequantized(tensors, *self.store(tensors)), output=output)
         if name in self.writer.initializers:
             return self.writer.op("MatMul", x, self.writer.op("Transpose", name, perm=[1, 0]), output=output)
         return self.writer.op("MatMul", x, self.writer.initializer(f"{name}.transposed", matrix.T), output=output)
@@ -129,7 +127,7 @@ class StandardMatrices(PackedMatrices):
         if self.plan.bits_of(tensor) == 32:
             return self.writer.op("Gather", self.writer.initializer(tensor, self.tensors[tensor]), indices)
         values, scales = (self.writer.op("Gather", each, indices, axis=1) for each in self.store((tensor,)))
-        return self.writer.op("Transpose", self.dequantized(values, scales), perm=[1, 2, 0])
+        return self.writer.op("Transpose", self.dequantized((tensor,), values, scales), perm=[1, 2, 0])
 
     def store(self, tensors: tuple[str, ...]) -> tuple[str, str]:
         """Names of the whole numbers [i o] and the scales [k o]."""
@@ -140,6 +138,7 @@ class StandardMatrices(PackedMatrices):
             values = self.writer.four_bits(f"{name}.values", packed.numbers().T)
         return values, self.writer.initializer(f"{name}.scales", packed.scales.T)
 
-    def dequantized(self, values: str, scales: str) -> str:
+    def dequantized(self, tensors: tuple[str, ...], values: str, scales: str) -> str:
         """float32 of the values' shape."""
-        return self.writer.op("DequantizeLinear", values, scales, axis=0, block_size=self.plan.block_size)
+        block_size = self.pack(tensors)[1].block_size
+        return self.writer.op("DequantizeLinear", values, scales, axis=0, block_size=block_size)
