@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from mamba_slm.cli.bench_engines import chosen_engines
 from mamba_slm.cli.main import main
 from mamba_slm.evaluation.bench import measure
 from mamba_slm.model.checkpoint import save_model
@@ -61,6 +62,8 @@ def test_peers_without_transformers_name_the_extra(folder, capsys, monkeypatch):
         (["nanp"], "nanp does not exist"),
         (["nano", "--tasks", "trian"], "did you mean 'train'"),
         (["nano", "--peers", "lama"], "did you mean 'llama'"),
+        (["nano", "--engines", "onnx-int7"], "did you mean 'onnx-int8'"),
+        (["nano", "--onnx", "--tasks", "train"], "engines are measured in prefill and decode"),
         (["nano", "--precision", "fp8"], "unknown precision 'fp8'"),
         (["nano", "--lengths", "64Ki", "--peers", "none"], "do not fit into the model's context"),
         (["demo", "--peers", "granite"], "does not fit into a GraniteMoeHybrid"),
@@ -89,6 +92,24 @@ def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsy
     assert f"1 cells were measured; they are in {out}" in shown.err
     assert json.loads(shown.out) == json.loads(out.read_text())
     assert [cell["task"] for cell in json.loads(shown.out)["cells"]] == ["prefill"]
+
+
+def test_engines_are_exported_and_measured_beside_ours(folder, capsys):
+    words = ["bench", folder, "--engines", "onnx-fp32,onnx-int8", "--peers", "none", "--tasks", "decode", *SMALL]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert [line for line in shown.out.splitlines() if "ONNX Runtime int8" in line]
+    assert "exporting for ONNX Runtime fp32" in shown.err
+
+
+def test_onnx_takes_every_engine_that_is_installed_and_names_the_one_that_is_not(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert chosen_engines(None, onnx=True) == ("onnx-fp32", "onnx-int8", "onnx-int4")
+    assert "llama-cpp-python is not installed" in capsys.readouterr().err
+    assert chosen_engines(None, onnx=False) == ()
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    assert main(["bench", "nano", "--engines", "llama.cpp-q8_0"]) == 3
+    assert "pip install llama-cpp-python" in capsys.readouterr().err
 
 
 @pytest.mark.slow

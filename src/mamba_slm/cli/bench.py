@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,17 @@ its own; all are timed in turns, in the same run, with the same threads. `granit
 GraniteMoeHybridForCausalLM with the same weights, and every cell first proves that it computes the same; `llama` is its
 LlamaForCausalLM with as many parameters. Both need the extra `hf`; `--peers none` does not.
 
+--onnx adds ONNX Runtime with fp32, INT8 and INT4 weights and, where llama-cpp-python is installed, llama.cpp with Q8_0
+and Q4_0, all exported from the same weights before the run; it measures prefill and decode in fp32 unless told
+otherwise.
+
 The measured cells are in --out after each of them, and an interrupt prints them. `make bench` writes
 docs/reference/benchmarks.md.
 
 examples:
   mamba-slm bench 60M --out bench.json
   mamba-slm bench nano --tasks decode --lengths 64 --rounds 1 --peers none
+  mamba-slm bench 60M --onnx --lengths 512 --threads 2
   mamba-slm bench nano --tasks train,prefill --lengths 64,128 --peers granite --precision fp32 --json
 """
 
@@ -51,6 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=words, metavar="NAME,NAME", help="default train,prefill,decode")
     parser.add_argument("--lengths", type=counts, metavar="N,N", help="tokens, default 512,1024,2048,4096")
     parser.add_argument("--peers", type=words, metavar="NAME,NAME", help="default granite,llama; none: ours alone")
+    parser.add_argument("--onnx", action="store_true", help="beside ONNX Runtime and llama.cpp, too")
+    parser.add_argument("--engines", type=words, metavar="NAME,NAME", help="of these, only some: onnx-int8, ...")
     parser.add_argument(
         "--precision",
         type=words,
@@ -69,6 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from mamba_slm.cli.bench_engines import export_for
     from mamba_slm.core.errors import InterruptedRunError
     from mamba_slm.core.files import write_json_atomic
     from mamba_slm.evaluation.bench.contenders import named_config
@@ -85,7 +94,11 @@ def run(args: argparse.Namespace) -> int:
             write_json_atomic(args.out, so_far)
 
     try:
-        measure_all(args.model, config, settings, about=about_this_run(), say=console.say, save=save)
+        with tempfile.TemporaryDirectory() as folder:
+            exported = export_for(settings.engines, args.model, seed=settings.seed, folder=Path(folder))
+            measure_all(
+                args.model, config, settings, about=about_this_run(), exported=exported, say=console.say, save=save
+            )
     except KeyboardInterrupt:
         cells = f"{len(results.get('cells', []))} cells were measured"
         where = f"; they are in {args.out}" if results and args.out is not None else ""
@@ -98,22 +111,27 @@ def run(args: argparse.Namespace) -> int:
 
 def settings_of(args: argparse.Namespace) -> BenchSettings:
     """The settings that the flags describe; what was not given is automatic."""
+    from mamba_slm.cli.bench_engines import chosen_engines
     from mamba_slm.evaluation.bench.cells import PRECISIONS, BenchSettings
     from mamba_slm.runs.machine import usable_cores
     from mamba_slm.training.precision import choose_precision
 
     given = {name: getattr(args, name) for name in ("tasks", "lengths", "rounds", "decode_tokens", "seed")}
     given = {name: value for name, value in given.items() if value is not None}
+    engines = chosen_engines(args.engines, onnx=args.onnx)
+    if engines:
+        given.setdefault("tasks", ("prefill", "decode"))
     if args.peers is not None:
         given["peers"] = () if args.peers == ("none",) else args.peers
     automatic = choose_precision("auto", "cpu")
     train, inference = (automatic.value,), PRECISIONS if automatic.value == "bf16" else ("fp32",)
-    if args.precision is not None:
-        train = inference = args.precision
+    if args.precision is not None or engines:
+        train = inference = args.precision or ("fp32",)
     else:
         console.say(f"precision: training {automatic}; prefill and decode {' and '.join(inference)}")
     return BenchSettings(
         **given,
+        engines=engines,
         train_precisions=train,
         inference_precisions=inference,
         threads=args.threads or usable_cores(),
@@ -158,21 +176,24 @@ def about_this_run() -> dict[str, Any]:
 
     return {
         "command": list(redact_command(["mamba-slm", *sys.argv[1:]])),
-        "versions": installed_versions() | package_version("transformers"),
+        "versions": installed_versions() | package_versions(),
         "hardware": hardware_summary(),
         "source": source_commit(),
         "waiting": {name: os.environ[name] for name in WAITING if name in os.environ},
     }
 
 
-def package_version(name: str) -> dict[str, str]:
-    """The version of an installed package, from its metadata."""
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that contenders come from, from their metadata."""
     import importlib.metadata
 
-    try:
-        return {name: importlib.metadata.version(name)}
-    except importlib.metadata.PackageNotFoundError:
-        return {name: "absent"}
+    found = {}
+    for name in ("transformers", "onnxruntime", "llama_cpp_python"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
 
 
 def show(results: dict[str, Any], *, as_json: bool) -> None:

@@ -19,6 +19,16 @@ TASKS = ("train", "prefill", "decode")
 PRECISIONS = ("fp32", "bf16")
 OURS, GRANITE, LLAMA = "ours", "granite", "llama"
 PEERS = (GRANITE, LLAMA)
+ENGINES = {
+    "onnx-fp32": "ONNX Runtime fp32",
+    "onnx-int8": "ONNX Runtime int8",
+    "onnx-int4": "ONNX Runtime int4",
+    "llama.cpp-q8_0": "llama.cpp Q8_0",
+    "llama.cpp-q4_0": "llama.cpp Q4_0",
+}
+"""Other programs that run the same weights, exported; for inference, in the cells of fp32."""
+ENGINE_CACHE_BYTES = {"onnx": 4, "llama.cpp": 2}
+"""Bytes of a value in their key-value caches."""
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2}
 EQUAL_SIZE_TOLERANCE = 0.01
 WIDTH_STEPS = (64, 32, 16, 8, 4, 2, 1)
@@ -36,6 +46,9 @@ class BenchSettings:
 
     peers: tuple[str, ...] = PEERS
     """granite: transformers' GraniteMoeHybrid with the same weights; llama: its Llama of equal parameters."""
+
+    engines: tuple[str, ...] = ()
+    """Names in `ENGINES`."""
 
     train_precisions: tuple[str, ...] = ("bf16",)
     """Autocast for the training step; its weights are float32 in any case."""
@@ -64,6 +77,7 @@ class BenchSettings:
         for kind, given, known in (
             ("task", self.tasks, TASKS),
             ("peer", self.peers, PEERS),
+            ("engine", self.engines, tuple(ENGINES)),
             ("precision", (*self.train_precisions, *self.inference_precisions), PRECISIONS),
         ):
             for name in given:
@@ -72,6 +86,11 @@ class BenchSettings:
         for name in ("threads", "rounds", "long_round_rounds", "decode_tokens"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.engines and ("fp32" not in self.inference_precisions or set(self.tasks) == {"train"}):
+            raise ConfigError(
+                "engines are measured in prefill and decode of fp32, and neither was chosen",
+                hint="--tasks prefill,decode --precision fp32",
+            )
         if not self.tasks or not self.lengths or min(self.lengths) < 2:
             raise ConfigError("a benchmark needs a task and lengths of at least 2 tokens")
 
@@ -106,6 +125,11 @@ def cells(settings: BenchSettings, config: ModelConfig) -> Iterator[Cell]:
         for precision in settings.train_precisions if task == "train" else settings.inference_precisions:
             for tokens in sorted(settings.lengths):
                 yield Cell(task=cast(Task, task), tokens=tokens, precision=precision)
+
+
+def engines_of(settings: BenchSettings, cell: Cell) -> tuple[str, ...]:
+    """The engines that take part in a cell."""
+    return settings.engines if cell.task != "train" and cell.precision == "fp32" else ()
 
 
 def llama_of_equal_size(config: ModelConfig) -> ModelConfig:
@@ -160,6 +184,16 @@ def work_per_token(config: ModelConfig, cell: Cell, *, decode_tokens: int) -> fl
     return read_weight_bytes(config, cell.precision) + state_bytes(
         config, cell.tokens + decode_tokens // 2, cache_bytes=size
     )
+
+
+def engine_work_per_token(
+    config: ModelConfig, cell: Cell, engine: str, *, weight_bytes: int, decode_tokens: int
+) -> float:
+    """As `work_per_token`, of an engine whose weights have so many bytes."""
+    if cell.task != "decode":
+        return work_per_token(config, cell, decode_tokens=decode_tokens)
+    cache_bytes = ENGINE_CACHE_BYTES[engine.partition("-")[0]]
+    return weight_bytes + state_bytes(config, cell.tokens + decode_tokens // 2, cache_bytes=cache_bytes)
 
 
 def read_weight_bytes(config: ModelConfig, precision: str) -> int:

@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -21,6 +21,8 @@ from mamba_slm.evaluation.bench.cells import (
     BenchSettings,
     Cell,
     cells,
+    engine_work_per_token,
+    engines_of,
     llama_of_equal_size,
     tokens_per_round,
     work_per_token,
@@ -33,6 +35,14 @@ FORMAT_VERSION = 1
 AGREEMENT_LIMITS = {"fp32": 1e-3, "bf16": 0.1}
 """Largest relative difference between ours and GraniteMoeHybrid; other functions differ by 1 and more. In bf16 some
 percent are rounding: transformers rounds A_log and dt_bias, too. tests/conformance holds the exact tolerances."""
+ENGINE_LIMITS = {
+    "onnx-fp32": 1e-3,
+    "onnx-int8": 0.2,
+    "onnx-int4": 0.7,
+    "llama.cpp-q8_0": 0.2,
+    "llama.cpp-q4_0": 0.7,
+}
+"""The same for engines: what rounding weights to 8 and 4 bits explains on random weights, which it hurts most."""
 ASSUMED_FLOPS_PER_SECOND, ASSUMED_BYTES_PER_SECOND, START_SECONDS = 5e10, 5e9, 12.0
 """Of a contender, and to start and load those of a cell: a first guess, until cells have been measured."""
 
@@ -43,6 +53,7 @@ def measure_all(
     settings: BenchSettings,
     *,
     about: dict[str, Any],
+    exported: Mapping[str, Path] | None = None,
     say: Callable[[str], None],
     save: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
@@ -50,6 +61,7 @@ def measure_all(
 
     Args:
         model: a preset or a model folder, with its `config`.
+        exported: what each of `settings.engines` runs.
         about: what else to store: command, versions, hardware.
         say: a line of progress.
         save: called with the results so far after every cell.
@@ -75,7 +87,7 @@ def measure_all(
         say(f"{number}/{len(planned)} {cell}: {pace.expected(cell)}, everything {pace.in_words(left)}")
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
-            measured = measure_cell(model, config, settings, cell, Path(folder), results["contenders"])
+            measured = measure_cell(model, config, settings, cell, Path(folder), results["contenders"], exported or {})
         measured["cell_seconds"] = time.monotonic() - started
         pace.learn(cell, measured["cell_seconds"])
         results["cells"].append(measured)
@@ -91,9 +103,11 @@ def measure_cell(
     cell: Cell,
     folder: Path,
     contenders: dict[str, Any],
+    exported: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Start the contenders, see that they compute the same, time them in turns; adds their facts to `contenders`."""
-    names = [OURS, *settings.peers, RATE]
+    engines = engines_of(settings, cell)
+    names = [OURS, *settings.peers, *engines, RATE]
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(
@@ -107,6 +121,7 @@ def measure_cell(
                             decode_tokens=settings.decode_tokens,
                             seed=settings.seed,
                             logits_file=str(folder / f"{name}.npy"),
+                            exported=str(exported[name]) if name in engines else None,
                         )
                     )
                 )
@@ -121,6 +136,7 @@ def measure_cell(
         proofs = {name: worker.ask("prove") for name, worker in workers.items()}
         warm_up_seconds = time.monotonic() - started
         agreement = agreement_of(cell, proofs, folder) if GRANITE in names else None
+        differences = {name: engine_difference(cell, name, folder) for name in engines}
         rounds = settings.rounds
         if warm_up_seconds > settings.long_round_seconds:
             rounds = min(rounds, settings.long_round_rounds)
@@ -136,13 +152,22 @@ def measure_cell(
         "busy_elsewhere_cores": None if busy is None else round(busy, 3),
         "agreement": agreement,
         "machine_rate": {"unit": facts[RATE]["unit"], "median": statistics.median(rates), "by_round": rates},
+        "engines_relative_difference": differences,
         "rows": [
             row_of(
                 name,
                 cell,
                 seconds,
                 rates,
-                work=work_per_token(
+                work=engine_work_per_token(
+                    config,
+                    cell,
+                    name,
+                    weight_bytes=facts[name]["weight_bytes"],
+                    decode_tokens=settings.decode_tokens,
+                )
+                if name in engines
+                else work_per_token(
                     llama_of_equal_size(config) if name == LLAMA else config,
                     cell,
                     decode_tokens=settings.decode_tokens,
@@ -213,6 +238,26 @@ def agreement_of(cell: Cell, proofs: dict[str, Any], folder: Path) -> dict[str, 
     return {**compared, "relative_difference": difference, "limit": limit}
 
 
+def engine_difference(cell: Cell, engine: str, folder: Path) -> float:
+    """How far the last logits of an engine are from ours, by the norm of the difference, relative to ours.
+
+    Raises:
+        CheckFailedError: further than its weights explain.
+    """
+    import numpy
+
+    logits, others = (numpy.load(folder / f"{name}.npy") for name in (OURS, engine))
+    difference = float(numpy.linalg.norm(logits - others) / numpy.linalg.norm(logits))
+    limit = ENGINE_LIMITS[engine]
+    if not difference <= limit:  # NaN is no agreement either
+        raise CheckFailedError(
+            f"{cell}: {engine} and ours differ by {difference:.1e} in the last logits, more than {limit:.0e}; they are "
+            "not the same function",
+            hint="compare them layer by layer: mamba-slm verify MODEL EXPORTED",
+        )
+    return difference
+
+
 class Pace:
     """How long cells take: a guess from their FLOPs, corrected by what the cells before took."""
 
@@ -232,7 +277,7 @@ class Pace:
             seconds += rounds * read_bytes / ASSUMED_BYTES_PER_SECOND
         else:
             seconds *= rounds
-        return (1 + len(self.settings.peers)) * seconds
+        return (1 + len(self.settings.peers) + len(engines_of(self.settings, cell))) * seconds
 
     def learn(self, cell: Cell, seconds: float) -> None:
         """A cell took so long."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mamba_slm.evaluation.bench.cells import ENGINES
+
 HEADER = (
     "task",
     "tokens",
@@ -24,7 +26,7 @@ share    of the machine: FLOP/s over those of the model's matrix products alone 
          must read, weights, state, keys and values, over the bandwidth of reading as many bytes as the weights (decode)
 loaded   resident memory before the first step, weights and libraries included
 peak     most resident memory from then on (decode: from when the prompt was read)
-differs  ours from granite, relative: loss and gradient norm (train), last logits (prefill, decode)"""
+differs  from ours, relative: loss and gradient norm (train), last logits (prefill, decode)"""
 IDLE_LOAD = 0.5
 BUSY_CORES = 0.1
 
@@ -34,16 +36,19 @@ def table_rows(results: dict[str, Any]) -> Iterator[list[str]]:
     for cell in results["cells"]:
         for number, row in enumerate(cell["rows"]):
             name = [cell["task"], f"{cell['tokens']:,}", cell["precision"]] if number == 0 else ["", "", ""]
-            is_granite = row["contender"] == "granite"
+            contender = row["contender"]
+            difference = cell.get("engines_relative_difference", {}).get(contender)
+            if contender == "granite":
+                difference = cell["agreement"]["relative_difference"]
             yield [
                 *name,
-                row["contender"],
+                ENGINES.get(contender, contender),
                 speed(row["tokens_per_second"]),
                 f"{row['ours_times_as_fast']:.2f}",
                 f"{row['share_of_machine']:.0%}",
                 f"{row['loaded_bytes'] / 2**20:,.0f}",
                 f"{row['peak_bytes'] / 2**20:,.0f}",
-                f"{cell['agreement']['relative_difference']:.0e}" if is_granite else "",
+                "" if difference is None else f"{difference:.0e}",
             ]
 
 

@@ -29,7 +29,7 @@ class Job:
     """What a worker measures."""
 
     contender: str
-    """ours, granite, llama, or `rate` for what the machine can do."""
+    """ours, granite, llama, an engine, or `rate` for what the machine can do."""
 
     model: str
     """A preset or a model folder."""
@@ -40,6 +40,8 @@ class Job:
     seed: int
     logits_file: str
     """Where to write the logits that prove the function, as .npy."""
+    exported: str | None = None
+    """What an engine runs: a folder for ONNX Runtime, a file for llama.cpp."""
 
     def to_json(self) -> str:
         """For the command line of the worker."""
@@ -83,13 +85,29 @@ class ContenderWork:
         self.job = job
         is_training = job.cell.task == "train"
         precision = "fp32" if is_training else job.cell.precision
-        self.contender = build_contender(job.contender, job.model, seed=job.seed, precision=precision)
+        config = named_config(job.model)
+        self.contender: Any = None
+        if job.exported is None:
+            self.contender = build_contender(job.contender, job.model, seed=job.seed, precision=precision)
+        else:
+            from mamba_slm.evaluation.bench.engines import build_engine
+
+            self.contender = build_engine(
+                job.contender,
+                Path(job.exported),
+                config=config,
+                threads=job.threads,
+                max_tokens=job.cell.tokens + job.decode_tokens + 1,
+            )
         generator = torch.Generator().manual_seed(job.seed)
-        vocab_size = named_config(job.model).vocab_size
-        self.tokens = torch.randint(vocab_size, (1, job.cell.tokens), generator=generator)
+        self.tokens = torch.randint(config.vocab_size, (1, job.cell.tokens), generator=generator)
         if is_training:
             self.contender.prepare_training(job.cell.precision)
-        self.facts = {"parameters": self.contender.parameters, "settings": self.contender.settings}
+        self.facts = {
+            "parameters": self.contender.parameters,
+            "settings": self.contender.settings,
+            "weight_bytes": getattr(self.contender, "weight_bytes", None),
+        }
 
     def prove(self) -> dict[str, Any]:
         """Numbers that every implementation of the same function must share; this is the warm-up as well."""
