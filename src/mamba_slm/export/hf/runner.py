@@ -6,11 +6,13 @@ Letters: t time, d width, v vocabulary.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from mamba_slm.core.errors import CheckpointError, DataError
@@ -47,7 +49,7 @@ def open_hf(path: Path, *, dtype: torch.dtype = torch.float32) -> HfRunner:
             network, report = transformers.AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, local_files_only=True, trust_remote_code=False, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError, TypeError) as error:
+        except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"transformers cannot load {path}: {first}", hint="--debug shows the rest") from error
     for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):
@@ -82,9 +84,9 @@ class HfRunner:
         self.description = f"transformers {version}, {type(network).__name__}, {str(dtype).removeprefix('torch.')}"
         self.vocab_size: int = network.config.vocab_size
         self.max_tokens: int = getattr(network.config, "max_position_embeddings", None) or 1 << 30
-        self.tokenizer = self.open_tokenizer()
 
-    def open_tokenizer(self) -> Any:
+    @functools.cached_property
+    def tokenizer(self) -> Any:
         """The tokenizer in the folder, as transformers opens it; None where there is none.
 
         Raises:
