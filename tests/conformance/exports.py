@@ -12,16 +12,20 @@ import torch
 from tokenizers import models, pre_tokenizers
 from torch import Tensor
 
-from conformance.models import CONFIGS
+from conformance.models import ALL_CONFIGS, CONFIGS
 from conformance.paths import Path, one_by_one
 from mamba_slm.export.gguf.layout import with_padded_vocabulary
 from mamba_slm.export.gguf.read import read_gguf
 from mamba_slm.export.gguf.write import plan_file, write_gguf
+from mamba_slm.export.hf.export import export_hf
+from mamba_slm.export.hf.importing import import_hf
+from mamba_slm.export.hf.runner import open_hf
 from mamba_slm.export.onnx.build import build_graph
 from mamba_slm.export.onnx.plan import WeightPlan
 from mamba_slm.export.onnx.readings import Batch, in_pieces, padded_left, read_batch, whole
 from mamba_slm.export.onnx.session import open_session
 from mamba_slm.export.source import Source
+from mamba_slm.model.checkpoint import load_model, save_model
 from mamba_slm.model.onnx_contract import Form
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import END_OF_TEXT, Tokenizer
@@ -44,6 +48,32 @@ def onnx(form: Form, name: str, what: str, reading: Reading) -> Path:
     layouts = (*CONFIGS, "portable, heads of 16") if form == "fused" else tuple(CONFIGS)
     logits = partial(in_onnx_runtime, form=form, reading=reading)
     return Path(name=f"ONNX {form}{name}", what=what, logits=logits, layouts=layouts, gradients=False)
+
+
+def exported(model: LanguageModel, folder: FilePath) -> FilePath:
+    """The model as a folder of Hugging Face, in several files."""
+    (folder / "model").mkdir()
+    save_model(model, folder / "model")
+    return export_hf(folder / "model", folder / "out", needs_tokenizer=False, max_shard_bytes=20_000).out
+
+
+def in_transformers(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """The logits that transformers' own class gives."""
+    with tempfile.TemporaryDirectory() as folder:
+        runner = open_hf(exported(model, FilePath(folder)))
+        return [runner.trace(tokens.tolist()).logits for tokens in sequences]
+
+
+def imported_again(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """Exported, imported again, and run in our model; every weight must have kept its bits."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = exported(model, FilePath(folder))
+        read = load_model(import_hf(out, FilePath(folder) / "again", needs_tokenizer=False).out)
+    before, after = model.state_dict(), read.state_dict()
+    assert list(before) == list(after)
+    assert all(before[name].equal(after[name]) for name in before)
+    with torch.no_grad():
+        return one_by_one(read, sequences)
 
 
 def tiny_tokenizer() -> Tokenizer:
@@ -96,4 +126,19 @@ GGUF = Path(
     layouts=(*CONFIGS, "portable, nope"),
     gradients=False,
 )
-EXPORTS: dict[str, Path] = {GGUF.name: GGUF, **ONNX}
+HUGGING_FACE = Path(
+    name="exported to Hugging Face",
+    what="a folder in several files, opened by transformers' GraniteMoeHybrid, each sequence alone",
+    logits=in_transformers,
+    layouts=tuple(ALL_CONFIGS),
+    row="oracle",
+    gradients=False,
+)
+IMPORTED = Path(
+    name="exported and imported",
+    what="the same folder read into our model again, every weight with the same bits",
+    logits=imported_again,
+    layouts=tuple(ALL_CONFIGS),
+    gradients=False,
+)
+EXPORTS: dict[str, Path] = {HUGGING_FACE.name: HUGGING_FACE, IMPORTED.name: IMPORTED, GGUF.name: GGUF, **ONNX}
