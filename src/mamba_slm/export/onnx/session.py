@@ -44,8 +44,6 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
-    # SSM states decay into denormal numbers, which processors are slow with
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     if data_folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(data_folder))
     try:
