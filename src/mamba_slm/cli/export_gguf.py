@@ -24,6 +24,10 @@ llama-cpp-python is installed, llama.cpp itself runs it too. F32 must give the s
 must stay within what their rounding explains, and print how far they are away. A failed check exits 6 and leaves
 nothing.
 
+types, with the bits that a weight takes: F32 32, F16 and BF16 16, Q8_0 8.5, Q6_K 6.6, Q5_0 5.5, Q4_K and Q4_0 4.5;
+Q4_K_M is Q4_K with Q6_K for the head and half of the most sensitive matrices. Rows that are no multiple of 256 fall
+back from Q4_K to Q5_0 and from Q6_K to Q8_0. Norms, convolutions and the scan's parameters stay F32.
+
 examples:
   mamba-slm export gguf runs/tiny --out tiny.gguf
   mamba-slm export gguf runs/tiny --out tiny-f32.gguf --type F32
