@@ -47,8 +47,8 @@ FILE_TYPES: dict[str, FileType] = {
     Q4_K: FileType(file_type=14, least_agreement=0.3, largest_kl=0.7),
     Q4_0: FileType(file_type=2, least_agreement=0.3, largest_kl=1.0),
 }
-"""By the name of `--type`. The limits catch a broken export and do not promise quality: among the nearly equal logits of
-a model with random weights the largest changes easily."""
+"""By the name of `--type`. The limits catch a broken export and do not promise quality: they are wide enough for random
+weights, whose nearly equal logits change places easily."""
 
 BLOCKS = {FLOAT: 1, HALF: 1, BFLOAT: 1, Q8_0: 32, Q5_0: 32, Q4_0: 32, Q4_K: 256, Q6_K: 256}
 """Neighbouring values of a row that share scales; a row must be a multiple."""
