@@ -86,6 +86,6 @@ def test_the_first_difference_is_where_two_sequences_part(a, b, place):
 def test_sixteen_bit_weights_are_within_a_tolerance_of_theirs(pair, tmp_path):
     export_hf(pair[0], tmp_path / "half", dtype=torch.bfloat16)
     found = verify(pair[0], tmp_path / "half")
-    assert len(found.problems) == 2
+    assert len(found.problems) == 1
     assert found.random.argmax_agreement > 0.8
     assert verify(pair[0], tmp_path / "half", tolerance=1.0).problems == []

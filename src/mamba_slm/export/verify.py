@@ -48,11 +48,9 @@ class Verification:
     @property
     def problems(self) -> list[str]:
         """What is not equal, in words."""
-        found = [
-            difference_in_words(part, tolerance=self.tolerance)
-            for part in self.parts.values()
-            if part.max_logit_error > self.tolerance
-        ]
+        worst = max(self.parts.values(), key=lambda part: part.max_logit_error)
+        off = worst.max_logit_error > self.tolerance
+        found = [difference_in_words(worst, tolerance=self.tolerance)] if off else []
         if self.tokenizers is not None and not self.tokenizers.equal:
             found.append(f"the tokenizers differ from token {self.tokenizers.first_difference} of a text on")
         return found
