@@ -8,7 +8,7 @@ from typing import Any
 from mamba_slm.evaluation.bench.table import machine_remarks, speed
 from mamba_slm.runs.markdown import markdown_table
 
-NAMES = {"ours": "ours", "granite": "hybrid", "llama": "Llama"}
+NAMES = {"ours": "ours", "plain": "plain", "granite": "hybrid", "llama": "Llama"}
 TITLES = {
     "train": "Training step, {precision} autocast",
     "prefill": "Prefill, {precision} weights",
@@ -54,8 +54,9 @@ many parameters.
 Every implementation runs in a process of its own, started anew for every row. They are timed in turns; speeds are
 medians of {settings["rounds"]} rounds ({settings["long_round_rounds"]} where one round of all takes longer than
 {settings["long_round_seconds"]:g} s), after one that is not counted. Decoding makes {settings["decode_tokens"]} tokens
-behind the prompt, greedily; the first one is not counted. Where three numbers share a cell, they are ours, hybrid and
-Llama.
+behind the prompt, greedily; the first one is not counted. Where several numbers share a cell, they stand in the order
+of the speeds. *plain* is ours without a compiled decoding step. Nobody's allocator is set from outside: our training
+step tells glibc to keep freed memory, as `mamba-slm train` does, and transformers' does not.
 
 - *×*: the median over the rounds of the other's time over ours; above 1, ours is faster.
 - *of GEMM*: the FLOP/s of the model (training three times the forward pass; prefill with the head for the last token

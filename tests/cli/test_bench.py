@@ -8,14 +8,16 @@ import sys
 import time
 
 import pytest
+import torch
 
 from mamba_slm.cli.bench_engines import chosen_engines
 from mamba_slm.cli.main import main
+from mamba_slm.core.compiler import cxx_compiler
 from mamba_slm.evaluation.bench import measure
 from mamba_slm.model.checkpoint import save_model
 from small_models import varied_model
 
-SMALL = ["--lengths", "16", "--rounds", "1", "--decode-tokens", "2", "--threads", "1"]
+SMALL = ["--lengths", "16", "--rounds", "1", "--decode-tokens", "2", "--threads", "1", "--runtime", "torch"]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,23 @@ def test_onnx_takes_every_engine_that_is_installed_and_names_the_one_that_is_not
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     assert main(["bench", "nano", "--engines", "llama.cpp-q8_0"]) == 3
     assert "pip install llama-cpp-python" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cxx_compiler() is None, reason="needs a C++ compiler")
+def test_decoding_is_compiled_before_it_is_timed_and_stands_beside_the_plain_one(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    words = ["bench", folder, "--peers", "none", "--tasks", "prefill,decode", "--precision", "fp32", *SMALL]
+    try:
+        assert main([*words, "--runtime", "compiled", "--json"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    shown = capsys.readouterr()
+    assert "compiling the decoding step in fp32" in shown.err
+    cells = json.loads(shown.out)["cells"]
+    assert [[row["contender"] for row in cell["rows"]] for cell in cells] == [["ours"], ["ours", "plain"]]
+    assert len(list((tmp_path / "cache/compiled").glob("*.pt2"))) == 4
 
 
 @pytest.mark.slow

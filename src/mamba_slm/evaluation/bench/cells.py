@@ -17,7 +17,7 @@ from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD
 Task = Literal["train", "prefill", "decode"]
 TASKS = ("train", "prefill", "decode")
 PRECISIONS = ("fp32", "bf16")
-OURS, GRANITE, LLAMA = "ours", "granite", "llama"
+OURS, PLAIN, GRANITE, LLAMA = "ours", "plain", "granite", "llama"
 PEERS = (GRANITE, LLAMA)
 ENGINES = {
     "onnx-fp32": "ONNX Runtime fp32",
@@ -49,6 +49,9 @@ class BenchSettings:
 
     engines: tuple[str, ...] = ()
     """Names in `ENGINES`."""
+
+    compiled: bool = False
+    """Decode with a compiled step, and beside it (`plain`) without."""
 
     train_precisions: tuple[str, ...] = ("bf16",)
     """Autocast for the training step; its weights are float32 in any case."""
@@ -130,6 +133,12 @@ def cells(settings: BenchSettings, config: ModelConfig) -> Iterator[Cell]:
 def engines_of(settings: BenchSettings, cell: Cell) -> tuple[str, ...]:
     """The engines that take part in a cell."""
     return settings.engines if cell.task != "train" and cell.precision == "fp32" else ()
+
+
+def contenders_of(settings: BenchSettings, cell: Cell) -> tuple[str, ...]:
+    """Who takes part in a cell, ours first."""
+    plain = (PLAIN,) if settings.compiled and cell.task == "decode" else ()
+    return (OURS, *plain, *settings.peers, *engines_of(settings, cell))
 
 
 def llama_of_equal_size(config: ModelConfig) -> ModelConfig:

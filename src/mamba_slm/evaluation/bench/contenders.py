@@ -17,8 +17,10 @@ from mamba_slm.core.allocator import keep_freed_memory
 from mamba_slm.core.errors import CheckFailedError
 from mamba_slm.core.optional import require
 from mamba_slm.data.loader import Batch
-from mamba_slm.evaluation.bench.cells import GRANITE, LLAMA, OURS, llama_of_equal_size
+from mamba_slm.evaluation.bench.cells import GRANITE, LLAMA, OURS, PLAIN, llama_of_equal_size
+from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.generate import stream_tokens
+from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.model.checkpoint import dtype_of, load_model
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -84,10 +86,10 @@ def named_model(model: str, seed: int) -> LanguageModel:
     return build_model(preset(model), seed=seed) if model in SIZES else load_model(model)
 
 
-def build_contender(name: str, model: str, *, seed: int, precision: str) -> Contender:
+def build_contender(name: str, model: str, *, seed: int, precision: str, compiled: bool = False) -> Contender:
     """The contender with the weights of `model` (llama: random ones) in the given dtype."""
-    if name == OURS:
-        return Ours(named_model(model, seed), dtype=DTYPES[precision])
+    if name in (OURS, PLAIN):
+        return Ours(named_model(model, seed), dtype=DTYPES[precision], compiled=compiled)
     if name == GRANITE:
         source = named_model(model, seed)
         return Transformers(granite_config(source.config), source, precision=precision)
@@ -96,17 +98,22 @@ def build_contender(name: str, model: str, *, seed: int, precision: str) -> Cont
 
 
 class Ours:
-    """This package: the functions that its trainer and its `generate` call."""
+    """This package: the functions that its trainer and its `generate` call.
 
-    def __init__(self, model: LanguageModel, *, dtype: torch.dtype):
+    Decoding is that of `--runtime compiled`, or of `--runtime torch` where `compiled` is False.
+    """
+
+    def __init__(self, model: LanguageModel, *, dtype: torch.dtype, compiled: bool = False):
         if dtype != torch.float32:
             cast = {name: tensor.to(dtype_of(name, dtype)) for name, tensor in model.state_dict().items()}
             model.load_state_dict(cast, assign=True)
         self.model = model
+        self.runtime = CompiledRuntime(model) if compiled else TorchRuntime(model)
         self.parameters = count_parameters(model.config).total
         self.settings: dict[str, Any] = {
             "train": "accumulate_gradients, clip_gradients, fused AdamW: the trainer's own functions; one document",
-            "inference": "stream_tokens, greedy, as `mamba-slm generate`; torch.no_grad",
+            "prefill": "stream_tokens, greedy, as `mamba-slm generate`",
+            "decode": f"the same with --runtime {'compiled' if compiled else 'torch'}",
             "pattern": model.config.pattern,
         }
 
@@ -130,17 +137,17 @@ class Ours:
 
     @torch.no_grad()
     def last_logits(self, tokens: Tensor, one_by_one: int) -> Tensor:
-        state = self.model.new_state()
+        state = self.runtime.new_state(1)
         together = tokens.shape[1] - one_by_one
-        logits = self.model(tokens[:, :together], state=state, last_only=True)
+        logits = self.runtime.next_logits(tokens[:, :together], None, state)
         for position in range(together, tokens.shape[1]):
             self.state, self.last = state.snapshot(), tokens[:, position : position + 1]
-            logits = self.model(self.last, state=state)
-        return logits[0, -1].float()
+            logits = self.runtime.next_logits(self.last, None, state)
+        return logits[0]
 
     def decode(self, new_tokens: int) -> float:
         known = self.state.snapshot()
-        stream = iter(stream_tokens(self.model, self.last.tolist(), max_new_tokens=new_tokens + 1, state=known))
+        stream = iter(stream_tokens(self.runtime, self.last.tolist(), max_new_tokens=new_tokens + 1, state=known))
         next(stream)
         start = time.perf_counter()
         made = sum(1 for _ in stream)

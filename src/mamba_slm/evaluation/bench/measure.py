@@ -21,6 +21,7 @@ from mamba_slm.evaluation.bench.cells import (
     BenchSettings,
     Cell,
     cells,
+    contenders_of,
     engine_work_per_token,
     engines_of,
     llama_of_equal_size,
@@ -107,7 +108,7 @@ def measure_cell(
 ) -> dict[str, Any]:
     """Start the contenders, see that they compute the same, time them in turns; adds their facts to `contenders`."""
     engines = engines_of(settings, cell)
-    names = [OURS, *settings.peers, *engines, RATE]
+    names = [*contenders_of(settings, cell), RATE]
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(
@@ -121,6 +122,7 @@ def measure_cell(
                             decode_tokens=settings.decode_tokens,
                             seed=settings.seed,
                             logits_file=str(folder / f"{name}.npy"),
+                            compiled=settings.compiled and name == OURS and cell.task == "decode",
                             exported=str(exported[name]) if name in engines else None,
                         )
                     )

@@ -29,7 +29,7 @@ class Job:
     """What a worker measures."""
 
     contender: str
-    """ours, granite, llama, an engine, or `rate` for what the machine can do."""
+    """ours, plain, granite, llama, an engine, or `rate` for what the machine can do."""
 
     model: str
     """A preset or a model folder."""
@@ -40,6 +40,8 @@ class Job:
     seed: int
     logits_file: str
     """Where to write the logits that prove the function, as .npy."""
+    compiled: bool = False
+    """Whether ours decodes with a compiled step."""
     exported: str | None = None
     """What an engine runs: a folder for ONNX Runtime, a file for llama.cpp."""
 
@@ -88,7 +90,9 @@ class ContenderWork:
         config = named_config(job.model)
         self.contender: Any = None
         if job.exported is None:
-            self.contender = build_contender(job.contender, job.model, seed=job.seed, precision=precision)
+            self.contender = build_contender(
+                job.contender, job.model, seed=job.seed, precision=precision, compiled=job.compiled
+            )
         else:
             from mamba_slm.evaluation.bench.engines import build_engine
 
