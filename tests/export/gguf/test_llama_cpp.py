@@ -247,16 +247,22 @@ def test_a_trained_model_keeps_its_answers(trained_model, tmp_path):
     assert exact.llama_cpp.text.max_logit_error <= LOGIT_TOLERANCE
     assert exact.llama_cpp.text.num_tokens == export.TEXT_PIECES * export.PIECE_TOKENS
 
-    rounded = export_gguf(source, tmp_path / "q8.gguf", file_type="Q8_0", text=text, in_llama_cpp=True)
-    assert rounded.llama_cpp is not None
-    for check in (rounded.read_back, rounded.llama_cpp):
-        assert check.text is not None
-        assert check.text.argmax_agreement >= 0.99
-        assert check.text.perplexity_b < 1.005 * check.text.perplexity_a
+    assert source.tokenizer is not None
+    pieces = text_sequences(source.tokenizer.encode, export.PIECE_TOKENS, text=text, count=100)
+    assert sum(map(len, pieces)) > 8000  # a share near 0.99 is known to a tenth of a percent
+    export_gguf(source, tmp_path / "q8.gguf", file_type="Q8_0", in_llama_cpp=False)
+    program = LlamaCppRunner(tmp_path / "q8.gguf", max_tokens=export.PIECE_TOKENS)
+    try:
+        # llama.cpp rounds what it multiplies with to 8 bits as well: 0.9915 measured, 0.9952 without that
+        for rounded, least in ((open_gguf(tmp_path / "q8.gguf"), 0.99), (program, 0.985)):
+            found = compare(OurRunner(source), rounded, pieces)
+            assert found.argmax_agreement >= least
+            assert found.perplexity_b < 1.005 * found.perplexity_a
+    finally:
+        program.close()
 
     runner = LlamaCppRunner(tmp_path / "f32.gguf", max_tokens=512)
     try:
-        assert source.tokenizer is not None
         for story in trained_model.held_out[:4]:
             prompt = [source.tokenizer.bos_id, *source.tokenizer.encode(story[:60])]
             greedy = our_greedy(source.model, prompt, 100)
