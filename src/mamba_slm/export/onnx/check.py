@@ -31,7 +31,7 @@ from mamba_slm.model.stack import LanguageModel
 GREEDY_TOKENS = 64
 TIE = 2 * LOGIT_TOLERANCE
 """Logits nearer than this may be ordered either way."""
-QUANTIZED_LOGITS = 0.1
+QUANTIZED_LOGITS = 0.15
 """Largest root mean square error of a quantized graph's logits, in units of their own spread."""
 QUANTIZED_DRIFTS = (0.25, 0.1)
 """As `compare.DRIFTS`, for naming the layer: the largest error of the residual stream over its largest value."""

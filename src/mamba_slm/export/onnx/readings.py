@@ -23,6 +23,8 @@ Outputs = list[NDArray[np.float32]]
 
 CUTS = (1, 3, 62, 64, 65, 129)
 """Around the edges of a chunk of the portable form, and of the convolution."""
+SINGLE_TOKENS = 24
+"""Read one at a time from the first on."""
 DECODED_TOKENS = 5
 """Read one at a time behind a padded prompt."""
 
@@ -51,9 +53,9 @@ def in_pieces(sequences: Sequence[Sequence[int]]) -> Iterator[Batch]:
 
 
 def one_by_one(sequences: Sequence[Sequence[int]]) -> Iterator[Batch]:
-    """The shortest sequence alone, one token at a time."""
-    number = min(range(len(sequences)), key=lambda index: len(sequences[index]))
-    pieces = tuple(rows_of([[token]], "right") for token in sequences[number])
+    """The beginning of the longest sequence alone, one token at a time."""
+    number = max(range(len(sequences)), key=lambda index: len(sequences[index]))
+    pieces = tuple(rows_of([[token]], "right") for token in sequences[number][:SINGLE_TOKENS])
     yield Batch(sequences=(number,), pieces=pieces)
 
 

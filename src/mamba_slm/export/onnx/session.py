@@ -42,6 +42,8 @@ def open_session(
             raise UnknownNameError("execution provider", provider, ort.get_available_providers())
     options = ort.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
+    # threads that spin for the next operator take the cores from PyTorch, which runs in turns with this
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     if data_folder is not None:
