@@ -10,6 +10,8 @@ Letters: s superblocks, j sub-blocks of a superblock, e values of a sub-block.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,7 +44,7 @@ def quantize_q6_k(values: Floats) -> Bytes:
     return over_superblocks(values, q6_k_superblocks, Q6_K_BYTES)
 
 
-def over_superblocks(values: Floats, quantize, size: int) -> Bytes:
+def over_superblocks(values: Floats, quantize: Callable[[Floats], Bytes], size: int) -> Bytes:
     """Apply `quantize` ([s 256] to [s size] bytes) to pieces of `CHUNK_SUPERBLOCKS`."""
     if values.shape[-1] % SUPERBLOCK:
         raise ValueError(f"rows of {values.shape[-1]} values are not whole superblocks of {SUPERBLOCK}")
