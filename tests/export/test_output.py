@@ -3,7 +3,7 @@
 import pytest
 
 from mamba_slm.core.errors import DiskFullError, UsageError
-from mamba_slm.export.output import new_output, require_free, require_space
+from mamba_slm.export.output import new_output, put_in_place, require_free, require_space
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):
@@ -27,7 +27,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
 @pytest.mark.parametrize("is_file", [False, True])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing(tmp_path, is_file, error):
-    with pytest.raises(error), new_output(tmp_path / "out", needed_bytes=10, is_file=is_file) as path:
+    with pytest.raises(error), new_output(tmp_path / "a" / "b" / "out", needed_bytes=10, is_file=is_file) as path:
         (path if is_file else path / "part").write_text("half")
         raise error
     assert list(tmp_path.iterdir()) == []
@@ -69,3 +69,18 @@ def test_too_little_space_is_refused_with_both_numbers_and_nothing_is_made(tmp_p
         pass
     assert list(tmp_path.iterdir()) == []
     require_space(out, 1)
+
+
+def test_what_was_replaced_comes_back_when_the_new_one_cannot_be_put_there(tmp_path):
+    (tmp_path / "out").write_text("old")
+    (tmp_path / "new" / "out").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError):
+        put_in_place(tmp_path / "new" / "absent", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "old"
+
+
+def test_what_appears_during_the_work_is_not_replaced(tmp_path):
+    with pytest.raises(UsageError), new_output(tmp_path / "out", needed_bytes=0, is_file=True) as path:
+        path.write_text("ours")
+        (tmp_path / "out").write_text("theirs")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["theirs"]

@@ -33,6 +33,7 @@ def new_output(path: Path, *, needed_bytes: int, overwrite: bool = False, is_fil
     """
     require_free(path, overwrite=overwrite)
     require_space(path, needed_bytes)
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_explained(path):
         around = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
@@ -42,12 +43,28 @@ def new_output(path: Path, *, needed_bytes: int, overwrite: bool = False, is_fil
                 temporary.mkdir()
             yield temporary
             sync(temporary)
-            if overwrite and (path.exists() or path.is_symlink()):
-                os.rename(path, around / "replaced")
-            os.rename(temporary, path)
+            require_free(path, overwrite=overwrite)  # somebody else may have been faster
+            put_in_place(temporary, path)
             fsync_folder(path.parent)
         finally:
             shutil.rmtree(around, ignore_errors=True)
+            with contextlib.suppress(OSError):  # a folder that is not empty stays
+                for folder in made:
+                    folder.rmdir()
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename to `path`; what stands there goes first, and comes back if the renaming fails."""
+    if not (path.exists() or path.is_symlink()):
+        os.rename(temporary, path)
+        return
+    replaced = temporary.with_name(f"{temporary.name}.replaced")
+    os.rename(path, replaced)
+    try:
+        os.rename(temporary, path)
+    except OSError:
+        os.rename(replaced, path)
+        raise
 
 
 def require_free(path: Path, *, overwrite: bool = False) -> None:
