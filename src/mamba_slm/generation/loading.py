@@ -12,6 +12,7 @@ from mamba_slm.core import registry
 from mamba_slm.core.errors import CheckpointError, ConfigError, SetupError, UsageError
 from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
+from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.onnx_contract import is_onnx_folder
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -74,7 +75,9 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     folder = resolve_model_folder(path)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    return Opened(TorchRuntime(load_model(folder, device=device)), folder, reason)
+    model = load_model(folder, device=device)
+    move_to_huge_pages(model)
+    return Opened(TorchRuntime(model), folder, reason)
 
 
 def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings | None = None) -> LoadedModel:

@@ -25,6 +25,7 @@ from mamba_slm.model.checkpoint import dtype_of, load_model
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.granite import granite_config, to_granite_tensors
+from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.init import build_model
 from mamba_slm.model.presets import SIZES, preset
 from mamba_slm.model.stack import LanguageModel
@@ -86,10 +87,12 @@ def named_model(model: str, seed: int) -> LanguageModel:
     return build_model(preset(model), seed=seed) if model in SIZES else load_model(model)
 
 
-def build_contender(name: str, model: str, *, seed: int, precision: str, compiled: bool = False) -> Contender:
+def build_contender(
+    name: str, model: str, *, seed: int, precision: str, compiled: bool = False, inference: bool = True
+) -> Contender:
     """The contender with the weights of `model` (llama: random ones) in the given dtype."""
     if name in (OURS, PLAIN):
-        return Ours(named_model(model, seed), dtype=DTYPES[precision], compiled=compiled)
+        return Ours(named_model(model, seed), dtype=DTYPES[precision], compiled=compiled, inference=inference)
     if name == GRANITE:
         source = named_model(model, seed)
         return Transformers(granite_config(source.config), source, precision=precision)
@@ -103,11 +106,13 @@ class Ours:
     Decoding is that of `--runtime compiled`, or of `--runtime torch` where `compiled` is False.
     """
 
-    def __init__(self, model: LanguageModel, *, dtype: torch.dtype, compiled: bool = False):
+    def __init__(self, model: LanguageModel, *, dtype: torch.dtype, compiled: bool = False, inference: bool = True):
         if dtype != torch.float32:
             cast = {name: tensor.to(dtype_of(name, dtype)) for name, tensor in model.state_dict().items()}
             model.load_state_dict(cast, assign=True)
         self.model = model
+        if inference:  # as `generation.loading` does
+            move_to_huge_pages(model)
         self.runtime = CompiledRuntime(model) if compiled else TorchRuntime(model)
         self.parameters = count_parameters(model.config).total
         self.settings: dict[str, Any] = {

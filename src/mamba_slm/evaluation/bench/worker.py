@@ -91,7 +91,12 @@ class ContenderWork:
         self.contender: Any = None
         if job.exported is None:
             self.contender = build_contender(
-                job.contender, job.model, seed=job.seed, precision=precision, compiled=job.compiled
+                job.contender,
+                job.model,
+                seed=job.seed,
+                precision=precision,
+                compiled=job.compiled,
+                inference=not is_training,
             )
         else:
             from mamba_slm.evaluation.bench.engines import build_engine
