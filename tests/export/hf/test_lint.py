@@ -9,7 +9,7 @@ from mamba_slm.model.portability import RUNTIMES
 from mamba_slm.model.presets import preset
 
 GOOD = hf_config(preset("60M"), dtype=torch.bfloat16)
-ABSENT = object()
+ABSENT = "absent"
 THREE = ("MLX", "llama.cpp", "transformers.js")
 RULES = [
     # key, value, runtimes lost
