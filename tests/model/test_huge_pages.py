@@ -80,7 +80,7 @@ def test_without_huge_pages_on_demand_nothing_is_moved(monkeypatch):
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or "never" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text().split("[")[1],
+    sys.platform != "linux" or "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(),
     reason="this system gives no huge pages",
 )
 def test_the_block_lies_in_huge_pages():

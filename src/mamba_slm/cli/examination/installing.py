@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ import sysconfig
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 
@@ -92,7 +92,7 @@ def installation() -> Installation:
 
 def installer_words(installed_by: str) -> tuple[str, ...]:
     """The words that install into the Python that runs now: uv where it made the environment, else its own pip."""
-    has_pip = importlib.util.find_spec("pip") is not None
+    has_pip = PathFinder.find_spec("pip") is not None  # setuptools' own finder would swap distutils, and warn of it
     if shutil.which("uv") and (installed_by == "uv" or not has_pip):
         is_active = os.environ.get("VIRTUAL_ENV") == sys.prefix
         return ("uv", "pip", "install", *(() if is_active else ("--python", shorter(Path(sys.executable)))))
