@@ -61,9 +61,10 @@ check: $(DEV)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/pyright
 
-bench: $(DEV)
+bench: $(LLAMA)
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/mamba-slm bench $(BENCH) --out benchmarks/results/transformers.json
+	$(BIN)/mamba-slm bench $(BENCH) --onnx --peers granite --lengths 512 --out benchmarks/results/engines.json
 	$(BIN)/python benchmarks/page.py
 
 docs: $(DEV)

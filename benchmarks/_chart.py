@@ -10,9 +10,19 @@ from _peers import panels
 
 COLUMNS, WIDTH, HEIGHT = 3, 250, 190
 LEFT, TOP, RIGHT, BOTTOM = 46, 34, 12, 26
-LEGEND, LEGEND_STEP = 30, 205
-COLOURS = {"ours": "#0072b2", "granite": "#d55e00", "llama": "#777777"}  # told apart with any kind of sight
-LEGENDS = {"ours": "ours", "granite": "transformers, the same hybrid", "llama": "transformers, Llama"}
+LEGEND, LETTER = 30, 5.4
+COLOURS = {  # told apart with any kind of sight
+    "ours": "#0072b2",
+    "plain": "#56b4e9",
+    "granite": "#d55e00",
+    "llama": "#777777",
+}
+LEGENDS = {
+    "ours": "ours",
+    "plain": "ours, not compiled",
+    "granite": "transformers, the same hybrid",
+    "llama": "transformers, Llama",
+}
 STEPS = (1, 2, 2.5, 5, 10)
 
 
@@ -37,10 +47,11 @@ def chart(results: dict[str, Any]) -> str:
 def legend(contenders: Sequence[str]) -> Iterator[str]:
     """Which colour is whose, and what the axes are."""
     yield f'<text x="{COLUMNS * WIDTH - RIGHT}" y="20" text-anchor="end">tokens/s, by tokens</text>'
-    for number, name in enumerate(contenders):
-        x = LEFT + LEGEND_STEP * number
-        yield f'<line x1="{x}" y1="16" x2="{x + 22}" y2="16" stroke="{COLOURS[name]}" stroke-width="2.5"/>'
-        yield f'<text x="{x + 28}" y="20">{escape(LEGENDS[name])}</text>'
+    x = float(LEFT)
+    for name in contenders:
+        yield f'<line x1="{x:g}" y1="16" x2="{x + 22:g}" y2="16" stroke="{COLOURS[name]}" stroke-width="2.5"/>'
+        yield f'<text x="{x + 28:g}" y="20">{escape(LEGENDS[name])}</text>'
+        x += 40 + LETTER * len(LEGENDS[name])
 
 
 def panel(title: str, cells: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from _chart import chart
+from _engines import engines_section
 from _ops_table import ops_section
 from _peers import peers_section
 
@@ -19,7 +20,7 @@ PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
 CHART = PAGE.with_suffix(".svg")
 
 
-def page(ops: dict[str, Any], transformers: dict[str, Any]) -> str:
+def page(ops: dict[str, Any], transformers: dict[str, Any], engines: dict[str, Any]) -> str:
     """The whole page."""
     return f"""\
 # Benchmarks
@@ -29,6 +30,7 @@ def page(ops: dict[str, Any], transformers: dict[str, Any]) -> str:
 Speed and memory, as ratios within one run on one machine.
 
 {peers_section(transformers, chart_file=CHART.name)}
+{engines_section(engines)}
 {ops_section(ops)}"""
 
 
@@ -39,8 +41,8 @@ def read(name: str) -> dict[str, Any]:
 
 def main() -> int:
     """Write page and chart."""
-    ops, transformers = read("ops"), read("transformers")
-    write_text_atomic(PAGE, page(ops, transformers))
+    transformers = read("transformers")
+    write_text_atomic(PAGE, page(read("ops"), transformers, read("engines")))
     write_text_atomic(CHART, chart(transformers))
     return 0
 

@@ -25,8 +25,9 @@ def results(paging):
 
 
 def test_the_committed_page_and_chart_are_those_of_the_committed_results(paging, results):
-    ops = paging.read("ops")
-    assert paging.PAGE.read_text(encoding="utf-8") == paging.page(ops, results), "run `python benchmarks/page.py`"
+    ops, engines = paging.read("ops"), paging.read("engines")
+    text = paging.PAGE.read_text(encoding="utf-8")
+    assert text == paging.page(ops, results, engines), "run `python benchmarks/page.py`"
     assert paging.CHART.read_text(encoding="utf-8") == paging.chart(results)
     assert {"processor", "cores", "threads", "torch", "source"} <= set(ops)
     assert {"hardware", "versions", "source", "settings", "command", "load_average"} <= set(results)
@@ -40,6 +41,13 @@ def test_every_cell_is_a_row_with_the_speed_of_every_contender(paging, results):
         assert row.startswith(f"| {cell['tokens']:,} | ")
         for contender in cell["rows"]:
             assert f" {contender['peak_bytes'] / 2**20:,.0f} " in row
+
+
+def test_every_engine_is_a_row_with_its_speed_beside_ours(paging):
+    engines = paging.read("engines")
+    section = paging.engines_section(engines)
+    for name in ("ours", "granite", "ONNX Runtime int8", "llama.cpp Q8_0"):
+        assert len(re.findall(rf"\| {re.escape(name)} \|", section)) == len(engines["cells"])
 
 
 def test_a_machine_that_was_busy_is_named_on_the_page(paging, results):
