@@ -18,8 +18,8 @@ from mamba_slm.core.errors import CheckFailedError
 from mamba_slm.core.optional import require
 from mamba_slm.data.loader import Batch
 from mamba_slm.evaluation.bench.cells import GRANITE, LLAMA, OURS, PLAIN, llama_of_equal_size
+from mamba_slm.evaluation.bench.in_runtime import InRuntime
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
-from mamba_slm.generation.generate import stream_tokens
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.model.checkpoint import dtype_of, load_model
 from mamba_slm.model.config import ModelConfig
@@ -100,7 +100,7 @@ def build_contender(
     return Transformers(llama_settings(llama_of_equal_size(named_config(model))), None, precision=precision)
 
 
-class Ours:
+class Ours(InRuntime):
     """This package: the functions that its trainer and its `generate` call.
 
     Decoding is that of `--runtime compiled`, or of `--runtime torch` where `compiled` is False.
@@ -135,30 +135,6 @@ class Ours:
         norm = clip_gradients(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
         return loss, norm
-
-    def prefill(self, tokens: Tensor) -> None:
-        for _ in stream_tokens(self.model, tokens.tolist(), max_new_tokens=1):
-            pass
-
-    @torch.no_grad()
-    def last_logits(self, tokens: Tensor, one_by_one: int) -> Tensor:
-        state = self.runtime.new_state(1)
-        together = tokens.shape[1] - one_by_one
-        logits = self.runtime.next_logits(tokens[:, :together], None, state)
-        for position in range(together, tokens.shape[1]):
-            self.state, self.last = state.snapshot(), tokens[:, position : position + 1]
-            logits = self.runtime.next_logits(self.last, None, state)
-        return logits[0]
-
-    def decode(self, new_tokens: int) -> float:
-        known = self.state.snapshot()
-        stream = iter(stream_tokens(self.runtime, self.last.tolist(), max_new_tokens=new_tokens + 1, state=known))
-        next(stream)
-        start = time.perf_counter()
-        made = sum(1 for _ in stream)
-        seconds = time.perf_counter() - start
-        assert made == new_tokens
-        return seconds
 
 
 def one_document(tokens: Tensor) -> Batch:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import MissingDependencyError
 from mamba_slm.evaluation.bench.cells import ENGINES
-from mamba_slm.generation.generate import stream_tokens
+from mamba_slm.evaluation.bench.in_runtime import InRuntime
 from mamba_slm.generation.onnx_runtime import open_onnx
 from mamba_slm.generation.runtime import RuntimeSettings
 from mamba_slm.model.config import ModelConfig
@@ -27,7 +27,7 @@ READ_AT_ONCE = 512
 """Tokens that llama.cpp reads in one call, its own default."""
 
 
-class OnnxEngine:
+class OnnxEngine(InRuntime):
     """A folder of `mamba-slm export onnx`, through the functions that `mamba-slm generate` calls."""
 
     def __init__(self, exported: Path, *, threads: int):
@@ -36,29 +36,6 @@ class OnnxEngine:
         self.parameters = count_parameters(self.runtime.config).total
         self.weight_bytes = sum(file.stat().st_size for file in exported.glob("onnx/*"))
         self.settings = {"inference": "stream_tokens, greedy", "runtime": self.runtime.description}
-
-    def prefill(self, tokens: Tensor) -> None:
-        for _ in stream_tokens(self.runtime, tokens.tolist(), max_new_tokens=1):
-            pass
-
-    def last_logits(self, tokens: Tensor, one_by_one: int) -> Tensor:
-        state = self.runtime.new_state(1)
-        together = tokens.shape[1] - one_by_one
-        logits = self.runtime.next_logits(tokens[:, :together], None, state)
-        for position in range(together, tokens.shape[1]):
-            self.state, self.last = state.snapshot(), tokens[:, position : position + 1]
-            logits = self.runtime.next_logits(self.last, None, state)
-        return logits[0]
-
-    def decode(self, new_tokens: int) -> float:
-        known = self.state.snapshot()
-        stream = iter(stream_tokens(self.runtime, self.last.tolist(), max_new_tokens=new_tokens + 1, state=known))
-        next(stream)
-        start = time.perf_counter()
-        made = sum(1 for _ in stream)
-        seconds = time.perf_counter() - start
-        assert made == new_tokens
-        return seconds
 
 
 class LlamaCppEngine:
