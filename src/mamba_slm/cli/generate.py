@@ -50,7 +50,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "torch", "compiled", "onnx"),
         default="auto",
         help="auto: onnx for a folder of mamba-slm export onnx, else torch; compiled: torch with a decoding step that "
-        "is compiled once for a machine and size of model, half a minute, then two to three times as fast on a CPU",
+        "is compiled once for a machine and size of model, half a minute, then about twice as fast on a CPU",
     )
     group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
     group.add_argument(

@@ -15,22 +15,11 @@ from mamba_slm.generation.compiled.regions import Region
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.init import build_model
-from small_models import save_small_model
+from mamba_slm.model.state import FIRST_CAPACITY
+from small_models import save_small_model, varied_model
 from tolerances import error_between, tolerance_of
 
-CONFIG = ModelConfig(
-    pattern="*-M-",
-    vocab_size=40,
-    hidden_size=32,
-    num_heads=4,
-    num_kv_heads=2,
-    feed_forward_size=48,
-    state_size=8,
-    ssm_head_dim=16,
-    chunk_size=8,
-    max_context_tokens=64,
-)
+CONFIG = varied_model().config
 
 
 @pytest.fixture
@@ -81,24 +70,40 @@ def test_without_a_compiler_the_error_says_what_to_do(own_cache, monkeypatch, tm
     assert not own_cache.exists()
 
 
+def test_a_cache_that_cannot_be_written_and_a_damaged_package_say_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SetupError, match="could not be compiled into") as failure:
+        open_package(Region("h", CONFIG), head_arguments(), on_compile=lambda letters: None)
+    assert "MAMBA_SLM_CACHE" in failure.value.hint
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "cache"))
+    path = package_path(Region("h", CONFIG), head_arguments())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half of a package")
+    with pytest.raises(SetupError, match="cannot be loaded") as failure:
+        open_package(Region("h", CONFIG), head_arguments(), on_compile=lambda letters: None)
+    assert f"rm {path}" in failure.value.hint
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(cxx_compiler() is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_compiled_model_gives_the_logits_of_the_plain_one_and_is_compiled_once(own_cache, dtype):
-    model = build_model(CONFIG, seed=1).to(dtype).eval()
+    model = varied_model(max_context_tokens=128).to(dtype).eval()
     compiled: list[str] = []
     runtime, plain = CompiledRuntime(model, on_compile=compiled.append), TorchRuntime(model)
-    assert compiled == ["q", "o-", "M-", "h"]
+    assert compiled == ["M-", "q", "o-", "h"]
     states = [runtime.new_state(1), plain.new_state(1)]
     for state in states:
-        plain.next_logits(torch.tensor([[3, 1, 4, 1, 5]]), None, state)
-    for token in range(30):  # over the first growth of the cache, which begins with fewer slots
+        plain.next_logits(torch.arange(50)[None], None, state)
+    for token in range(30):  # over the first growth of the cache
         found, expected = (
             each.next_logits(torch.tensor([[token]]), None, state)
             for each, state in zip((runtime, plain), states, strict=True)
         )
         assert error_between(found, expected) <= tolerance_of("model", dtype).values
-    CompiledRuntime(build_model(CONFIG, seed=2).to(dtype).eval(), on_compile=compiled.append)
+    assert states[0].layers[2].keys.shape[2] > FIRST_CAPACITY
+    CompiledRuntime(varied_model(max_context_tokens=128, seed=5).to(dtype).eval(), on_compile=compiled.append)
     assert len(compiled) == 4, "another model of the same size needs no compiler"
     assert sorted(path.suffix for path in (own_cache / "compiled").iterdir()) == [".pt2"] * 4
 

@@ -62,7 +62,7 @@ def open_package(region: Region, tensors: Sequence[Tensor], *, on_compile: Calla
         on_compile: told the region's letters before a compilation, which takes several seconds.
 
     Raises:
-        SetupError: it has to be compiled, and there is no C++ compiler.
+        SetupError: it has to be compiled, and there is no C++ compiler, or it fails; the file is damaged.
     """
     path = package_path(region, tensors)
     if not path.is_file():
@@ -72,11 +72,28 @@ def open_package(region: Region, tensors: Sequence[Tensor], *, on_compile: Calla
                 hint="apt-get install g++, or leave --runtime compiled out",
             )
         on_compile(region.letters)
-        compile_package(region, tensors, path)
-    with pytorch_does_not_warn_of_itself():
-        from torch._inductor import aoti_load_package
+        try:
+            compile_package(region, tensors, path)
+        except (OSError, RuntimeError) as error:  # RuntimeError: the compiler's own failures
+            raise SetupError(
+                f"the decoding step could not be compiled into {path.parent}: {first_line(error)}",
+                hint="name a folder that can be written with MAMBA_SLM_CACHE, or see `mamba-slm doctor` for the "
+                "compiler, or leave --runtime compiled out",
+            ) from error
+    try:
+        with pytorch_does_not_warn_of_itself():
+            from torch._inductor import aoti_load_package
 
-        return aoti_load_package(str(path))
+            return aoti_load_package(str(path))
+    except RuntimeError as error:
+        raise SetupError(
+            f"{path} cannot be loaded: {first_line(error)}", hint=f"it can be made again: rm {path}"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
