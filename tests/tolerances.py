@@ -37,6 +37,8 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("rope phase", "float32"): Tolerance(values=1e-4, gradients=1e-4),  # angles of thousands of radians, in float32
     ("attention", "float32"): Tolerance(values=5e-6, gradients=1e-5),
     ("attention", "bfloat16"): Tolerance(values=1e-2, gradients=2e-2),
+    ("swiglu", "float32"): Tolerance(values=2e-6, gradients=1e-5),
+    ("swiglu", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
     ("loss", "float32"): Tolerance(values=2e-6, gradients=1e-5),
     ("loss", "bfloat16"): Tolerance(values=1e-3, gradients=2e-2),
     # conformance: the whole model against the naive recurrence

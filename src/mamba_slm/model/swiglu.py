@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
 from mamba_slm.model.projection import Projection
+from mamba_slm.ops.swiglu import swiglu
 
 
 class SwiGLU(nn.Module):
@@ -21,7 +20,4 @@ class SwiGLU(nn.Module):
 
     def forward(self, u: Tensor, context: CallContext, state: None) -> Tensor:
         """[b t d] to [b t d]. Positions and state play no part."""
-        gate, up = self.gate_up_proj(u.to(self.gate_up_proj.weight.dtype)).chunk(2, dim=-1)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self.down_proj(F.silu(gate) * up)
-        return self.down_proj(F.silu(gate, inplace=True).mul_(up))  # nobody else reads it, and memory is the cost
+        return self.down_proj(swiglu(self.gate_up_proj(u.to(self.gate_up_proj.weight.dtype))))

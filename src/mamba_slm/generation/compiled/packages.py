@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from mamba_slm.core.compiler import cache_folder, cxx_compiler
 from mamba_slm.core.errors import SetupError
+from mamba_slm.core.processor import processor_features
 from mamba_slm.generation.compiled import regions
 from mamba_slm.generation.compiled.regions import Region
 from mamba_slm.ops import conv, norm, rope
@@ -33,7 +33,8 @@ def package_path(region: Region, tensors: Sequence[Tensor]) -> Path:
     """Where the package of a region with arguments like these is kept. Nothing need be there."""
     shapes = [(tuple(tensor.shape), tensor.stride(), str(tensor.dtype)) for tensor in tensors]
     sources = [inspect.getsource(module) for module in (regions, conv, norm, rope)]
-    depends_on = (region.letters, relevant(region), shapes, sources, torch.__version__, torch.get_num_threads(), cpu())
+    machine = (torch.__version__, torch.get_num_threads(), processor_features())
+    depends_on = (region.letters, relevant(region), shapes, sources, machine)
     digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:20]
     return cache_folder() / "compiled" / f"{region.letters.replace('-', 'f')}-{digest}.pt2"
 
@@ -42,16 +43,6 @@ def relevant(region: Region) -> tuple[object, ...]:
     """Settings of the model that the formulas read and the shapes of their arguments do not tell."""
     c = region.config
     return (c.norm_eps, c.num_groups, c.ssm_head_dim, c.state_size, c.head_dim, c.position)
-
-
-def cpu() -> str:
-    """What the compiler tunes for: the processor's name and features."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "; ".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
 def open_package(region: Region, tensors: Sequence[Tensor], *, on_compile: Callable[[str], None]) -> Compiled:

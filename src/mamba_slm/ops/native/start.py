@@ -1,0 +1,122 @@
+"""Load the CPU kernels: compile what is not there yet, test each against its definition, install what passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core.errors import SetupError
+from mamba_slm.core.registry import load
+from mamba_slm.ops.kernels import Kernel, install_kernel
+from mamba_slm.ops.native.library import library, library_path, missing_for_native
+
+NATIVE_KERNELS = {
+    "swiglu": "mamba_slm.ops.native.swiglu:KERNELS",
+}
+"""Name of the C++ source -> its `NativeKernels`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeKernels:
+    """The kernels of one C++ source."""
+
+    operations: dict[str, Kernel]
+    """Operation -> kernel."""
+
+    unsupported: Callable[[], str | None]
+    """Why this processor cannot run them, or None."""
+
+    self_test: Callable[[], str | None]
+    """Compare values and gradients with the definitions on about 64 tokens; what differs, or None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """What is in use and what is not; `str` is a line to print."""
+
+    used: tuple[str, ...]
+    left: dict[str, str]
+    """Source -> why it is not used."""
+
+    def __str__(self) -> str:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.left.items())
+        if not self.used:
+            return f"kernels: PyTorch's ({reasons or 'there are no others'})"
+        return f"kernels: {', '.join(self.used)} compiled for this CPU and tested" + (reasons and f" ({reasons})")
+
+
+_started: Started | None = None
+
+
+def start_native_kernels(say: Callable[[str], None] = lambda line: None) -> Started:
+    """Compile (once per machine, seconds), test and install every kernel of `NATIVE_KERNELS`; again it does nothing.
+
+    Nothing fails here: what cannot be used is left out, with its reason.
+
+    Args:
+        say: told before a compilation.
+    """
+    global _started
+    if _started is None:
+        _started = start_all(say)
+    return _started
+
+
+def start_all(say: Callable[[str], None]) -> Started:
+    """As `start_native_kernels`, every time."""
+    if missing := missing_for_native():
+        return Started(used=(), left={"native": missing})
+    used, left = [], {}
+    found = {name: load("native kernel", name, NATIVE_KERNELS) for name in NATIVE_KERNELS}
+    left |= {name: reason for name, kernels in found.items() if (reason := kernels.unsupported())}
+    wanted = [name for name in found if name not in left]
+    if new := [name for name in wanted if not library_path(name).is_file()]:
+        say(f"compiling CPU kernels, once for this machine: {', '.join(new)}")
+    with ThreadPoolExecutor(max_workers=max(1, torch.get_num_threads())) as pool:
+        failures = dict(zip(wanted, pool.map(failure_to_load, wanted), strict=True))
+    for name in wanted:
+        reason = failures[name]
+        if reason is None and (wrong := found[name].self_test()) is not None:
+            reason = f"WRONG on this machine, {wrong}; please report it with the output of `mamba-slm doctor`"
+        if reason is not None:
+            left[name] = reason
+            continue
+        used.append(name)
+        for operation, kernel in found[name].operations.items():
+            install_kernel(operation, "cpu", kernel)
+    return Started(used=tuple(used), left=left)
+
+
+def failure_to_load(name: str) -> str | None:
+    """Compile and load one source; why that failed, or None."""
+    try:
+        library(name)
+    except SetupError as error:
+        return str(error)
+    return None
+
+
+SELF_TEST_TOLERANCE = 1e-5
+"""Largest difference of float32 values and gradients, relative to the largest value."""
+
+
+def difference(definition: Callable[..., Tensor], kernel: Callable[..., Tensor], *inputs: Tensor) -> str | None:
+    """Values and gradients of a kernel against its definition on float32 inputs; what differs, or None."""
+
+    def results(function: Callable[..., Tensor]) -> list[Tensor]:
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        value = function(*leaves)
+        weights = torch.linspace(-1, 1, value.numel()).view(value.shape)
+        return [value.detach(), *torch.autograd.grad((value * weights).sum(), leaves)]
+
+    with torch.enable_grad():
+        pairs = list(zip(results(definition), results(kernel), strict=True))
+    for number, (expected, found) in enumerate(pairs):
+        error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
+        if not error <= SELF_TEST_TOLERANCE:
+            return f"values are off by {error:.0e}" if not number else f"gradient {number} is off by {error:.0e}"
+    return None
