@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from mamba_slm.core.network import forbid_network
 
 SEED = 1234
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: test processes share the cores
+os.environ["MAMBA_SLM_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "mamba-slm")
+"""Machine code is compiled once for all tests; its names are hashes of what it depends on."""
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,119 @@
+"""C++ sources become libraries of this machine: once, whole or not at all, and with a reason where they cannot."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mamba_slm.core.errors import SetupError
+from mamba_slm.ops.native import library as native
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A folder of sources, and an empty cache."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    shutil.copy(native.SOURCES / "simd.h", folder)
+    monkeypatch.setattr(native, "SOURCES", folder)
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "cache"))
+    native.library.cache_clear()
+    yield folder
+    native.library.cache_clear()
+
+
+def write(folder, text, name="answer"):
+    (folder / f"{name}.cpp").write_text(f'#include "simd.h"\n#include <omp.h>\nextern "C" {{ {text} }}\n')
+
+
+def test_a_source_is_compiled_once_and_again_when_it_changes(sources, tmp_path):
+    write(sources, "int answer() { return 41; }")
+    assert native.library("answer").answer() == 41
+    (first,) = (tmp_path / "cache" / "native").iterdir()
+    made = first.stat().st_mtime_ns
+    native.library.cache_clear()
+    assert native.library("answer").answer() == 41
+    assert first.stat().st_mtime_ns == made
+    write(sources, "int answer() { return 42; }")
+    native.library.cache_clear()
+    assert native.library("answer").answer() == 42
+    assert len(list((tmp_path / "cache" / "native").iterdir())) == 2
+
+
+def test_a_changed_header_makes_another_library(sources):
+    write(sources, "int answer() { return 41; }")
+    before = native.library_path("answer")
+    (sources / "simd.h").write_text((sources / "simd.h").read_text() + "// changed\n")
+    assert native.library_path("answer") != before
+
+
+def test_a_source_that_does_not_compile_says_where_and_leaves_nothing(sources, tmp_path):
+    write(sources, "int answer() { return nobody; }")
+    with pytest.raises(SetupError, match=r"answer\.cpp:3:.*nobody") as failure:
+        native.library("answer")
+    assert "MAMBA_SLM_CACHE" in failure.value.hint
+    assert not list((tmp_path / "cache" / "native").iterdir())
+
+
+def test_without_a_compiler_the_reason_names_it(sources, monkeypatch):
+    write(sources, "int answer() { return 41; }")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SetupError, match="no g\\+\\+") as failure:
+        native.library("answer")
+    assert "apt-get install g++" in failure.value.hint
+
+
+def test_kernels_run_on_the_threads_of_pytorch(sources):
+    write(
+        sources,
+        "int answer() { int n = 0;\n#pragma omp parallel\n#pragma omp single\nn = omp_get_num_threads(); return n; }",
+    )
+    answer = native.library("answer").answer
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        assert answer() == threads
+    with open("/proc/self/maps") as maps:
+        assert len({line.split()[-1] for line in maps if "libgomp" in line or "libomp" in line}) == 1
+
+
+def test_the_exponential_is_right_over_its_whole_range(sources):
+    write(
+        sources,
+        "void answer(const float* x, float* y, long n)"
+        "{ for (long i = 0; i < n; i += LANES) store(y + i, exp(load(x + i))); }",
+    )
+    x = torch.cat([torch.linspace(-100, 88.3, 4091), torch.tensor([-torch.inf, torch.nan, 0.0, -0.0, -1e30])])
+    y = torch.empty_like(x)
+    answer = native.library("answer").answer
+    answer(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
+    expected = torch.where(x < -87.3, 0.0, x.double().exp())
+    assert bool(y[-4].isnan()) and bool(x[-4].isnan())
+    known = ~x.isnan()
+    relative = (y.double() - expected).abs()[known] / expected.abs().clamp_min(1e-37)[known]
+    assert float(relative.max()) < 3e-7
+
+
+def test_bfloat16_is_rounded_as_pytorch_rounds_it(sources):
+    write(
+        sources,
+        "void answer(const float* x, bf16* y, long n)"
+        "{ for (long i = 0; i < n; i += LANES) store(y + i, load(x + i)); }",
+    )
+    bits = torch.randint(-(2**31), 2**31, (4096,), dtype=torch.int64).to(torch.int32)
+    x = torch.cat([bits.view(torch.float32), torch.tensor([1.00390625, 1.01171875, -1.00390625, torch.inf] * 4)])
+    x = x[x.isfinite() & (x.abs() > 1e-37) | x.isinf()]  # the instruction takes tiny numbers for zero
+    x = x[: len(x) // 16 * 16]
+    y = torch.empty_like(x, dtype=torch.bfloat16)
+    native.library("answer").answer(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
+    assert torch.equal(y, x.to(torch.bfloat16))
+
+
+def test_two_processes_may_compile_at_the_same_time(sources, tmp_path):
+    program = "from mamba_slm.ops.native.library import library; print(library('swiglu')._name)"
+    processes = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    names = {process.communicate(timeout=200)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(names) == 1
