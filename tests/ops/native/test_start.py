@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mamba_slm.core.native import load_library
 from mamba_slm.ops.kernels import installed_kernels, without_kernels
 from mamba_slm.ops.native import start, swiglu
 from mamba_slm.ops.native.start import NATIVE_KERNELS, difference, start_all
@@ -19,7 +20,7 @@ def only_here(monkeypatch):
 
 def test_a_compilation_is_announced_and_happens_once(tmp_path, monkeypatch):
     monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path))
-    monkeypatch.setattr(start, "library", start.library.__wrapped__)
+    load_library.cache_clear()
     said = []
     first, again = start_all(said.append), start_all(said.append)
     assert said == ["compiling CPU kernels, once for this machine: swiglu"]

@@ -7,6 +7,8 @@ import ctypes
 import torch
 from torch import Tensor, nn
 
+from mamba_slm.core.native import declare as declare
+
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 """How the functions for a dtype are called."""
 
@@ -22,9 +24,3 @@ def refused_tensor(name: str, tensor: Tensor, *dtypes: torch.dtype) -> str | Non
     if tensor.dtype not in (dtypes or SUFFIX):
         return f"{name} is {tensor.dtype}"
     return None
-
-
-def declare(library: ctypes.CDLL, name: str, *argtypes: type) -> None:
-    """Say which arguments a function takes; it returns nothing."""
-    function = getattr(library, name)
-    function.argtypes, function.restype = list(argtypes), None

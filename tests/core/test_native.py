@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import SetupError
-from mamba_slm.ops.native import library as native
+from mamba_slm.core.native import library_path, load_library
+from mamba_slm.ops.native.library import SOURCES
 
 
 @pytest.fixture
@@ -17,12 +18,11 @@ def sources(tmp_path, monkeypatch):
     """A folder of sources, and an empty cache."""
     folder = tmp_path / "sources"
     folder.mkdir()
-    shutil.copy(native.SOURCES / "simd.h", folder)
-    monkeypatch.setattr(native, "SOURCES", folder)
+    shutil.copy(SOURCES / "simd.h", folder)
     monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "cache"))
-    native.library.cache_clear()
+    load_library.cache_clear()
     yield folder
-    native.library.cache_clear()
+    load_library.cache_clear()
 
 
 def write(folder, text, name="answer"):
@@ -31,29 +31,29 @@ def write(folder, text, name="answer"):
 
 def test_a_source_is_compiled_once_and_again_when_it_changes(sources, tmp_path):
     write(sources, "int answer() { return 41; }")
-    assert native.library("answer").answer() == 41
+    assert load_library(sources / "answer.cpp").answer() == 41
     (first,) = (tmp_path / "cache" / "native").iterdir()
     made = first.stat().st_mtime_ns
-    native.library.cache_clear()
-    assert native.library("answer").answer() == 41
+    load_library.cache_clear()
+    assert load_library(sources / "answer.cpp").answer() == 41
     assert first.stat().st_mtime_ns == made
     write(sources, "int answer() { return 42; }")
-    native.library.cache_clear()
-    assert native.library("answer").answer() == 42
+    load_library.cache_clear()
+    assert load_library(sources / "answer.cpp").answer() == 42
     assert len(list((tmp_path / "cache" / "native").iterdir())) == 2
 
 
 def test_a_changed_header_makes_another_library(sources):
     write(sources, "int answer() { return 41; }")
-    before = native.library_path("answer")
+    before = library_path(sources / "answer.cpp")
     (sources / "simd.h").write_text((sources / "simd.h").read_text() + "// changed\n")
-    assert native.library_path("answer") != before
+    assert library_path(sources / "answer.cpp") != before
 
 
 def test_a_source_that_does_not_compile_says_where_and_leaves_nothing(sources, tmp_path):
     write(sources, "int answer() { return nobody; }")
     with pytest.raises(SetupError, match=r"answer\.cpp:3:.*nobody") as failure:
-        native.library("answer")
+        load_library(sources / "answer.cpp")
     assert "MAMBA_SLM_CACHE" in failure.value.hint
     assert not list((tmp_path / "cache" / "native").iterdir())
 
@@ -62,7 +62,7 @@ def test_without_a_compiler_the_reason_names_it(sources, monkeypatch):
     write(sources, "int answer() { return 41; }")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(SetupError, match="no g\\+\\+") as failure:
-        native.library("answer")
+        load_library(sources / "answer.cpp")
     assert "apt-get install g++" in failure.value.hint
 
 
@@ -71,7 +71,7 @@ def test_kernels_run_on_the_threads_of_pytorch(sources):
         sources,
         "int answer() { int n = 0;\n#pragma omp parallel\n#pragma omp single\nn = omp_get_num_threads(); return n; }",
     )
-    answer = native.library("answer").answer
+    answer = load_library(sources / "answer.cpp").answer
     for threads in (1, 2):
         torch.set_num_threads(threads)
         assert answer() == threads
@@ -87,7 +87,7 @@ def test_the_exponential_is_right_over_its_whole_range(sources):
     )
     x = torch.cat([torch.linspace(-100, 88.3, 4091), torch.tensor([-torch.inf, torch.nan, 0.0, -0.0, -1e30])])
     y = torch.empty_like(x)
-    answer = native.library("answer").answer
+    answer = load_library(sources / "answer.cpp").answer
     answer(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
     expected = torch.where(x < -87.3, 0.0, x.double().exp())
     assert bool(y[-4].isnan()) and bool(x[-4].isnan())
@@ -107,7 +107,9 @@ def test_bfloat16_is_rounded_as_pytorch_rounds_it(sources):
     x = x[x.isfinite() & (x.abs() > 1e-37) | x.isinf()]  # the instruction takes tiny numbers for zero
     x = x[: len(x) // 16 * 16]
     y = torch.empty_like(x, dtype=torch.bfloat16)
-    native.library("answer").answer(ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x)))
+    load_library(sources / "answer.cpp").answer(
+        ctypes.c_void_p(x.data_ptr()), ctypes.c_void_p(y.data_ptr()), ctypes.c_long(len(x))
+    )
     assert torch.equal(y, x.to(torch.bfloat16))
 
 
