@@ -1,13 +1,18 @@
-"""Do something once another package has been imported, without importing it."""
+"""Do something once another package has been imported, without importing it.
+
+`import mamba_slm` runs this, so it imports next to nothing: finder and loader have the methods that Python calls, and
+not the base classes of importlib.abc, which bring half of the standard library along.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
 def after_import(module: str, action: Callable[[], object]) -> None:
@@ -18,7 +23,7 @@ def after_import(module: str, action: Callable[[], object]) -> None:
         sys.meta_path.insert(0, OneModuleFinder(module, action))
 
 
-class OneModuleFinder(MetaPathFinder):
+class OneModuleFinder:
     """Finds one module the way it would be found anyway, and steps aside for good."""
 
     def __init__(self, module: str, action: Callable[[], object]):
@@ -30,17 +35,20 @@ class OneModuleFinder(MetaPathFinder):
         """The spec of the module with its loader wrapped; None for every other module."""
         if fullname != self.module:
             return None
+        import importlib.util
+
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
-            spec.loader = LoaderWithAction(spec.loader, self.action)
+            loader: Any = LoaderWithAction(spec.loader, self.action)
+            spec.loader = loader
         return spec
 
 
-class LoaderWithAction(Loader):
+class LoaderWithAction:
     """Another loader, and what to do when it has loaded."""
 
-    def __init__(self, loader: Loader, action: Callable[[], object]):
+    def __init__(self, loader: Any, action: Callable[[], object]):
         self.loader, self.action = loader, action
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:

@@ -56,6 +56,11 @@ class Sublayer(nn.Module):
         return h[:, -update.shape[1] :] + update
 
 
+def uninitialized_embedding(rows: int, size: int) -> nn.Embedding:
+    """An embedding of whatever its memory holds: on the device "meta", drawing its values would load torch._dynamo."""
+    return nn.Embedding(rows, size, _weight=torch.empty(rows, size))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossSum:
     """A sum of token losses and what it was summed over."""
@@ -86,9 +91,11 @@ class Backbone(nn.Module):
         """Create the modules; weights are not initialised (see `model/init.py`)."""
         self.architecture = config
         self.gradient_checkpointing = False
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embedding = uninitialized_embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = (
-            nn.Embedding(config.max_context_tokens, config.hidden_size) if config.position == "learned" else None
+            uninitialized_embedding(config.max_context_tokens, config.hidden_size)
+            if config.position == "learned"
+            else None
         )
         self.sublayers = nn.ModuleList(Sublayer(kind, config) for kind in config.pattern)
         self.final_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
