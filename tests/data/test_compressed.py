@@ -1,20 +1,26 @@
+import bz2
 import gzip
+import lzma
 import sys
+import tracemalloc
 
 import pytest
 import zstandard
 
 from mamba_slm.core.errors import DataError, MissingDependencyError
+from mamba_slm.data import compressed
 from mamba_slm.data.compressed import open_bytes, without_compression
 
+NAMES = ["a.txt.gz", "a.txt.zst", "a.txt.bz2", "a.txt.xz"]
 CONTENT = b"".join(b"line %d of some text\n" % number for number in range(20_000))
 
 
 def pack(name, content):
-    return {"a.txt": bytes, "a.txt.gz": gzip.compress, "a.txt.zst": zstandard.ZstdCompressor().compress}[name](content)
+    packers = [gzip.compress, zstandard.ZstdCompressor().compress, bz2.compress, lzma.compress]
+    return {"a.txt": bytes, **dict(zip(NAMES, packers, strict=True))}[name](content)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("name", ["a.txt", *NAMES])
 @pytest.mark.parametrize("parts", [[b""], [CONTENT], [CONTENT, b"", b"more\n"]])
 def test_the_content_comes_back_whatever_the_compression(tmp_path, name, parts):
     file = tmp_path / name
@@ -24,7 +30,7 @@ def test_the_content_comes_back_whatever_the_compression(tmp_path, name, parts):
         assert stream.readline() + stream.read() == b"".join(parts)[len(b"line 0 of some text\n") :]
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("missing", [1, 5, 1000])
 def test_a_compressed_file_that_was_cut_off_is_an_error_not_an_end(tmp_path, name, missing):
     file = tmp_path / name
@@ -33,7 +39,7 @@ def test_a_compressed_file_that_was_cut_off_is_an_error_not_an_end(tmp_path, nam
         stream.read()
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_that_is_not_compressed_is_named(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(b"just text")
@@ -41,13 +47,53 @@ def test_a_file_that_is_not_compressed_is_named(tmp_path, name):
         stream.read()
 
 
-def test_a_damaged_gz_file_is_named(tmp_path):
-    file = tmp_path / "a.txt.gz"
-    content = bytearray(gzip.compress(CONTENT))
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_file_is_named(tmp_path, name):
+    file = tmp_path / name
+    content = bytearray(pack(name, CONTENT))
     content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+    file.write_bytes(content if name != "a.txt.zst" else b"\x28\xb5\x2f\xfd" + content[9:])
     with pytest.raises(DataError, match="is not a valid"), open_bytes(file) as stream:
         stream.read()
+
+
+@pytest.mark.parametrize("name", ["a.txt.bz2", "a.txt.xz", "a.txt.zst", "a.txt.gz"])
+def test_a_damaged_second_stream_is_not_taken_for_the_end(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(pack(name, CONTENT) + b"BZh9garbage that is no stream")
+    with pytest.raises(DataError, match="is not a valid"), open_bytes(file) as stream:
+        stream.read()
+
+
+def test_the_padding_between_xz_streams_is_passed_over(tmp_path):
+    file = tmp_path / "a.txt.xz"
+    file.write_bytes(lzma.compress(b"one ") + bytes(8) + lzma.compress(b"two") + bytes(4))
+    with open_bytes(file) as stream:
+        assert stream.read() == b"one two"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(compressed, "HARMLESS_BYTES", 1 << 20)
+    file = tmp_path / name
+    file.write_bytes(pack(name, bytes(32 << 20)) * 4)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="expands more than 200 times") as caught, open_bytes(file) as stream:
+        while stream.read(1 << 16):
+            pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "--on-error skip" in str(caught.value.hint) and peak < 48 << 20  # of 128
+    with open_bytes(file, max_expansion=1 << 20) as stream:
+        assert sum(iter(lambda: len(stream.read(1 << 20)), 0)) == 128 << 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_megabyte_of_one_character_is_no_bomb(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(pack(name, b"a" * (1 << 20)))
+    with open_bytes(file) as stream:
+        assert stream.read() == b"a" * (1 << 20)
 
 
 def test_a_folder_or_missing_file_is_a_data_error(tmp_path):
