@@ -1,3 +1,4 @@
+import bz2
 import json
 import re
 from pathlib import Path
@@ -171,9 +172,11 @@ def test_the_examples_of_the_help_work(tmp_path, monkeypatch, capsys):
         Path("src", path.name).write_bytes(path.read_bytes())
     Path("books", "book.txt").write_text("Call me Ishmael.\n")
     Path("web.jsonl.zst").write_bytes(zstandard.compress(b'{"content": "text"}\noops\n'))
+    page = "<page><title>A</title><ns>0</ns><id>1</id><revision><text>An article.</text></revision></page>"
+    Path("enwiki-pages-articles.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{page}</mediawiki>".encode()))
     monkeypatch.setattr("mamba_slm.data.python_library.python_library_folder", lambda: tmp_path / "src")
     examples = [line.split() for line in (command.TRAIN_EPILOG + command.TOKENIZE_EPILOG).splitlines() if "  " in line]
-    assert len(examples) == 5
+    assert len(examples) == 6
     for words in examples:
         words = [word.strip('"') for word in words if word != "mamba-slm"]
         assert main(words) == 0, (words, capsys.readouterr().err)

@@ -6,7 +6,9 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.data.document import Document
 from mamba_slm.data.encode import encode_documents
 from mamba_slm.data.inspect import inspect_documents, inspect_shards, token_view
-from mamba_slm.data.readers import ReadReport, read_documents
+from mamba_slm.data.readers import read_documents
+from mamba_slm.data.reading.options import ReadOptions
+from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.text.train_tokenizer import train_tokenizer
 
 TEXTS = ["a" * length for length in range(1, 102)] + ["né", "né", "né"]
@@ -33,7 +35,7 @@ def test_bad_lines_are_listed_with_their_place(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"text": "a"}\noops\n{"text": " "}\n')
     report = ReadReport()
-    found = inspect_documents(read_documents(file, on_error="skip", report=report), report=report)
+    found = inspect_documents(read_documents(file, ReadOptions(on_error="skip"), report=report), report=report)
     assert (found.num_documents, found.num_empty, found.num_problems) == (1, 1, 1)
     assert f"{file}:2 is not valid JSON" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["problems"] == list(found.problems)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError, DataError
-from mamba_slm.data.readers import ReadReport, read_documents
+from mamba_slm.data.readers import read_documents
+from mamba_slm.data.reading.options import ReadOptions
+from mamba_slm.data.reading.report import ReadReport
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 needs_shared_data = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, which is not here")
@@ -22,8 +24,8 @@ def write(folder, name, content):
     return file
 
 
-def texts(path, **settings):
-    return [document.text for document in read_documents(path, **settings)]
+def texts(path, report=None, **settings):
+    return [document.text for document in read_documents(path, ReadOptions(**settings), report=report)]
 
 
 def problem_with(path, **settings):
@@ -181,9 +183,11 @@ def test_text_in_another_encoding_is_read_on_request(tmp_path):
 def test_wrong_settings_are_refused_before_anything_is_read(tmp_path):
     write(tmp_path, "a.txt", "x")
     with pytest.raises(ConfigError, match="did you mean 'skip'"):
-        read_documents(tmp_path, on_error="skp")
+        ReadOptions(on_error="skp")
     with pytest.raises(ConfigError, match="unknown encoding"):
-        read_documents(tmp_path, encoding="utf9")
+        ReadOptions(encoding="utf9")
+    with pytest.raises(ConfigError, match="max_document_bytes must be positive"):
+        ReadOptions(max_document_bytes=0)
     with pytest.raises(DataError, match="there is no file or folder"):
         read_documents(tmp_path / "none")
 
@@ -192,7 +196,7 @@ def test_wrong_settings_are_refused_before_anything_is_read(tmp_path):
 def test_real_books_in_two_encodings_are_read_or_named():
     books = SHARED / "corpora" / "gutenberg"
     report = ReadReport()
-    documents = list(read_documents(books, on_error="skip", report=report))
+    documents = list(read_documents(books, ReadOptions(on_error="skip"), report=report))
     assert len(documents) + report.num_problems == 37
     assert report.num_problems >= 3 and all("is not utf-8: byte 0x" in str(problem) for problem in report.problems)
     faust = next(path for path in books.iterdir() if "Faust" in path.name)
@@ -217,6 +221,6 @@ def test_real_books_in_two_encodings_are_read_or_named():
     ],
 )
 def test_real_corpora_are_read(path, key, minimum):
-    documents = list(read_documents(SHARED / path, text_key=key))
+    documents = list(read_documents(SHARED / path, ReadOptions(text_key=key)))
     assert len(documents) >= minimum
     assert all(document.text.strip() and document.num_bytes for document in documents)

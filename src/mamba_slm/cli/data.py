@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.data_input import add_input, first_texts, input_documents, read_json, read_options
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.units import format_seconds, parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.data.document import Document
-    from mamba_slm.data.readers import ReadReport
     from mamba_slm.text.tokenizer import Tokenizer
 
-PYTHON_LIBRARY = "python-library"
 PRE_TOKENIZERS = ("llama3", "code")
 MEASURED_CHARACTERS = 4_000_000
 
@@ -38,6 +36,7 @@ examples:
   mamba-slm data tokenize python-library --tokenizer my-tokenizer --out my-tokens
   mamba-slm data tokenize books/ --pattern "*.txt" --tokenizer my-tokenizer --out book-tokens
   mamba-slm data tokenize web.jsonl.zst --text-key content --on-error skip --tokenizer my-tokenizer --out web-tokens
+  mamba-slm data tokenize enwiki-pages-articles.xml.bz2 --tokenizer my-tokenizer --out wiki-tokens
 """
 
 TRAIN_EPILOG = """\
@@ -49,6 +48,7 @@ examples:
 INSPECT_EPILOG = """\
 examples:
   mamba-slm data inspect books/ --tokenizer my-tokenizer
+  mamba-slm data inspect Posts.xml
   mamba-slm data inspect my-tokens --json
   mamba-slm data inspect --tokenizer my-tokenizer --view "def f(x): return x"
 """
@@ -88,34 +88,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     inspect = commands.add_parser("inspect", help="count, find duplicates and bad lines", epilog=INSPECT_EPILOG)
     inspect.description = "Statistics of text or token shards: sizes, lengths, exact duplicates, what cannot be read."
-    add_input(inspect, nargs="?")
+    add_input(inspect, nargs="?", skip=("on_error",))
     inspect.add_argument("--tokenizer", metavar="PATH", help="count tokens, too: tokenizer.json, or a folder with one")
     inspect.add_argument("--view", metavar="TEXT", help="show how the tokenizer cuts this text instead")
     inspect.add_argument("--json", action="store_true", help="print the statistics as JSON")
-
-
-def add_input(parser: argparse.ArgumentParser, *, nargs: str) -> None:
-    """The arguments that say which text is read, and how."""
-    parser.add_argument(
-        "input",
-        nargs=nargs,
-        metavar="INPUT",
-        help=f"text, .json, .jsonl (also .gz, .zst), a folder of them, or {PYTHON_LIBRARY}: Python's own sources",
-    )
-    parser.add_argument(
-        "--pattern", metavar="GLOBS", help="files of a folder, separated by commas: '*.md,docs/*.txt,!*_old.txt'"
-    )
-    parser.add_argument("--text-key", default="text", metavar="KEY", help="key of the text in JSON (default: text)")
-    parser.add_argument(
-        "--encoding", default="utf-8", help="of files without a byte order mark (default: utf-8), such as latin-1"
-    )
-    if nargs == "+":
-        parser.add_argument(
-            "--on-error",
-            choices=("stop", "skip"),
-            default="stop",
-            help="at a file or record that cannot be read: stop (default), or skip it and count it",
-        )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -129,7 +105,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
     """Text to OUT/train, OUT/validation and OUT/tokenizer.json, all at once or not at all."""
     from mamba_slm.core.files import folder_written_atomically
     from mamba_slm.data.encode import EncodeReport, encode_documents
-    from mamba_slm.data.readers import ReadReport
+    from mamba_slm.data.reading.report import ReadReport
     from mamba_slm.text.tokenizer import Tokenizer
 
     if not 0 <= args.validation_share < 1:
@@ -138,11 +114,14 @@ def run_tokenize(args: argparse.Namespace) -> int:
     if out.exists():
         raise DataError(f"{out} exists already", hint="choose another folder with --out, or delete this one first")
     tokenizer = Tokenizer.load(args.tokenizer)
+    options = read_options(args)
     read = ReadReport()
     reports: dict[str, EncodeReport] = {}
 
     held_out = (
-        [is_held_out(document, args) for document in input_documents(args, read)] if args.validation_share else []
+        [is_held_out(document, args) for document in input_documents(args.input, options, read)]
+        if args.validation_share
+        else []
     )
     splits = 0 < sum(held_out) < len(held_out)  # reading twice costs little beside tokenizing
     if held_out and not splits:
@@ -153,7 +132,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
         read = ReadReport()
         documents = (
             document
-            for document in input_documents(args, read)
+            for document in input_documents(args.input, options, read)
             if not splits or is_held_out(document, args) == (part == "validation")
         )
         with console.progress(None, "bytes", f"tokenizing {part}") as bar:
@@ -183,22 +162,22 @@ def run_tokenize(args: argparse.Namespace) -> int:
 
 def run_train_tokenizer(args: argparse.Namespace) -> int:
     """Text to OUT/tokenizer.json, with the bytes per token that it reaches."""
-    from mamba_slm.data.readers import ReadReport
+    from mamba_slm.data.reading.report import ReadReport
     from mamba_slm.text.train_tokenizer import measure_bytes_per_token, train_tokenizer
 
-    read = ReadReport()
+    options, read = read_options(args), ReadReport()
     start = time.perf_counter()
     with console.progress(None, "bytes", "reading") as bar:
 
         def texts() -> Iterator[str]:
-            for document in input_documents(args, read):
+            for document in input_documents(args.input, options, read):
                 bar.advance(document.num_bytes)
                 yield document.text
 
         tokenizer = train_tokenizer(texts(), vocab_size=args.vocab_size, pre_tokenizer=args.pre_tokenizer)
     seconds = time.perf_counter() - start
     file = tokenizer.save(args.out)
-    ratio = measure_bytes_per_token(tokenizer, first_texts(args, MEASURED_CHARACTERS))
+    ratio = measure_bytes_per_token(tokenizer, first_texts(args.input, options, MEASURED_CHARACTERS))
     console.say(str(read))
     if args.json:
         console.print_json(
@@ -225,7 +204,7 @@ def run_train_tokenizer(args: argparse.Namespace) -> int:
 def run_inspect(args: argparse.Namespace) -> int:
     """Statistics of text or shards, or the tokens of one text."""
     from mamba_slm.data.inspect import inspect_documents, inspect_shards, token_view
-    from mamba_slm.data.readers import ReadReport
+    from mamba_slm.data.reading.report import ReadReport
     from mamba_slm.data.shards import is_shard_folder
     from mamba_slm.text.tokenizer import Tokenizer
 
@@ -246,54 +225,17 @@ def run_inspect(args: argparse.Namespace) -> int:
     if parts:
         found = {str(folder): inspect_shards(folder, tokenizer=tokenizer) for folder in parts}
     else:
-        read = ReadReport()
-        args.input, args.on_error = [args.input], "skip"
+        options, read = read_options(args, on_error="skip"), ReadReport()
         with console.progress(None, "documents", "reading") as bar:
-            documents = (counted for counted in input_documents(args, read) if bar.advance() is None)
+            documents = (counted for counted in input_documents([args.input], options, read) if bar.advance() is None)
             found = {str(path): inspect_documents(documents, tokenizer=tokenizer, report=read)}
-        if read.other_files:
-            console.say(str(read).splitlines()[-1] if not read.num_problems else str(read))
+        if read.other_files or read.left_out or read.num_repaired or read.num_problems:
+            console.say(str(read))
     if args.json:
         console.print_json({name: inspection.to_dict() for name, inspection in found.items()})
     else:
         print("\n\n".join(f"{name}\n{inspection}" for name, inspection in found.items()))
     return 0
-
-
-def input_documents(args: argparse.Namespace, report: ReadReport) -> Iterator[Document]:
-    """The documents of all inputs, one after another."""
-    from mamba_slm.data.python_library import python_library_documents
-    from mamba_slm.data.readers import read_documents
-
-    for name in args.input:
-        if name == PYTHON_LIBRARY and not Path(name).exists():
-            for document in python_library_documents():
-                report.num_files += 1
-                report.num_documents += 1
-                yield document
-        else:
-            yield from read_documents(
-                name,
-                pattern=args.pattern,
-                text_key=args.text_key,
-                encoding=args.encoding,
-                on_error=args.on_error,
-                report=report,
-            )
-
-
-def first_texts(args: argparse.Namespace, max_characters: int) -> Iterator[str]:
-    """Texts of the input until they hold so many characters, at least one."""
-    from mamba_slm.data.readers import ReadReport
-
-    lengths = 0
-
-    def goes_on(document: Document) -> bool:
-        nonlocal lengths
-        before, lengths = lengths, lengths + len(document.text)
-        return before < max_characters
-
-    return (document.text for document in itertools.takewhile(goes_on, input_documents(args, ReadReport())))
 
 
 def is_held_out(document: Document, args: argparse.Namespace) -> bool:
@@ -303,14 +245,3 @@ def is_held_out(document: Document, args: argparse.Namespace) -> bool:
     if document.source == python_library.NAME:
         return python_library.held_out(document, args.validation_share)
     return splits.is_held_out(document.id, args.validation_share)
-
-
-def read_json(report: ReadReport) -> dict[str, Any]:
-    """A `ReadReport` for programs."""
-    return {
-        "num_files": report.num_files,
-        "num_documents": report.num_documents,
-        "num_empty": report.num_empty,
-        "num_problems": report.num_problems,
-        "problems": [str(problem) for problem in report.problems],
-    }

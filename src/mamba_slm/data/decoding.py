@@ -14,6 +14,7 @@ BYTE_ORDER_MARKS = (  # UTF-32's begins with UTF-16's, so it comes first
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+UNDECODED = re.compile("[\udc80-\udcff]")
 LEAVE_OUT = "leave it out: mamba-slm data tokenize --on-error skip"
 
 
@@ -45,9 +46,57 @@ def decode(content: bytes, place: str, *, encoding: str = "utf-8", at_start: boo
     Raises:
         DataError: binary content, or bytes that the encoding does not allow; names the first one and its offset.
     """
+    mark, encoding = byte_order_mark(content, encoding) if at_start else (b"", encoding)
+    if not mark:
+        refuse_binary(content, place, encoding)
+    return decode_strictly(content[len(mark) :], place, encoding, skipped_bytes=len(mark))
+
+
+def decode_repairing(content: bytes, place: str, *, encoding: str = "utf-8", at_start: bool = True) -> tuple[str, int]:
+    """Decode and repair: bytes that the encoding does not allow are read as Windows-1252, as browsers do.
+
+    What Windows-1252 does not define either, and wrong units of UTF-16 and UTF-32, become U+FFFD. Use it only when the
+    user asked for it: which characters were meant is a guess.
+
+    Returns:
+        the text, and how many bytes (units) were repaired.
+
+    Raises:
+        DataError: binary content.
+    """
+    mark, encoding = byte_order_mark(content, encoding) if at_start else (b"", encoding)
+    if not mark:
+        refuse_binary(content, place, encoding)
+    content = content[len(mark) :]
+    try:
+        return content.decode(encoding), 0
+    except UnicodeDecodeError:
+        if not is_single_byte_based(encoding):
+            text = content.decode(encoding, errors="replace")
+            return text, text.count("\ufffd") - content.decode(encoding, errors="ignore").count("\ufffd")
+    text = content.decode(encoding, errors="surrogateescape")
+    return UNDECODED.subn(lambda found: windows_character(ord(found[0]) - 0xDC00), text)
+
+
+def windows_character(byte: int) -> str:
+    """The character of a byte in Windows-1252; U+FFFD for the five that have none.
+
+    >>> windows_character(0xE9), windows_character(0x81)
+    ('é', '\ufffd')
+    """
+    return bytes([byte]).decode("cp1252", errors="replace")
+
+
+def byte_order_mark(content: bytes, encoding: str) -> tuple[bytes, str]:
+    """The mark at the start, and the encoding it tells; no mark and the given encoding without one."""
     for mark, marked_encoding in BYTE_ORDER_MARKS:
-        if at_start and content.startswith(mark):
-            return decode_strictly(content[len(mark) :], place, marked_encoding, skipped_bytes=len(mark))
+        if content.startswith(mark):
+            return mark, marked_encoding
+    return b"", encoding
+
+
+def refuse_binary(content: bytes, place: str, encoding: str) -> None:
+    """Raise DataError for zero bytes, which text holds in no encoding but UTF-16 and UTF-32."""
     if is_single_byte_based(encoding) and b"\0" in content:
         offset = content.index(b"\0")
         raise DataError(
@@ -55,7 +104,6 @@ def decode(content: bytes, place: str, *, encoding: str = "utf-8", at_start: boo
             hint=f"{LEAVE_OUT}, or choose the text files with its --pattern; if it is text in UTF-16 without a byte "
             "order mark, use its --encoding utf-16-le",
         )
-    return decode_strictly(content, place, encoding)
 
 
 def decode_strictly(content: bytes, place: str, encoding: str, *, skipped_bytes: int = 0) -> str:
@@ -72,7 +120,7 @@ def decode_strictly(content: bytes, place: str, encoding: str, *, skipped_bytes:
         wrong = content[error.start]
         raise DataError(
             f"{place} is not {encoding}: byte 0x{wrong:02x} at {where}",
-            hint=f"{guess(content)}, or {LEAVE_OUT}",
+            hint=f"{guess(content)}; to have such bytes repaired and counted: --encoding-errors repair; or {LEAVE_OUT}",
         ) from error
 
 

@@ -14,22 +14,28 @@ from mamba_slm.data.compressed import without_compression
 
 JSON_SUFFIXES = frozenset({".json"})
 JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
+PARQUET_SUFFIXES = frozenset({".parquet"})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
+WARC_SUFFIXES = frozenset({".warc"})
+DUMP_SUFFIX = ".xml-p"  # Wikipedia's parts of a dump are called …pages-articles1.xml-p1p41242.bz2
 TEXT_SUFFIXES = frozenset(
     f".{name}"
     for names in (
-        "txt text md markdown rst tex org adoc html htm xml csv tsv yaml yml toml ini cfg log",
+        "txt text md markdown rst tex org adoc html htm xml yaml yml toml ini cfg log",
         "py pyi c h cc cpp hpp cu rs go java kt scala js jsx ts tsx rb php pl lua r jl swift cs hs ml ex erl clj",
         "lisp el scm sql sh bash zsh ps1 bat cmake proto vim f90 asm s",
     )
     for name in names.split()
 )
 
+KNOWN_SUFFIXES = TEXT_SUFFIXES | JSON_SUFFIXES | JSON_LINES_SUFFIXES | PARQUET_SUFFIXES | TABLE_SUFFIXES | WARC_SUFFIXES
+
 
 def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[list[Path], Counter[str]]:
     """The files to read, sorted by their path, and how many others there are by suffix.
 
     A file is taken as it is. In a folder, and the folders inside it, hidden files, hidden folders and `__pycache__` are
-    passed over; without a pattern the files with a known text, JSON or JSON Lines suffix are taken (with .gz or .zst).
+    passed over; without a pattern the files with a known suffix are taken, compressed or not.
 
     Args:
         path: a file or a folder.
@@ -75,7 +81,8 @@ def is_wanted(relative: Path, patterns: Sequence[str]) -> bool:
         return False
     if taking:
         return any(matches(relative, pattern) for pattern in taking)
-    return without_compression(relative).suffix.lower() in TEXT_SUFFIXES | JSON_SUFFIXES | JSON_LINES_SUFFIXES
+    suffix = without_compression(relative).suffix.lower()
+    return suffix in KNOWN_SUFFIXES or suffix.startswith(DUMP_SUFFIX)
 
 
 def matches(relative: Path, pattern: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.data.document import Document
 from mamba_slm.data.encode import BATCH_CHARACTERS, batches
-from mamba_slm.data.readers import ReadReport
+from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.data.shards import TokenShards
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -56,6 +56,12 @@ class Inspection:
     problems: tuple[str, ...] = ()
     """The first of them, with their place."""
 
+    num_repaired: int = 0
+    """Documents in which wrong bytes were repaired, because that was asked for."""
+
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Records that are no documents, by what they are, such as the redirects of a wiki."""
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
@@ -72,6 +78,9 @@ class Inspection:
         rows.append(("exact duplicates", f"{self.num_duplicates:,} ({share:.1%})"))
         rows += [("", f"{copy} = {first}") for copy, first in self.duplicates]
         rows.append(("without text", f"{self.num_empty:,}"))
+        rows += [("no document", f"{count:,} {kind}") for kind, count in self.left_out.items()]
+        if self.num_repaired:
+            rows.append(("repaired", f"{self.num_repaired:,}"))
         rows.append(("not readable", f"{self.num_problems:,}"))
         rows += [("", problem) for problem in self.problems]
         return "\n".join(f"{name:<18}{value}" for name, value in rows)
@@ -85,7 +94,7 @@ def inspect_documents(
     Memory: 24 bytes and a Python integer per document, no texts.
 
     Args:
-        documents: for example from `read_documents(path, on_error="skip", report=report)`.
+        documents: for example from `read_documents(path, ReadOptions(on_error="skip"), report=report)`.
         tokenizer: count tokens, too.
         report: the one that `read_documents` fills; its counts become part of the result.
     """
@@ -119,6 +128,8 @@ def inspect_documents(
         num_empty=report.num_empty,
         num_problems=report.num_problems,
         problems=tuple(map(str, report.problems)),
+        num_repaired=report.num_repaired,
+        left_out=dict(report.left_out),
     )
 
 
