@@ -21,6 +21,7 @@ from mamba_slm.model.checkpoint import dtype_of
 from mamba_slm.model.hf import HybridSlmForCausalLM
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
+from mamba_slm.ops.native.library import missing_for_native
 from mamba_slm.ops.ssd import SSD_BACKENDS
 
 DECODED = 4
@@ -86,16 +87,24 @@ def token_by_token(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Te
     return [in_pieces(model, tokens, range(len(tokens))) for tokens in sequences]
 
 
-def by_the_compiled_formulas(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
-    """A prompt, then one token at a time through the regions that `--runtime compiled` compiles, here as they are."""
-    runtime = CompiledRuntime(model.eval(), open_region=lambda region, tensors, *, on_compile: region)
+def by_the_compiled_step(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """A prompt, then one token at a time as `--runtime compiled` does; every sequence is two rows of one batch."""
+    runtime = CompiledRuntime(model.eval())
     found = []
     for tokens in sequences:
         state, cut = runtime.new_state(1), len(tokens) // 2
         read = [model(tokens[None, :cut], state=state)[0]] if cut else []
-        read += [runtime.next_logits(tokens[None, t : t + 1], None, state) for t in range(cut, len(tokens))]
+        state = state.fork(2)
+        read += [runtime.next_logits(token.expand(2, 1), None, state)[1:] for token in tokens[cut:]]
         found.append(torch.cat(read))
     return found
+
+
+def by_the_compiled_step_in_bf16(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:
+    """The same with bf16 weights and cache."""
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(dtype_of(name, torch.bfloat16))
+    return by_the_compiled_step(model, sequences)
 
 
 def padded(model: LanguageModel, sequences: Sequence[Tensor], side: str) -> list[Tensor]:
@@ -248,12 +257,20 @@ OUR_PATHS: dict[str, Path] = {
             logits=token_by_token,
             gradient_lengths=LENGTHS[:4],
         ),
-        Path(
-            name="compiled decoding step",
-            what="its formulas (machine code of them: `tests/generation/compiled`) for the second half of the tokens",
-            logits=by_the_compiled_formulas,
-            gradients=False,
-            surroundings=torch.no_grad,
+        *(
+            Path(
+                name=f"compiled decoding step{ending}",
+                what=f"the second half of the tokens by the step in C++{what}, as one of two rows",
+                logits=logits,
+                dtype=dtype,
+                gradients=False,
+                surroundings=torch.no_grad,
+            )
+            for ending, what, logits, dtype in (
+                ("", "", by_the_compiled_step, "float32"),
+                (", bf16 weights", ", weights and cache in bf16", by_the_compiled_step_in_bf16, "bfloat16"),
+            )
+            if missing_for_native() is None
         ),
         Path(
             name="left-padded batch",

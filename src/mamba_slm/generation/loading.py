@@ -10,10 +10,13 @@ import torch
 
 from mamba_slm.core import registry
 from mamba_slm.core.errors import CheckpointError, ConfigError, SetupError, UsageError
+from mamba_slm.core.units import format_bytes
 from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.onnx_contract import is_onnx_folder
+from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.ops.native.start import start_native_kernels
 from mamba_slm.text.tokenizer import Tokenizer
 
 
@@ -75,7 +78,14 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     folder = resolve_model_folder(path)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    model = load_model(folder, device=device)
+    model = load_model(folder, device=device, dtype=torch.bfloat16 if settings.weights == "bfloat16" else torch.float32)
+    if settings.kernels and device.type == "cpu":
+        started = start_native_kernels(settings.say)
+        if started.left:
+            settings.say(str(started))
+    if settings.weights in PACKED_BITS:
+        model = PackedModel(model, PACKED_BITS[settings.weights])
+        reason += f"; {settings.weights} weights, {format_bytes(model.num_bytes)}"
     move_to_huge_pages(model)
     return Opened(TorchRuntime(model), folder, reason)
 

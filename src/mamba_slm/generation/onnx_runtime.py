@@ -84,6 +84,11 @@ def open_onnx(path: Path, settings: RuntimeSettings) -> Opened:
             f"device {settings.device!r} is a choice of PyTorch, and ONNX Runtime runs {path}",
             hint=f"use --provider {settings.device.partition(':')[0]}",
         )
+    if settings.weights is not None:
+        raise ConfigError(
+            f"weights in {settings.weights} are a choice of PyTorch, and ONNX Runtime runs {path}",
+            hint="the export decides: mamba-slm export onnx MODEL --out FOLDER --precision int8|int4",
+        )
     provider = choose_provider(settings.provider)
     if not is_onnx_folder(path):
         resolve_model_folder(path)

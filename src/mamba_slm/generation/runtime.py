@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 from torch import Tensor
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
@@ -104,6 +104,10 @@ class TorchRuntime:
         return self.model.logits(hidden[torch.arange(len(ends), device=ends.device), ends])
 
 
+WEIGHTS = ("float32", "bfloat16", "int8", "int4", "mixed")
+"""float32 and bfloat16, and the names of `mamba_slm.model.packed.PACKED_BITS`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSettings:
     """How a model is to be run. A runtime refuses a setting that it cannot follow."""
@@ -117,12 +121,21 @@ class RuntimeSettings:
     threads: int | None = None
     """CPU threads; None leaves the choice to the runtime."""
 
+    weights: str | None = None
+    """How PyTorch holds matrices, from `WEIGHTS`; None is float32."""
+
+    kernels: bool = False
+    """Whether PyTorch may take the CPU kernels of `ops/native`, which are compiled and tested first; they stay in use
+    for the whole process."""
+
     say: Callable[[str], None] = lambda message: None
     """Told what takes long, before it begins."""
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        if self.weights is not None and self.weights not in WEIGHTS:
+            raise UnknownNameError("kind of weights", self.weights, WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -30,19 +31,29 @@ def move_to_huge_pages(model: nn.Module) -> int:
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.is_contiguous():
             unique.setdefault(parameter.data_ptr(), []).append(parameter)
-    total = sum(aligned(group[0].nbytes) for group in unique.values())
-    if MADV_HUGEPAGE is None or total < HUGE_PAGE_BYTES:
+    if not can_be_huge(group[0] for group in unique.values()):
         return 0
-    block = huge_block(total)
-    offset = 0
-    for group in unique.values():
-        source = group[0].detach()
-        place = block[offset : offset + source.nbytes].view(source.dtype).view(source.shape)
-        place.copy_(source)
+    places = huge_copies([group[0].detach() for group in unique.values()])
+    for group, place in zip(unique.values(), places, strict=True):
         for parameter in group:
             parameter.data = place
-        offset += aligned(source.nbytes)
-    return total
+    return sum(aligned(place.nbytes) for place in places)
+
+
+def can_be_huge(tensors: Iterable[Tensor]) -> bool:
+    """Whether the system has huge pages on demand, and these fill at least one together."""
+    return MADV_HUGEPAGE is not None and sum(aligned(tensor.nbytes) for tensor in tensors) >= HUGE_PAGE_BYTES
+
+
+def huge_copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Contiguous tensors one behind the other in one new block, which lives as long as any of them."""
+    block = huge_block(sum(aligned(tensor.nbytes) for tensor in tensors))
+    places, offset = [], 0
+    for tensor in tensors:
+        place = block[offset : offset + tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+        places.append(place.copy_(tensor))
+        offset += aligned(tensor.nbytes)
+    return places
 
 
 def huge_block(num_bytes: int) -> Tensor:

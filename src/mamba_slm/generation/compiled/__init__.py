@@ -1,1 +1,1 @@
-"""A hybrid's decoding step in a few compiled pieces, for one sequence on a CPU."""
+"""A hybrid's decoding step as one call of C++, on a CPU."""

@@ -114,12 +114,16 @@ def check_blocks(num_inputs: int, num_blocks: int) -> None:
 
 def numbers_of(weight: PackedWeight) -> Tensor:
     """The whole numbers [o i] int8, around 0."""
-    stored = from_panels(weight.words, weight.num_outputs).contiguous().view(torch.uint8)
-    if weight.bits == 4:
-        stored = torch.stack([(stored & 15).unflatten(1, (-1, 4)), (stored >> 4).unflatten(1, (-1, 4))], dim=2).flatten(
-            1
-        )
-    return (stored.to(torch.int16) - (1 << (weight.bits - 1))).to(torch.int8)
+    return to_numbers(from_panels(weight.words, weight.num_outputs), weight.bits)
+
+
+def to_numbers(words: Tensor, bits: Bits) -> Tensor:
+    """Words of rows [r w] to the whole numbers [r i] int8 that they hold."""
+    stored = words.contiguous().view(torch.uint8)
+    if bits == 4:
+        low, high = (stored & 15).unflatten(1, (-1, 4)), (stored >> 4).unflatten(1, (-1, 4))
+        stored = torch.stack([low, high], dim=2).flatten(1)
+    return (stored.to(torch.int16) - (1 << (bits - 1))).to(torch.int8)
 
 
 def scales_of(weight: PackedWeight) -> Tensor:
@@ -129,8 +133,18 @@ def scales_of(weight: PackedWeight) -> Tensor:
 
 def unpack(weight: PackedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
     """What the matrix stands for, [o i]; each entry is one float32 product, rounded once to `dtype`."""
-    numbers, scales = numbers_of(weight), scales_of(weight).float()
-    return (numbers.unflatten(1, (scales.shape[1], -1)) * scales[..., None]).flatten(1).to(dtype)
+    return scaled(numbers_of(weight), scales_of(weight)).to(dtype)
+
+
+def unpack_rows(weight: PackedWeight, rows: Tensor) -> Tensor:
+    """The given rows of the matrix, [r] int64, as float32 [r i]."""
+    panel, lane = rows // PANEL_ROWS, rows % PANEL_ROWS
+    return scaled(to_numbers(weight.words[panel, :, lane], weight.bits), weight.scales[panel, :, lane])
+
+
+def scaled(numbers: Tensor, scales: Tensor) -> Tensor:
+    """Numbers [r i] times the scales [r k] of their blocks, float32."""
+    return (numbers.unflatten(1, (scales.shape[1], -1)) * scales.float()[..., None]).flatten(1)
 
 
 def linear_reference(x: Tensor, weight: PackedWeight) -> Tensor:

@@ -15,6 +15,7 @@ from mamba_slm.ops.kernels import Kernel, install_kernel
 from mamba_slm.ops.native.library import library, library_path, missing_for_native
 
 NATIVE_KERNELS = {
+    "row_product": "mamba_slm.ops.native.row_product:KERNELS",
     "swiglu": "mamba_slm.ops.native.swiglu:KERNELS",
 }
 """Name of the C++ source -> its `NativeKernels`."""

@@ -1,0 +1,151 @@
+"""A `LanguageModel` as the table that the compiled step walks through, and its state as pointers."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor, nn
+
+from mamba_slm.model.attention import Attention
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.mamba2 import Mamba2
+from mamba_slm.model.packed import PackedEmbedding, PackedProjection
+from mamba_slm.model.stack import LanguageModel, Sublayer
+from mamba_slm.model.state import InferenceState, KeyValueState, MambaState
+from mamba_slm.model.swiglu import SwiGLU
+from mamba_slm.ops.attention import alibi_slopes
+from mamba_slm.ops.native.decode_step import Call, Layer, Model, functions
+from mamba_slm.ops.native.row_product import Matrix, matrix_of
+from mamba_slm.ops.rope import rope_frequencies
+
+
+class CompiledStep:
+    """One token of every row: all of a model in one call of C++.
+
+    Weights are read where the model has them, so changing them in place changes the step, except A = -exp(A_log).
+    """
+
+    def __init__(self, model: LanguageModel):
+        self.config = c = model.config
+        self._model = model  # keeps the weights alive
+        self._kept: list[Tensor] = []
+        layers = (Layer * len(c.pattern))(*(self._layer(part) for part in model.sublayers))  # type: ignore[arg-type]
+        head = model.embedding if model.lm_head is None else model.lm_head
+        self._layers, self._memory = layers, torch.empty(0)
+        self._table = Model(
+            d=c.hidden_size,
+            num_layers=len(c.pattern),
+            layers=ctypes.addressof(layers),
+            embedding=self._matrix(model.embedding),
+            head=self._matrix(head),
+            final_norm=self._pointer(model.final_norm.weight),
+            eps=c.norm_eps,
+            heads=c.num_heads,
+            kv_heads=c.num_kv_heads,
+            head_dim=c.head_dim,
+            window=c.attention_window,
+            inner=c.inner_size,
+            conv_size=c.conv_size,
+            taps=c.conv_kernel,
+            ssm_heads=c.num_ssm_heads,
+            ssm_dim=c.ssm_head_dim,
+            state=c.state_size,
+            groups=c.num_groups,
+            feed_forward=c.feed_forward_size,
+            vocab=c.vocab_size,
+        )
+        if model.position_embedding is not None:
+            self._table.has_positions, self._table.positions = 1, self._matrix(model.position_embedding)
+        if c.position == "rope":
+            frequencies, self._table.rotary_scale = rotary_frequencies(c)
+            self._table.frequencies = self._pointer(frequencies)
+        if c.position == "alibi":
+            self._table.slopes = self._pointer(alibi_slopes(c.num_heads))
+
+    def __call__(self, tokens: Tensor, state: InferenceState) -> Tensor:
+        """Tokens [b 1] to logits [b v]; advances `state` in place."""
+        b = tokens.shape[0]
+        state.reserve(1)
+        pointers = (ctypes.c_void_p * (2 * len(state.layers)))()
+        is_bf16 = False
+        for number, layer in enumerate(state.layers):
+            if isinstance(layer, MambaState):
+                pair = layer.window, layer.ssm
+            elif isinstance(layer, KeyValueState):
+                pair = layer.keys, layer.values
+            else:
+                continue
+            assert pair[0].is_contiguous() and pair[1].is_contiguous()
+            is_bf16 = pair[0].dtype == torch.bfloat16
+            pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
+        tokens, logits = tokens.contiguous(), torch.empty(b, self.config.vocab_size)
+        call = Call(
+            rows=b,
+            threads=torch.get_num_threads(),
+            length=state.length,
+            capacity=state.positions.shape[1],
+            is_bf16=is_bf16,
+            has_padding=state.has_padding,
+            tokens=tokens.data_ptr(),
+            num_tokens=state.num_tokens.data_ptr(),
+            positions=state.positions.data_ptr(),
+            valid=state.valid.data_ptr(),
+            states=ctypes.addressof(pointers),
+            logits=logits.data_ptr(),
+        )
+        table, run = ctypes.addressof(self._table), functions()
+        needed = run.decode_memory(table, ctypes.addressof(call))
+        if needed > self._memory.numel():
+            self._memory = torch.empty(needed)
+        call.memory = self._memory.data_ptr()
+        run.decode_step(table, ctypes.addressof(call))
+        state.length += 1
+        state.num_tokens = state.num_tokens + 1
+        return logits
+
+    def _pointer(self, tensor: Tensor) -> int:
+        """Of a float32 tensor, contiguous, that lives as long as this."""
+        self._kept.append(tensor.detach().float().contiguous())
+        return self._kept[-1].data_ptr()
+
+    def _matrix(self, module: nn.Module) -> Matrix:
+        """Of a projection or an embedding."""
+        if isinstance(module, PackedProjection | PackedEmbedding):
+            return matrix_of(module.packed)
+        assert isinstance(module.weight, Tensor) and module.weight.is_contiguous()
+        return matrix_of(module.weight)
+
+    def _layer(self, sublayer: Sublayer) -> Layer:
+        """The weights of one sublayer."""
+        mixer = sublayer.mixer
+        layer = Layer(letter=ord(sublayer.kind), norm=self._pointer(sublayer.norm.weight))
+        match mixer:
+            case Attention():
+                modules = (mixer.q_proj, mixer.k_proj, mixer.v_proj, mixer.o_proj)
+            case SwiGLU():
+                modules = (mixer.gate_up_proj, mixer.down_proj)
+            case Mamba2():
+                modules = (mixer.in_proj, mixer.out_proj)
+                layer.conv_weight = self._pointer(mixer.conv_weight.t())
+                layer.conv_bias = self._pointer(mixer.conv_bias)
+                layer.dt_bias = self._pointer(mixer.dt_bias)
+                layer.A = self._pointer(-torch.exp(mixer.A_log.detach().float()))
+                layer.D = self._pointer(mixer.D)
+                layer.gated_norm = self._pointer(mixer.norm.weight)
+            case _:
+                raise TypeError(f"no compiled formula for {type(mixer).__name__}")
+        for number, module in enumerate(modules):
+            layer.matrices[number] = self._matrix(module)
+        return layer
+
+
+def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:
+    """As `mamba_slm.model.attention.rotary_tables` uses them."""
+    return rope_frequencies(
+        config.head_dim,
+        theta=config.rope_theta,
+        scaling=config.rope_scaling,
+        factor=config.rope_scaling_factor,
+        original_context_tokens=round(config.max_context_tokens / config.rope_scaling_factor),
+    )

@@ -1,0 +1,423 @@
+// One token of every row through a whole hybrid model, in one parallel region: sublayers as a table, states in place.
+// The formulas are those of `model/` for one token; all arithmetic is float32, whatever weights and caches are stored in.
+//
+// Work between two barriers is cut into equal pieces for the threads; every value is computed by one of them in the
+// same order whatever their number, so results do not depend on it.
+#include <omp.h>
+#include <sched.h>
+
+#include <atomic>
+#include <cmath>
+
+#include "row_product.h"
+
+struct Layer {
+  int64_t letter;  // M, * or -
+  const float* norm;
+  Matrix matrices[4];  // M: in, out; *: query, key, value, out; -: gate and up, down
+  const float *conv_weight, *conv_bias, *dt_bias, *A, *D, *gated_norm;  // conv_weight [taps c]; A = -exp(A_log)
+};
+
+struct Model {
+  int64_t d, num_layers;
+  const Layer* layers;
+  Matrix embedding, head;
+  const float* final_norm;
+  int64_t has_positions;
+  Matrix positions;  // learned ones
+  double eps;
+  int64_t heads, kv_heads, head_dim, window;  // window: 0 is all
+  const float *frequencies, *slopes;          // rotary [head_dim / 2], ALiBi [heads]; null without
+  double rotary_scale;
+  int64_t inner, conv_size, taps, ssm_heads, ssm_dim, state, groups, feed_forward, vocab;
+};
+
+struct LayerState {
+  void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
+};
+
+struct Call {
+  int64_t rows, threads, length, capacity, is_bf16, has_padding;  // is_bf16: windows, keys and values
+  const int64_t *tokens, *num_tokens;                             // [b]
+  int64_t* positions;                                             // [b capacity]
+  uint8_t* valid;                                                 // [b capacity]
+  const LayerState* states;                                       // one per layer
+  float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
+};
+
+constexpr int64_t CHUNK = 256;  // key slots that one thread looks at in one piece
+
+struct Memory {
+  float* at;
+  int64_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    int64_t floats = (count * sizeof(T) + 63) / 64 * 16;
+    T* given = at ? (T*)(at + used) : nullptr;
+    used += floats;
+    return given;
+  }
+};
+
+// Threads wait for each other by looking; whoever waits long lets others run.
+struct Barrier {
+  std::atomic<int> arrived{0}, round{0};
+  int threads;
+  void wait() {
+    if (threads == 1) return;
+    int now = round.load(std::memory_order_relaxed);
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
+      arrived.store(0, std::memory_order_relaxed);
+      round.store(now + 1, std::memory_order_release);
+      return;
+    }
+    for (int looks = 0; round.load(std::memory_order_acquire) == now; looks++) {
+      if (looks > 4000)
+        sched_yield();
+#ifdef __x86_64__
+      else
+        __builtin_ia32_pause();
+#endif
+    }
+  }
+};
+
+struct Buffers {
+  int64_t stride_h, stride_wide, chunks;
+  float *h, *wide, *convolved, *gated, *attended, *partial;
+  Rows in;
+};
+
+static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
+  Buffers b;
+  int64_t rows = call.rows, attention = model.heads * model.head_dim;
+  int64_t qkv = attention + 2 * model.kv_heads * model.head_dim;
+  int64_t wide = model.inner + model.conv_size + model.ssm_heads;
+  if (wide < 2 * model.feed_forward) wide = 2 * model.feed_forward;
+  if (wide < qkv) wide = qkv;
+  int64_t most = model.inner > model.feed_forward ? model.inner : model.feed_forward;
+  if (most < model.d) most = model.d;
+  most = padded(most);
+  b.stride_h = padded(model.d);
+  b.stride_wide = padded(wide);
+  b.chunks = (call.length + CHUNK) / CHUNK;
+  b.h = memory.take<float>(rows * b.stride_h);
+  b.wide = memory.take<float>(rows * b.stride_wide);
+  b.convolved = memory.take<float>(rows * model.conv_size);
+  b.gated = memory.take<float>(rows * padded(model.inner));
+  b.attended = memory.take<float>(rows * padded(attention));
+  b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
+  b.in.rows = rows;
+  b.in.x = memory.take<float>(rows * most);
+  b.in.high = memory.take<bf16>(rows * most);
+  b.in.low = memory.take<bf16>(rows * most);
+  b.in.blocks = memory.take<Block>(rows * most / BLOCK);
+  return b;
+}
+
+struct Thread {
+  const Model& model;
+  const Call& call;
+  Buffers b;
+  Barrier& barrier;
+  int number, count;
+
+  template <class Do>
+  void share(int64_t pieces, Do&& run) {  // run(begin, end) of this thread's part; then all wait for all
+    int64_t begin = pieces * number / count, end = pieces * (number + 1) / count;
+    if (begin < end) run(begin, end);
+    barrier.wait();
+  }
+
+  // `value(row, i)` gives sixteen inputs of the next product.
+  template <class Value>
+  void inputs(int64_t n, const Matrix* readers, int num_readers, Value&& value) {
+    Rows& in = b.in;
+    in.inputs = n;
+    in.stride = padded(n);
+    int64_t blocks = in.stride / BLOCK;
+    bool for_bits = false, for_bf16 = false;
+    for (int r = 0; r < num_readers; r++) {
+      for_bits |= readers[r].kind <= BITS8;
+      for_bf16 |= readers[r].kind == BFLOAT16;
+    }
+    share(in.rows * blocks, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / blocks, i = piece % blocks * BLOCK;
+        f16 first = value(row, i), second = i + LANES < n ? value(row, i + LANES) : f16{};
+        prepare(in, row, i / BLOCK, first, second, for_bits, for_bf16);
+      }
+    });
+  }
+
+  // RMSNorm over each of `groups` equal parts of a row of `from`.
+  void normed(const float* from, int64_t stride, int64_t n, int64_t groups, const float* weight, const Matrix* readers,
+              int num_readers) {
+    int64_t size = n / groups, known_row = -1, known_group = -1;
+    float scale = 0;
+    auto scale_of = [&](int64_t row, int64_t group) {
+      if (row != known_row || group != known_group) {
+        const float* x = from + row * stride + group * size;
+        f16 squares = {};
+        for (int64_t i = 0; i < size; i += LANES) {
+          f16 v = load_to(x, i, size);
+          squares += v * v;
+        }
+        scale = 1 / std::sqrt(sum(squares) / size + (float)model.eps);
+        known_row = row, known_group = group;
+      }
+      return scale;
+    };
+    inputs(n, readers, num_readers, [&](int64_t row, int64_t i) {
+      f16 v = load_to(from + row * stride, i, n) * load_to(weight, i, n);
+      if (i / size == (i + LANES - 1 < n ? i + LANES - 1 : n - 1) / size) return v * scale_of(row, i / size);
+      for (int j = 0; j < LANES && i + j < n; j++) v[j] *= scale_of(row, (i + j) / size);
+      return v;
+    });
+  }
+
+  template <bool ADD>
+  void multiply(const Matrix& w, float* y, int64_t stride) {
+    share(panels(w), [&](int64_t begin, int64_t end) { product<ADD>(w, b.in, begin, end, y, stride); });
+  }
+
+  void embed() {
+    share(call.rows, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        float* h = b.h + row * b.stride_h;
+        int64_t position = call.num_tokens[row], slot = row * call.capacity + call.length;
+        matrix_row(model.embedding, call.tokens[row], h);
+        if (model.has_positions) {
+          matrix_row(model.positions, position, b.wide + row * b.stride_wide);
+          for (int64_t i = 0; i < model.d; i++) h[i] += b.wide[row * b.stride_wide + i];
+        }
+        call.positions[slot] = position;
+        call.valid[slot] = 1;
+      }
+    });
+  }
+
+  void feed_forward(const Layer& layer) {
+    int64_t f = model.feed_forward;
+    normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
+    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
+    inputs(f, layer.matrices + 1, 1, [&](int64_t row, int64_t i) {
+      const float* gate = b.wide + row * b.stride_wide;
+      f16 g = load_to(gate, i, f);
+      return g * sigmoid(g) * load_to(gate + f, i, f);
+    });
+    multiply<true>(layer.matrices[1], b.h, b.stride_h);
+  }
+
+  template <class T>
+  void convolve(const Layer& layer, T* window) {
+    int64_t c = model.conv_size, vectors = (c + LANES - 1) / LANES, kept = model.taps - 1;
+    share(call.rows * vectors, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / vectors, i = piece % vectors * LANES;
+        int part = (int)(c - i < LANES ? c - i : LANES);
+        T* w = window + row * kept * c + i;
+        auto put = [&](T* to, f16 v) { part == LANES ? store(to, v) : store_part(to, v, part); };
+        f16 raw = load_to(b.wide + row * b.stride_wide + model.inner + i, 0, part);
+        f16 y = load_to(layer.conv_bias + i, 0, part) + raw * load_to(layer.conv_weight + kept * c + i, 0, part);
+        for (int64_t tap = 0; tap < kept; tap++)
+          y += load_to(w + tap * c, 0, part) * load_to(layer.conv_weight + tap * c + i, 0, part);
+        for (int64_t tap = 0; tap + 1 < kept; tap++) put(w + tap * c, load_to(w + (tap + 1) * c, 0, part));
+        put(w + (kept - 1) * c, raw);
+        y *= sigmoid(y);
+        float* to = b.convolved + row * c + i;
+        part == LANES ? store(to, y) : store_part(to, y, part);
+      }
+    });
+  }
+
+  void mamba(const Layer& layer, const LayerState& state) {
+    int64_t inner = model.inner, p = model.ssm_dim, n = model.state, heads = model.ssm_heads;
+    normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
+    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
+    call.is_bf16 ? convolve(layer, (bf16*)state.first) : convolve(layer, (float*)state.first);
+    share(call.rows * heads, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / heads, head = piece % heads, group = head / (heads / model.groups);
+        const float* wide = b.wide + row * b.stride_wide;
+        const float* x = b.convolved + row * model.conv_size + head * p;
+        const float* B = b.convolved + row * model.conv_size + inner + group * n;
+        const float* C = B + model.groups * n;
+        float dt = wide[inner + model.conv_size + head] + layer.dt_bias[head];
+        dt = dt > 20 ? dt : std::log1p(std::exp(dt));
+        float decay = std::exp(dt * layer.A[head]);
+        float* s = (float*)state.second + (row * heads + head) * p * n;
+        float* y = b.gated + row * padded(inner) + head * p;
+        for (int64_t q = 0; q < p; q++, s += n) {
+          f16 total = {};
+          float step = x[q] * dt, rest = 0;
+          int64_t i = 0;
+          for (; i + LANES <= n; i += LANES) {
+            f16 next = load(s + i) * decay + load(B + i) * step;
+            store(s + i, next);
+            total += next * load(C + i);
+          }
+          for (; i < n; i++) {
+            s[i] = s[i] * decay + B[i] * step;
+            rest += s[i] * C[i];
+          }
+          y[q] = sum(total) + rest + layer.D[head] * x[q];
+        }
+        y = b.gated + row * padded(inner) + head * p;
+        for (int64_t q = 0; q < p; q += LANES) {
+          int part = (int)(p - q < LANES ? p - q : LANES);
+          f16 z = load_to(wide + head * p + q, 0, part), v = load_to(y + q, 0, part) * z * sigmoid(z);
+          part == LANES ? store(y + q, v) : store_part(y + q, v, part);
+        }
+      }
+    });
+    normed(b.gated, padded(inner), inner, model.groups, layer.gated_norm, layer.matrices + 1, 1);
+    multiply<true>(layer.matrices[1], b.h, b.stride_h);
+  }
+
+  void rotate(float* x, int64_t position) {
+    int64_t half = model.head_dim / 2;
+    for (int64_t i = 0; i < half; i++) {
+      float angle = (float)position * model.frequencies[i], scale = (float)model.rotary_scale;
+      float cosine = std::cos(angle) * scale, sine = std::sin(angle) * scale;
+      float first = x[i], second = x[i + half];
+      x[i] = first * cosine - second * sine;
+      x[i + half] = second * cosine + first * sine;
+    }
+  }
+
+  // Scores of the query heads that share one key head against slots `begin` … `end - 1`, and their part of the result.
+  template <class T>
+  void look(const T* keys, const T* values, int64_t row, int64_t kv, int64_t chunk) {
+    int64_t e = model.head_dim, shared = model.heads / model.kv_heads, length = call.length + 1;
+    int64_t begin = chunk * CHUNK, end = begin + CHUNK < length ? begin + CHUNK : length;
+    const int64_t* positions = call.positions + row * call.capacity;
+    const uint8_t* valid = call.valid + row * call.capacity;
+    int64_t here = call.num_tokens[row];
+    keys += (row * model.kv_heads + kv) * call.capacity * e;
+    values += (row * model.kv_heads + kv) * call.capacity * e;
+    float scale = 1 / std::sqrt((float)e);
+    bool all_seen = !call.has_padding && !model.window;
+    for (int64_t head = kv * shared; head < (kv + 1) * shared; head++) {
+      const float* q = b.wide + row * b.stride_wide + head * e;
+      float* out = b.partial + ((row * model.heads + head) * b.chunks + chunk) * (e + 2);
+      float scores[CHUNK], most = -INFINITY, total = 0;
+      for (int64_t s = begin; s < end; s++) {
+        f16 sums = {};
+        for (int64_t i = 0; i < e; i += LANES) sums += load_to(q, i, e) * load_to(keys + s * e, i, e);
+        float score = sum(sums) * scale;
+        if (model.slopes) score -= model.slopes[head] * (float)(here - positions[s]);
+        if (!all_seen && s != call.length && (!valid[s] || (model.window && here - positions[s] >= model.window)))
+          score = -INFINITY;
+        scores[s - begin] = score;
+        most = score > most ? score : most;
+      }
+      if (most > -INFINITY)
+        for (int64_t s = 0; s < end - begin; s += LANES) {
+          f16 weights = exp(load_to(scores, s, end - begin) - most);
+          for (int j = 0; j < LANES && s + j < end - begin; j++) total += weights[j];
+          if (s + LANES <= end - begin)
+            store(scores + s, weights);
+          else
+            store_part(scores + s, weights, (int)(end - begin - s));
+        }
+      out[0] = most;
+      out[1] = total;
+      if (total == 0) continue;
+      for (int64_t i = 0; i < e; i += LANES) {
+        f16 sums[4] = {};
+        for (int64_t s = begin; s < end; s++) sums[s % 4] += load_to(values + s * e, i, e) * scores[s - begin];
+        f16 v = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        e - i >= LANES ? store(out + 2 + i, v) : store_part(out + 2 + i, v, (int)(e - i));
+      }
+    }
+  }
+
+  template <class T>
+  void attend(T* keys, T* values) {
+    int64_t e = model.head_dim, kv = model.kv_heads, heads = model.heads, each = heads + 2 * kv;
+    share(call.rows * each, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        int64_t row = piece / each, head = piece % each;
+        float* x = b.wide + row * b.stride_wide + head * e;
+        if (model.frequencies && head < heads + kv) rotate(x, call.num_tokens[row]);
+        if (head < heads) continue;
+        T* to = (head < heads + kv ? keys : values) +
+                ((row * kv + (head - heads) % kv) * call.capacity + call.length) * e;
+        for (int64_t i = 0; i < e; i += LANES) store_part(to + i, load_to(x, i, e), (int)(e - i < LANES ? e - i : LANES));
+      }
+    });
+    share(call.rows * kv * b.chunks, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++)
+        look(keys, values, piece / b.chunks / kv, piece / b.chunks % kv, piece % b.chunks);
+    });
+    share(call.rows * heads, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        const float* parts = b.partial + piece * b.chunks * (e + 2);
+        float most = -INFINITY, total = 0;
+        for (int64_t c = 0; c < b.chunks; c++) most = std::fmax(most, parts[c * (e + 2)]);
+        float* out = b.attended + piece / heads * padded(heads * e) + piece % heads * e;
+        for (int64_t i = 0; i < e; i++) out[i] = 0;
+        for (int64_t c = 0; c < b.chunks; c++) {
+          const float* part = parts + c * (e + 2);
+          if (part[1] == 0) continue;
+          float weight = std::exp(part[0] - most);
+          total += weight * part[1];
+          for (int64_t i = 0; i < e; i++) out[i] += weight * part[2 + i];
+        }
+        for (int64_t i = 0; i < e; i++) out[i] /= total;
+      }
+    });
+  }
+
+  void attention(const Layer& layer, const LayerState& state) {
+    int64_t n = model.heads * model.head_dim, kv = model.kv_heads * model.head_dim;
+    normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 3);
+    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
+    multiply<false>(layer.matrices[1], b.wide + n, b.stride_wide);
+    multiply<false>(layer.matrices[2], b.wide + n + kv, b.stride_wide);
+    if (call.is_bf16)
+      attend((bf16*)state.first, (bf16*)state.second);
+    else
+      attend((float*)state.first, (float*)state.second);
+    inputs(n, layer.matrices + 3, 1,
+           [&](int64_t row, int64_t i) { return load_to(b.attended + row * padded(n), i, n); });
+    multiply<true>(layer.matrices[3], b.h, b.stride_h);
+  }
+
+  void run() {
+    embed();
+    for (int64_t l = 0; l < model.num_layers; l++) {
+      const Layer& layer = model.layers[l];
+      if (layer.letter == 'M')
+        mamba(layer, call.states[l]);
+      else if (layer.letter == '*')
+        attention(layer, call.states[l]);
+      else
+        feed_forward(layer);
+    }
+    normed(b.h, b.stride_h, model.d, 1, model.final_norm, &model.head, 1);
+    multiply<false>(model.head, call.logits, model.vocab);
+  }
+};
+
+extern "C" {
+// Floats of memory that a call needs.
+int64_t decode_memory(const Model* model, const Call* call) {
+  Memory memory = {nullptr};
+  buffers(*model, *call, memory);
+  return memory.used;
+}
+
+void decode_step(const Model* model, const Call* call) {
+  Memory memory = {call->memory};
+  Buffers b = buffers(*model, *call, memory);
+  Barrier barrier;
+#pragma omp parallel num_threads((int)call->threads)
+  {
+#pragma omp single
+    barrier.threads = omp_get_num_threads();
+    Thread{*model, *call, b, barrier, omp_get_thread_num(), omp_get_num_threads()}.run();
+  }
+}
+}

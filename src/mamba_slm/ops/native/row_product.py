@@ -1,0 +1,120 @@
+"""Products of a few rows at the speed of memory, with matrices in float32, bfloat16, 8 and 4 bits.
+
+Letters: i inputs, o outputs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from mamba_slm.ops.kernels import Kernel
+from mamba_slm.ops.lowbit.packed import PackedWeight, linear_reference, pack
+from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, refused_tensor
+from mamba_slm.ops.native.library import library
+from mamba_slm.ops.native.start import SELF_TEST_TOLERANCE, NativeKernels
+
+FEW_ROWS = 32
+"""More rows are worth writing the matrix out for a library's product."""
+
+KINDS = {torch.float32: 32, torch.bfloat16: 16}
+"""How C calls a plain matrix; a packed one is called by its bits."""
+
+
+class Matrix(ctypes.Structure):
+    """`Matrix` of row_product.h. It points to tensors, which whoever makes it keeps alive."""
+
+    _fields_ = (
+        ("kind", SIZE),
+        ("outputs", SIZE),
+        ("inputs", SIZE),
+        ("values", POINTER),
+        ("scales", POINTER),
+        ("block", SIZE),
+        ("half", SIZE),
+    )
+
+
+def matrix_of(weight: Tensor | PackedWeight) -> Matrix:
+    """A matrix [o i], contiguous where it is plain, as C sees it."""
+    if isinstance(weight, PackedWeight):
+        scales = weight.scales
+        return Matrix(
+            kind=weight.bits,
+            outputs=weight.num_outputs,
+            inputs=weight.num_inputs,
+            values=weight.words.data_ptr(),
+            scales=scales.data_ptr(),
+            block=weight.block_size,
+            half=scales.dtype == torch.float16,
+        )
+    o, i = weight.shape
+    return Matrix(kind=KINDS[weight.dtype], outputs=o, inputs=i, values=weight.data_ptr())
+
+
+@functools.cache
+def functions() -> ctypes.CDLL:
+    """The compiled functions with their arguments declared."""
+    found = library("row_product")
+    declare(found, "row_product", POINTER, POINTER, SIZE, POINTER)
+    for suffix in SUFFIX.values():
+        declare(found, f"unpack_columns_{suffix}", POINTER, POINTER)
+    return found
+
+
+def row_product(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+    """x [... i] times a matrix [o i] transposed, in float32 inside: [... o] in the dtype of x."""
+    matrix = matrix_of(weight)
+    rows = x.float().contiguous()
+    y = rows.new_empty(*x.shape[:-1], matrix.outputs)
+    functions().row_product(ctypes.addressof(matrix), rows.data_ptr(), rows.numel() // matrix.inputs, y.data_ptr())
+    return y.to(x.dtype)
+
+
+def unpack_columns(weight: PackedWeight, dtype: torch.dtype) -> Tensor:
+    """The matrix transposed, [i o], in float32 or bfloat16."""
+    out = torch.empty(weight.num_inputs, weight.num_outputs, dtype=dtype)
+    matrix = matrix_of(weight)
+    getattr(functions(), f"unpack_columns_{SUFFIX[dtype]}")(ctypes.addressof(matrix), out.data_ptr())
+    return out
+
+
+def packed_linear(x: Tensor, weight: PackedWeight) -> Tensor:
+    """See `mamba_slm.ops.lowbit.linear`. Many rows are multiplied in the dtype of x by the matrix rounded to it."""
+    if x.numel() <= FEW_ROWS * weight.num_inputs:
+        return row_product(x, weight)
+    return (x.reshape(-1, weight.num_inputs) @ unpack_columns(weight, x.dtype)).view(*x.shape[:-1], -1)
+
+
+def refuses(x: Tensor, weight: PackedWeight) -> str | None:
+    """Why the kernel cannot take these, or None."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return "it has no gradients"
+    if not x.numel():
+        return "there is nothing to multiply"
+    return refused_tensor("x", x) or refused_tensor("words", weight.words, torch.int32)
+
+
+def self_test() -> str | None:
+    """See `NativeKernels`."""
+    for bits in (8, 4):
+        half = 1 << (bits - 1)
+        numbers, scales = torch.randint(-half, half, (40, 128)), torch.rand(40, 4) + 0.5
+        weight = pack(numbers, scales, bits=bits)
+        for rows in (1, 7, 33):
+            x = torch.randn(rows, 128)
+            expected = linear_reference(x, weight)
+            error = float((packed_linear(x, weight) - expected).abs().max() / expected.abs().max())
+            if not error <= SELF_TEST_TOLERANCE:
+                return f"{rows} rows times {bits} bits are off by {error:.0e}"
+    return None
+
+
+KERNELS = NativeKernels(
+    operations={"packed_linear": Kernel(name="native", run=packed_linear, refuses=refuses)},
+    unsupported=lambda: None,
+    self_test=self_test,
+)

@@ -1,0 +1,241 @@
+"""The compiled step computes what the model computes and leaves the same state, for every kind of model and weights."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mamba_slm.core.errors import CheckFailedError, ConfigError, SetupError
+from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime, open_compiled
+from mamba_slm.generation.generate import generate
+from mamba_slm.generation.loading import RUNTIMES
+from mamba_slm.generation.runtime import TorchRuntime
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.init import build_model
+from mamba_slm.model.packed import PACKED_BITS, PackedEmbedding, PackedModel, PackedProjection
+from mamba_slm.model.state import FIRST_CAPACITY, KeyValueState, MambaState
+from mamba_slm.ops.lowbit.packed import unpack
+from mamba_slm.ops.native.library import missing_for_native
+from small_models import varied_model
+from tolerances import error_between, tolerance_of
+
+pytestmark = pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native()))
+
+BASE = ModelConfig(
+    pattern="-M-*-MM-*",
+    vocab_size=40,
+    hidden_size=32,
+    num_heads=4,
+    num_kv_heads=2,
+    feed_forward_size=48,
+    state_size=8,
+    ssm_head_dim=16,
+    chunk_size=8,
+    max_context_tokens=64,
+)
+VARIETIES = {
+    "rotary": {},
+    "no positions": {"position": "nope"},
+    "alibi": {"position": "alibi"},
+    "learned": {"position": "learned"},
+    "stretched": {"rope_scaling": "yarn", "rope_scaling_factor": 2.0},
+    "window": {"attention_window": 3},
+    "two groups": {"num_groups": 2},
+    "untied": {"tie_embeddings": False},
+    "three taps": {"conv_kernel": 3},
+    "no attention": {"pattern": "M-M"},
+    "no mamba": {"pattern": "*-*-"},
+    "odd sizes": {
+        "hidden_size": 36,
+        "num_heads": 2,
+        "num_kv_heads": 1,
+        "ssm_head_dim": 9,
+        "state_size": 21,
+        "feed_forward_size": 50,
+        "vocab_size": 37,
+    },
+    "wide": {"hidden_size": 96, "ssm_head_dim": 24, "num_groups": 2, "state_size": 32, "feed_forward_size": 64},
+}
+
+
+def model_of(variety, weights="float32"):
+    """A model with float32, bfloat16 or packed weights; packed ones have float32 activations and caches."""
+    model = build_model(dataclasses.replace(BASE, **VARIETIES[variety]), seed=1).eval()
+    if weights in PACKED_BITS:
+        return PackedModel(model, PACKED_BITS[weights], dtype=torch.float32)
+    return model.to(getattr(torch, weights))
+
+
+def decoded(runtime, prompt, tokens, state):
+    """Logits [b n v] of the tokens [b n], one at a time after the prompt."""
+    if prompt is not None:
+        runtime.next_logits(prompt, None, state)
+    return torch.stack([runtime.next_logits(token[:, None], None, state) for token in tokens.T], dim=1)
+
+
+def random_tokens(*shape, vocab_size=37):
+    return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(3))
+
+
+CASES = [(variety, weights, 3) for variety in VARIETIES for weights in ("float32", "bfloat16", "mixed")]
+CASES += [("wide", weights, rows) for weights in ("float32", "bfloat16", "int8", "int4") for rows in (1, 6)]
+
+
+@pytest.mark.parametrize(("variety", "weights", "rows"), CASES)
+def test_a_step_gives_the_logits_and_leaves_the_state_of_the_plain_one(variety, weights, rows):
+    model = model_of(variety, weights)
+    plain, compiled = TorchRuntime(model), CompiledRuntime(model)
+    states = [runtime.new_state(rows) for runtime in (plain, compiled)]
+    prompt, tokens = random_tokens(rows, 5), random_tokens(rows, 6)
+    expected = decoded(plain, prompt, tokens, states[0])
+    found = decoded(compiled, prompt, tokens, states[1])
+    tolerance = tolerance_of("model", model.embedding.weight.dtype).values
+    assert found.dtype == torch.float32
+    assert error_between(found, expected) <= tolerance
+    assert states[1].num_tokens.tolist() == [11] * rows and states[1].length == states[0].length
+    # Both go on as the plain runtime from here, so the states must be the same.
+    ends = [plain.next_logits(random_tokens(rows, 2), None, state) for state in states]
+    assert error_between(ends[1], ends[0]) <= tolerance
+
+
+@pytest.mark.parametrize("weights", PACKED_BITS)
+def test_a_packed_model_is_the_float32_model_with_the_rounded_matrices(weights):
+    model = model_of("wide", "float32")
+    packed = PackedModel(model_of("wide", "float32"), PACKED_BITS[weights], dtype=torch.float32)
+    matrices = {name for name, tensor in model.named_parameters() if tensor.dim() == 2 and "conv" not in name}
+    for name, part in packed.named_modules():
+        if isinstance(part, PackedProjection | PackedEmbedding) and name != "lm_head":  # which is the embedding
+            matrices.remove(f"{name}.weight")
+            model.get_parameter(f"{name}.weight").data = unpack(part.packed)
+    assert not matrices
+    prompt, tokens = random_tokens(2, 7), random_tokens(2, 5)
+    plain, compiled = TorchRuntime(model), CompiledRuntime(packed)
+    expected = decoded(plain, prompt, tokens, plain.new_state(2))
+    assert error_between(decoded(compiled, prompt, tokens, compiled.new_state(2)), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_the_number_of_threads_changes_no_bit(threads):
+    model = model_of("rotary", "int8")
+    runtime, tokens = CompiledRuntime(model), random_tokens(3, 4)
+    expected = decoded(runtime, None, tokens, runtime.new_state(3))
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(decoded(runtime, None, tokens, runtime.new_state(3)), expected)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_many_slots_are_looked_at_in_pieces_and_the_cache_grows():
+    config = dataclasses.replace(BASE, pattern="*M", max_context_tokens=700, attention_window=300)
+    model = build_model(config, seed=1).eval()
+    plain, compiled = TorchRuntime(model), CompiledRuntime(model)
+    states = [plain.new_state(1), plain.new_state(1)]
+    prompt, tokens = random_tokens(1, 510), random_tokens(1, 6)
+    expected, found = (
+        decoded(runtime, prompt, tokens, state) for runtime, state in zip((plain, compiled), states, strict=True)
+    )
+    assert error_between(found, expected) <= tolerance_of("model").values
+    assert isinstance(states[1].layers[0], KeyValueState)
+    assert states[1].layers[0].keys.shape[2] > FIRST_CAPACITY
+
+
+def test_rows_that_were_padded_are_continued():
+    model = model_of("rotary")
+    plain, compiled = TorchRuntime(model), CompiledRuntime(model)
+    tokens, mask = random_tokens(2, 5), torch.tensor([[True, True, True, False, False], [True] * 5])
+    states = [runtime.new_state(2) for runtime in (plain, compiled)]
+    for runtime, state in zip((plain, compiled), states, strict=True):
+        runtime.next_logits(tokens, mask, state)
+    one = random_tokens(2, 2)
+    expected, found = decoded(plain, None, one, states[0]), decoded(compiled, None, one, states[1])
+    assert error_between(found, expected) <= tolerance_of("model").values
+    alone = plain.new_state(1)
+    expected = decoded(plain, tokens[:1, :3], one[:1], alone)
+    assert error_between(found[:1], expected) <= tolerance_of("model").values
+
+
+def test_a_snapshot_is_not_touched_by_later_steps():
+    compiled = CompiledRuntime(model_of("rotary"))
+    state = compiled.new_state(1)
+    compiled.next_logits(torch.tensor([[3, 1, 4]]), None, state)
+    snapshot = state.snapshot()
+    first = compiled.next_logits(torch.tensor([[9]]), None, state)
+    compiled.next_logits(torch.tensor([[2]]), None, state)
+    state.restore(snapshot)
+    assert torch.equal(compiled.next_logits(torch.tensor([[9]]), None, state), first)
+
+
+def test_a_conversation_is_constant_in_the_mamba_layers_and_grows_in_attention_only():
+    compiled = CompiledRuntime(model_of("rotary", "int8"))
+    state = compiled.new_state(2)
+    sizes = {}
+    for length in (1, 60):
+        while state.length < length:
+            compiled.next_logits(random_tokens(2, 1), None, state)
+        sizes[length] = [
+            sum(t.nbytes for t in vars(layer).values() if isinstance(t, torch.Tensor))
+            for layer in state.layers
+            if isinstance(layer, MambaState)
+        ]
+    c = BASE
+    expected = 4 * 2 * (c.inner_size * c.state_size + (c.conv_kernel - 1) * c.conv_size)
+    assert sizes[1] == sizes[60] == [expected] * c.num_mamba
+    keys = [layer.keys for layer in state.layers if isinstance(layer, KeyValueState)]
+    assert all(k.shape == (2, c.num_kv_heads, FIRST_CAPACITY, c.head_dim) for k in keys)
+
+
+def test_several_rows_and_single_ones_give_the_same_text_as_the_plain_step():
+    model = varied_model(vocab_size=40)
+    compiled = CompiledRuntime(model)
+    prompts = [[5, 6, 7], [1, 2]]
+    expected = generate(model, prompts, max_new_tokens=12).completions
+    assert generate(compiled, prompts, max_new_tokens=12).completions == expected
+    alone = [generate(compiled, [prompt], max_new_tokens=12).completions[0] for prompt in prompts]
+    assert tuple(alone) == expected
+
+
+def test_very_many_rows_go_the_plain_way():
+    model = model_of("no mamba")
+    plain, compiled = TorchRuntime(model), CompiledRuntime(model)
+    tokens = torch.zeros(MOST_ROWS + 1, 1, dtype=torch.int64)
+    states = [plain.new_state(MOST_ROWS + 1) for _ in range(2)]
+    expected = plain.next_logits(tokens, None, states[0])
+    assert torch.equal(compiled.next_logits(tokens, None, states[1]), expected)
+
+
+def test_a_full_context_is_refused_as_by_the_plain_step():
+    compiled = CompiledRuntime(model_of("no attention"))
+    state = compiled.new_state(1)
+    compiled.next_logits(random_tokens(1, 64), None, state)
+    with pytest.raises(ConfigError, match="65 tokens do not fit"):
+        compiled.next_logits(torch.tensor([[1]]), None, state)
+
+
+def test_a_wrong_step_is_found_before_the_first_token():
+    class Wrong(CompiledRuntime):
+        def step(self, tokens, state):
+            return -super().step(tokens, state)
+
+    with pytest.raises(CheckFailedError, match="other logits"):
+        Wrong(model_of("rotary"))
+
+
+def test_a_model_in_float16_is_refused():
+    with pytest.raises(SetupError, match="float16"):
+        CompiledRuntime(model_of("rotary", "float16"))
+
+
+def test_without_a_compiler_the_error_says_what_to_do(monkeypatch, tmp_path):
+    from mamba_slm.core import native
+
+    native.load_library.cache_clear()
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(SetupError, match="no g\\+\\+") as failure:
+        CompiledRuntime(model_of("rotary"))
+    assert "g++" in str(failure.value.hint)
+
+
+def test_the_command_line_finds_the_runtime_by_its_name():
+    assert RUNTIMES["compiled"].endswith(f":{open_compiled.__name__}")

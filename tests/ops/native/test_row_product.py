@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from mamba_slm.ops.kernels import loaded_kernel
+from mamba_slm.ops.lowbit.linear import packed_linear
+from mamba_slm.ops.lowbit.packed import linear_reference, unpack
+from mamba_slm.ops.lowbit.rounding import round_weight
+from mamba_slm.ops.native.row_product import FEW_ROWS, row_product, unpack_columns
+from tolerances import assert_close, tolerance_of
+
+SHAPES = [(16, 32), (5, 24), (37, 96), (64, 160)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_rows_times_a_plain_matrix(native_kernels, shape, rows, dtype):
+    weight, x = torch.randn(shape).to(dtype), torch.randn(rows, shape[1])
+    allowed = 1e-5 if dtype == torch.bfloat16 else tolerance_of("linear").values
+    assert_close(row_product(x, weight), x @ weight.float().T, allowed)
+
+
+@pytest.mark.parametrize("scale_dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("rows", [1, 3, FEW_ROWS, FEW_ROWS + 1])
+@pytest.mark.parametrize(("shape", "block_size"), [((16, 32), 32), ((37, 192), 64), ((40, 48), 16)], ids=str)
+def test_rows_times_a_packed_matrix(native_kernels, shape, block_size, rows, bits, scale_dtype):
+    weight = round_weight(torch.randn(shape), bits=bits, block_size=block_size, scale_dtype=scale_dtype)
+    x = torch.randn(rows, shape[1])
+    assert loaded_kernel("packed_linear", "cpu", x, weight) is not None
+    assert_close(packed_linear(x, weight), linear_reference(x, weight), tolerance_of("linear").values)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert torch.equal(unpack_columns(weight, dtype), unpack(weight, dtype).T)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_inputs_of_very_different_size_keep_their_precision(native_kernels, bits):
+    weight = round_weight(torch.randn(16, 128), bits=bits, block_size=32)
+    x = torch.randn(2, 128) * torch.logspace(-6, 6, 4).repeat_interleave(32)
+    for part in range(4):
+        alone = torch.zeros_like(x)
+        alone[:, part * 32 : (part + 1) * 32] = x[:, part * 32 : (part + 1) * 32]
+        assert_close(packed_linear(alone, weight), linear_reference(alone, weight), tolerance_of("linear").values)
+    assert not packed_linear(torch.zeros(1, 128), weight).any()
+
+
+def test_an_input_that_is_no_number_is_not_hidden(native_kernels):
+    weight = round_weight(torch.randn(16, 64), bits=8, block_size=32)
+    for bad in (torch.nan, torch.inf):
+        x = torch.randn(1, 64)
+        x[0, 40] = bad
+        assert not packed_linear(x, weight).isfinite().any()
+
+
+def test_bf16_inputs_give_bf16_outputs_of_any_shape(native_kernels):
+    weight = round_weight(torch.randn(24, 64), bits=4, block_size=32)
+    for shape in ((64,), (2, 3, 64), (5, 20, 64)):
+        x = torch.randn(shape).bfloat16()
+        y = packed_linear(x, weight)
+        assert y.dtype == torch.bfloat16
+        assert_close(y, linear_reference(x, weight), tolerance_of("linear", torch.bfloat16).values)
+
+
+def test_what_needs_gradients_goes_through_pytorch(native_kernels):
+    weight = round_weight(torch.randn(16, 32), bits=8, block_size=32)
+    x = torch.randn(2, 32, requires_grad=True)
+    assert loaded_kernel("packed_linear", "cpu", x, weight) is None
+    (gradient,) = torch.autograd.grad(packed_linear(x, weight).sum(), x)
+    assert_close(gradient, unpack(weight).sum(dim=0).expand(2, -1), tolerance_of("linear").gradients)
