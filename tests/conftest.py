@@ -12,6 +12,8 @@ from mamba_slm.core.network import forbid_network
 
 SEED = 1234
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: test processes share the cores
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is loaded: GPU kernels run on CPU tensors
 os.environ["MAMBA_SLM_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "mamba-slm")
 """Machine code is compiled once for all tests; its names are hashes of what it depends on."""
 

@@ -30,7 +30,10 @@ print(len(names))
 """
 
 
-NEEDING_AN_EXTRA = {f"mamba_slm.model.{name}": "[hf]" for name in ("hf", "hf_cache", "hf_config")}
+GPU_KERNELS = ("conv", "language", "loss", "norm", "ssd", "ssd_gradients", "ssd_kernels", "ssd_start", "swiglu")
+NEEDING_AN_EXTRA = {f"mamba_slm.model.{name}": "[hf]" for name in ("hf", "hf_cache", "hf_config")} | {
+    f"mamba_slm.ops.triton.{name}": "[gpu]" for name in GPU_KERNELS
+}
 """Modules that consist of another package's classes, and the extra that their error must name."""
 
 
@@ -48,6 +51,7 @@ def test_every_module_imports_with_the_base_installation():
         "onnx",
         "onnxruntime",
         "onnxruntime_genai",
+        "triton",
         "hypothesis",
         "pytest",
         "ruff",

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.registry import load
+from mamba_slm.ops.kernels import installed_kernels, loaded_kernel
 
 SSD_BACKENDS = {
     "reference": "mamba_slm.ops.ssd_reference:ssd_reference",
     "chunked": "mamba_slm.ops.ssd_chunked:ssd_chunked",
     "recompute": "mamba_slm.ops.ssd_recompute:ssd_recompute",
 }
+"""On every device."""
+GPU_SSD_BACKENDS = {"triton": "mamba_slm.ops.triton.ssd:ssd_triton"}
+"""On GPUs only."""
 AUTOMATIC = "auto"
 
 
@@ -28,6 +32,8 @@ def automatic_ssd_backend(device_type: str, *, compiled: bool = False) -> tuple[
         return "chunked", "torch.compile differentiates and fuses it"
     if device_type == "cpu":
         return "recompute", "the fastest on CPUs, with the least memory"
+    if ("ssd_scan", device_type) in installed_kernels():
+        return "triton", "its kernels passed their self-test on this GPU"
     return "chunked", f"all heads in one product, as {device_type} likes it"
 
 
@@ -47,10 +53,14 @@ def ssd_scan(
 
     Raises:
         UnknownNameError: no such backend.
+        SetupError: the backend is one for GPUs, and x is not on one.
     """
     if backend == AUTOMATIC:
+        settings = {"state": state, "document_ids": document_ids, "chunk_size": chunk_size}
+        if (run := loaded_kernel("ssd_scan", x.device.type, x, dt, A, B, C, **settings)) is not None:
+            return run(x, dt, A, B, C, **settings)
         backend, _ = automatic_ssd_backend(x.device.type, compiled=torch.compiler.is_compiling())
-    scan = load("SSD backend", backend, SSD_BACKENDS)
+    scan = load("SSD backend", backend, SSD_BACKENDS | GPU_SSD_BACKENDS)
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
 
 
