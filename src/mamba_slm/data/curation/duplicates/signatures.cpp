@@ -1,0 +1,289 @@
+// Words, hashes, MinHash bands, shingle sets and intersections; the definition is definition.py, equal to the last bit.
+//
+// Texts are valid UTF-8. Scratch memory is bounded by the longest text of a batch: 4 bytes of word hashes per byte.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace {
+
+constexpr uint64_t GOLDEN = 0x9E3779B97F4A7C15ull, MULTIPLY_1 = 0xBF58476D1CE4E5B9ull,
+                   MULTIPLY_2 = 0x94D049BB133111EBull;
+constexpr int SHINGLE_WORDS = 5, CLASS_SHIFT = 30;
+constexpr uint32_t WORD = 1, ALONE = 2, DROPPED = 3;
+constexpr int LANES = 16;
+typedef uint32_t Lanes __attribute__((vector_size(4 * LANES)));
+
+inline uint64_t mix(uint64_t value) {
+  value = (value ^ value >> 30) * MULTIPLY_1;
+  value = (value ^ value >> 27) * MULTIPLY_2;
+  return value ^ value >> 31;
+}
+
+// Little-endian, as all processors are that this is compiled for.
+inline uint64_t load8(const uint8_t* bytes) {
+  uint64_t value;
+  std::memcpy(&value, bytes, 8);
+  return value;
+}
+
+inline uint64_t load_last(const uint8_t* bytes, int64_t count) {
+  uint64_t value = 0;
+  std::memcpy(&value, bytes, count);
+  return value;
+}
+
+// Memory that is only touched where it is used, so the bound may be generous.
+template <typename T>
+struct Scratch {
+  T* data = nullptr;
+  int64_t capacity = 0;
+  ~Scratch() { std::free(data); }
+  T* room(int64_t count) {
+    if (count > capacity) {
+      std::free(data);
+      capacity = count + count / 4 + 64;
+      data = static_cast<T*>(std::malloc(capacity * sizeof(T)));
+      if (data == nullptr) {
+        capacity = 0;
+        throw std::bad_alloc();
+      }
+    }
+    return data;
+  }
+};
+
+// 8 bytes behind the word may be read.
+inline uint64_t word_hash(const uint8_t* word, int64_t length) {
+  uint64_t state = static_cast<uint64_t>(length) * GOLDEN;
+  for (; length > 8; length -= 8, word += 8) {
+    state = (state ^ load8(word)) * MULTIPLY_1;
+    state ^= state >> 32;
+  }
+  state = (state ^ (load8(word) & ~uint64_t{0} >> (64 - 8 * length))) * MULTIPLY_1;
+  return state ^ state >> 32;
+}
+
+inline int encode(uint32_t point, uint8_t* out) {
+  if (point < 0x80) return out[0] = point, 1;
+  if (point < 0x800) return out[0] = 0xC0 | point >> 6, out[1] = 0x80 | (point & 63), 2;
+  if (point < 0x10000)
+    return out[0] = 0xE0 | point >> 12, out[1] = 0x80 | (point >> 6 & 63), out[2] = 0x80 | (point & 63), 3;
+  out[0] = 0xF0 | point >> 18, out[1] = 0x80 | (point >> 12 & 63), out[2] = 0x80 | (point >> 6 & 63);
+  return out[3] = 0x80 | (point & 63), 4;
+}
+
+struct Splitter {
+  const uint32_t* table;
+  uint8_t ascii[128];  // what an ASCII character folds to, 0 for a separator
+  Scratch<uint8_t> folded;
+  Scratch<uint64_t> hashes;
+
+  explicit Splitter(const uint32_t* table) : table(table) {
+    for (int c = 0; c < 128; ++c) ascii[c] = table[c] >> CLASS_SHIFT == WORD ? table[c] : 0;
+  }
+
+  // The word hashes of a text; valid until the next call.
+  uint64_t* split(const uint8_t* text, int64_t size, int64_t* count) {
+    uint8_t* word = folded.room(2 * size + 16);  // 2 bytes may fold to 3
+    uint64_t* out = hashes.room(size / 2 + 2);
+    int64_t length = 0, words = 0, i = 0;
+    auto end_word = [&] {
+      if (length) out[words++] = word_hash(word, length);
+      length = 0;
+    };
+    while (i < size) {
+      const uint8_t c = text[i];
+      if (c < 0x80) {
+        const uint8_t f = ascii[c];
+        ++i;
+        if (f) {
+          word[length++] = f;
+        } else {
+          end_word();
+        }
+        continue;
+      }
+      const int bytes = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+      if (i + bytes > size) break;  // not UTF-8: nothing behind the text is read
+      uint32_t point = c & (0x7F >> bytes);
+      for (int k = 1; k < bytes; ++k) point = point << 6 | (text[i + k] & 63);
+      i += bytes;
+      const uint32_t entry = point < 0x110000 ? table[point] : 0;
+      const uint32_t kind = entry >> CLASS_SHIFT, fold = entry & ((1u << CLASS_SHIFT) - 1);
+      if (kind == DROPPED) continue;
+      if (kind != WORD) end_word();
+      if (kind == WORD || kind == ALONE) length += encode(fold, word + length);
+      if (kind == ALONE) end_word();
+    }
+    end_word();
+    *count = words;
+    return out;
+  }
+};
+
+struct Sum128 {
+  uint64_t high = 0, low = 0;
+  inline void add(uint64_t value, uint64_t position) {
+    const uint64_t mixed = mix(value + position * GOLDEN);
+    high += mixed;
+    low += (mixed ^ mixed >> 29) * MULTIPLY_2 ^ mixed >> 32;
+  }
+  void store(uint64_t length, uint64_t seed, uint64_t* out) const {
+    out[0] = mix(high ^ mix(length + seed));
+    out[1] = mix(low + mix(length ^ ~seed));
+  }
+};
+
+void hash_bytes(const uint8_t* text, int64_t size, uint64_t seed, uint64_t* out) {
+  Sum128 sum;
+  int64_t i = 0;
+  uint64_t position = 1;
+  for (; i + 8 <= size; i += 8) sum.add(load8(text + i), position++);
+  if (i < size) sum.add(load_last(text + i, size - i), position);
+  sum.store(size, seed, out);
+}
+
+// Word hashes become shingle hashes, in place; returns how many.
+int64_t shingle(uint64_t* words, int64_t count, const uint64_t* factors) {
+  if (count == 0) return 0;
+  const int64_t windows = count < SHINGLE_WORDS ? 1 : count - SHINGLE_WORDS + 1;
+  if (count < SHINGLE_WORDS) {
+    uint64_t sum = 0;
+    for (int64_t k = 0; k < count; ++k) sum += factors[k] * words[k];
+    words[0] = mix(sum);
+    return 1;
+  }
+  for (int64_t i = 0; i < windows; ++i)
+    words[i] = mix(factors[0] * words[i] + factors[1] * words[i + 1] + factors[2] * words[i + 2] +
+                   factors[3] * words[i + 3] + factors[4] * words[i + 4]);
+  return windows;
+}
+
+template <int N>
+void least_of(const uint64_t* shingles, int64_t count, const uint32_t* factors, const uint32_t* flips, uint32_t* out) {
+  Lanes factor[N], flip[N], least[N];
+  for (int k = 0; k < N; ++k) {
+    std::memcpy(&factor[k], factors + LANES * k, sizeof(Lanes));
+    std::memcpy(&flip[k], flips + LANES * k, sizeof(Lanes));
+    least[k] = ~Lanes{};
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const Lanes value = Lanes{} + static_cast<uint32_t>(shingles[i]);
+#pragma GCC unroll 8
+    for (int k = 0; k < N; ++k) {
+      const Lanes hashed = (value ^ flip[k]) * factor[k];
+      least[k] = hashed < least[k] ? hashed : least[k];
+    }
+  }
+  for (int k = 0; k < N; ++k) std::memcpy(out + LANES * k, &least[k], sizeof(Lanes));
+}
+
+void minhash(const uint64_t* shingles, int64_t count, const uint32_t* factors, const uint32_t* flips, int64_t lanes,
+             uint32_t* out) {
+  for (int64_t done = 0; done < lanes;) {
+    const int64_t left = lanes - done, take = left >= 7 * LANES ? 7 : left >= 4 * LANES ? 4 : left >= 2 * LANES ? 2 : 1;
+    const auto run = take == 7 ? least_of<7> : take == 4 ? least_of<4> : take == 2 ? least_of<2> : least_of<1>;
+    run(shingles, count, factors + done, flips + done, out + done);
+    done += take * LANES;
+  }
+}
+
+void band_keys(const uint32_t* values, int64_t bands, int64_t rows, uint64_t* out) {
+  for (int64_t band = 0; band < bands; ++band, values += rows) {
+    uint64_t key = mix((band + 1) * GOLDEN);
+    for (int64_t row = 0; row < rows; row += 2)
+      key = mix(key ^ (values[row] | (row + 1 < rows ? static_cast<uint64_t>(values[row + 1]) << 32 : 0)));
+    out[band] = key;
+  }
+}
+
+// Hashes are even, so their first bits put them almost in order.
+int64_t sort_unique(const uint64_t* values, int64_t count, uint64_t* out, Scratch<int64_t>& scratch) {
+  int bits = 1;
+  while ((int64_t{1} << bits) < count && bits < 24) ++bits;
+  int64_t* starts = scratch.room((int64_t{1} << bits) + 1);
+  std::fill(starts, starts + (int64_t{1} << bits) + 1, 0);
+  for (int64_t i = 0; i < count; ++i) ++starts[(values[i] >> (64 - bits)) + 1];
+  for (int64_t b = 0; b < int64_t{1} << bits; ++b) starts[b + 1] += starts[b];
+  for (int64_t i = 0; i < count; ++i) out[starts[values[i] >> (64 - bits)]++] = values[i];
+  for (int64_t i = 1; i < count; ++i) {  // a bucket holds about one
+    const uint64_t value = out[i];
+    int64_t k = i;
+    for (; k > 0 && out[k - 1] > value; --k) out[k] = out[k - 1];
+    out[k] = value;
+  }
+  return std::unique(out, out + count) - out;
+}
+
+}  // namespace
+
+extern "C" {
+
+// out[2 * i], out[2 * i + 1]: 128 bits of text i.
+void duplicates_hash_bytes(const uint8_t* data, const int64_t* offsets, int64_t texts, uint64_t seed, uint64_t* out) {
+  for (int64_t i = 0; i < texts; ++i) hash_bytes(data + offsets[i], offsets[i + 1] - offsets[i], seed, out + 2 * i);
+}
+
+// Per text: 128 bits of its words in order, how many there are, one key per band. `lanes` is bands * rows rounded up to
+// 16; returns 0, or 1 when memory is short.
+int64_t duplicates_sign(const uint8_t* data, const int64_t* offsets, int64_t texts, const uint32_t* table,
+                        const uint64_t* word_factors, uint64_t seed, const uint32_t* factors, const uint32_t* flips,
+                        int64_t lanes, int64_t bands, int64_t rows, uint64_t* content, int64_t* num_words,
+                        uint64_t* keys) try {
+  Splitter splitter(table);
+  Scratch<uint32_t> scratch;
+  uint32_t* values = scratch.room(lanes);
+  for (int64_t i = 0; i < texts; ++i) {
+    int64_t count;
+    uint64_t* words = splitter.split(data + offsets[i], offsets[i + 1] - offsets[i], &count);
+    Sum128 sum;
+    for (int64_t k = 0; k < count; ++k) sum.add(words[k], k + 1);
+    sum.store(count, seed, content + 2 * i);
+    num_words[i] = count;
+    minhash(words, shingle(words, count, word_factors), factors, flips, lanes, values);
+    band_keys(values, bands, rows, keys + i * bands);
+  }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// The sorted shingle set of each text, one after the other; sizes[i] of text i. `out` has room for a shingle per two
+// bytes of text, and one more per text. Returns 0, or 1 when memory is short.
+int64_t duplicates_shingles(const uint8_t* data, const int64_t* offsets, int64_t texts, const uint32_t* table,
+                            const uint64_t* word_factors, uint64_t* out, int64_t* sizes) try {
+  Splitter splitter(table);
+  Scratch<int64_t> starts;
+  for (int64_t i = 0; i < texts; ++i) {
+    int64_t count;
+    uint64_t* words = splitter.split(data + offsets[i], offsets[i + 1] - offsets[i], &count);
+    sizes[i] = sort_unique(words, shingle(words, count, word_factors), out, starts);
+    out += sizes[i];
+  }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// How many shingles two sorted sets share, for each pair of numbers of sets.
+void duplicates_shared(const uint64_t* shingles, const int64_t* offsets, const int64_t* first, const int64_t* second,
+                       int64_t pairs, int64_t* out) {
+  for (int64_t p = 0; p < pairs; ++p) {
+    const uint64_t *a = shingles + offsets[first[p]], *a_end = shingles + offsets[first[p] + 1];
+    const uint64_t *b = shingles + offsets[second[p]], *b_end = shingles + offsets[second[p] + 1];
+    int64_t shared = 0;
+    while (a < a_end && b < b_end) {
+      const uint64_t x = *a, y = *b;
+      shared += x == y;
+      a += x <= y;
+      b += y <= x;
+    }
+    out[p] = shared;
+  }
+}
+
+}  // extern "C"
