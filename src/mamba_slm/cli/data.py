@@ -1,4 +1,4 @@
-"""`mamba-slm data`: text to tokens, and a look at both."""
+"""`mamba-slm data`: public text, text to tokens, and a look at both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
 from mamba_slm.cli.data_input import add_input, first_texts, input_documents, read_json, read_options
+from mamba_slm.cli.data_sources import configure_download, configure_sources, run_download, run_sources
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.units import format_seconds, parse_count
 
@@ -23,6 +24,7 @@ MEASURED_CHARACTERS = 4_000_000
 
 EPILOG = """\
 examples:
+  mamba-slm data sources
   mamba-slm data inspect python-library
   mamba-slm data train-tokenizer python-library --out my-tokenizer
   mamba-slm data tokenize python-library --tokenizer my-tokenizer --out my-tokens
@@ -58,6 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm data` and its subcommands."""
     parser.epilog = EPILOG
     commands = parser.add_subparsers()
+
+    configure_sources(commands.add_parser("sources", help="public data sets: size, licence, access, the mixture"))
+    configure_download(commands.add_parser("download", help="download a part of a public data set"))
 
     tokenize = commands.add_parser("tokenize", help="write text as token shards", epilog=TOKENIZE_EPILOG)
     tokenize.description = "Tokenize text into shards that training reads."
@@ -96,9 +101,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run one of the subcommands."""
-    return {"tokenize": run_tokenize, "train-tokenizer": run_train_tokenizer, "inspect": run_inspect}[args.subcommand](
-        args
-    )
+    return {
+        "sources": run_sources,
+        "download": run_download,
+        "tokenize": run_tokenize,
+        "train-tokenizer": run_train_tokenizer,
+        "inspect": run_inspect,
+    }[args.subcommand](args)
 
 
 def run_tokenize(args: argparse.Namespace) -> int:
