@@ -84,7 +84,7 @@ def character_table() -> CharacterTable:
     )
 
 
-@functools.cache
+@functools.lru_cache(1 << 16)
 def has_class(character: str, bits: int) -> bool:
     """Whether a character has one of these bits."""
     return bool(character_table()[character] & bits)

@@ -102,6 +102,9 @@ class Signals:
     line_characters: int = 0
     """Characters in them."""
 
+    longest_line: int = 0
+    """Characters of the longest line (StarCoder, arXiv:2305.06161, 3.1)."""
+
     duplicate_lines: int = 0
     """Lines equal to an earlier one (Gopher, FineWeb)."""
 
@@ -154,7 +157,7 @@ class Signals:
     """The same for four words."""
 
     duplicate_5gram_characters: int = 0
-    """Characters in words covered by runs of five words that occur more than once (Gopher)."""
+    """Characters in words covered by runs of five words equal to an earlier run (Gopher)."""
 
     duplicate_6gram_characters: int = 0
     """The same for six words."""
@@ -210,6 +213,7 @@ def measure(text: str) -> Signals:
         newlines=text.count("\n"),
         lines=len(lines),
         line_characters=sum(map(len, lines)),
+        longest_line=max(map(len, lines), default=0),
         duplicate_lines=len(repeated(lines)),
         duplicate_line_characters=sum(map(len, repeated(lines))),
         bullet_lines=sum(map(has_bullet, lines)),

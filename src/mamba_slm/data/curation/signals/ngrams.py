@@ -31,10 +31,17 @@ def top_ngram_characters(words: Sequence[str], size: int) -> int:
 
 
 def duplicate_ngram_characters(words: Sequence[str], size: int) -> int:
-    """Characters in the words that lie in any n-gram occurring more than once, each word counted once."""
-    found = ngrams(words, size)
-    counts = Counter(found)
-    return covered_characters(words, (place for place, ngram in enumerate(found) if counts[ngram] > 1), size)
+    """Characters in the words covered by n-grams equal to an earlier one, each word counted once.
+
+    As with lines, the first occurrence is no duplicate. If it were one, Gopher's limits would remove twice as much.
+    """
+    seen: set[tuple[str, ...]] = set()
+    places = []
+    for place, ngram in enumerate(ngrams(words, size)):
+        if ngram in seen:
+            places.append(place)
+        seen.add(ngram)
+    return covered_characters(words, places, size)
 
 
 def covered_characters(words: Sequence[str], places: Iterable[int], size: int) -> int:

@@ -2,6 +2,7 @@
 // examined once for each distinct word, and an n-gram is looked up only where both (n-1)-grams inside it occur more
 // than once. Nothing is a hash of something else: an n-gram is a pair of the numbers of its two parts.
 #include <new>
+#include <utility>
 
 #include "words.h"
 
@@ -9,7 +10,7 @@
   X(characters) X(word_characters) X(words) X(distinct_words) X(alphabetic_words) X(stop_words) X(distinct_stop_words) \
   X(sentences) X(alphabetic_characters) X(digit_characters) X(upper_characters) X(hash_marks) X(ellipses)              \
   X(curly_brackets) X(run_characters) X(longest_run) X(link_words) X(link_characters) X(newlines) X(lines)             \
-  X(line_characters) X(duplicate_lines) X(duplicate_line_characters) X(bullet_lines) X(ellipsis_lines)                 \
+  X(line_characters) X(longest_line) X(duplicate_lines) X(duplicate_line_characters) X(bullet_lines) X(ellipsis_lines) \
   X(terminal_lines) X(short_lines) X(few_word_lines) X(javascript_lines) X(lorem_ipsum_lines) X(policy_lines)          \
   X(paragraphs) X(paragraph_characters) X(duplicate_paragraphs) X(duplicate_paragraph_characters)                      \
   X(top_2gram_characters) X(top_3gram_characters) X(top_4gram_characters) X(duplicate_5gram_characters)                \
@@ -194,6 +195,7 @@ class Measurer {
       const Word &first = distinct[sequence[line.first_word]], &last = distinct[sequence[line.end_word - 1]];
       uint64_t length = count_code_points(text + line.start, text + line.end);
       out[column::line_characters] += length;
+      out[column::longest_line] = std::max<int64_t>(out[column::longest_line], length);
       out[column::bullet_lines] += first.is_bullet;
       out[column::ellipsis_lines] += last.ends_ellipsis;
       out[column::terminal_lines] += last.ends_sentence;
@@ -273,7 +275,7 @@ class Measurer {
             covered_characters(found, words, [&](uint32_t number) { return number == top; });
       } else {
         out[column::duplicate_5gram_characters + words - FIRST_DUPLICATE_SIZE] =
-            covered_characters(found, words, [](uint32_t) { return true; });
+            covered_characters(found, words, [&](uint32_t number) { return !std::exchange(counts[number], 0); });
       }
     }
   }
@@ -300,7 +302,7 @@ class Measurer {
   }
 
   // Characters of the words under the chosen n-grams, each word once.
-  template <class Chosen> int64_t covered_characters(size_t found, uint32_t words, Chosen is_chosen) const {
+  template <class Chosen> int64_t covered_characters(size_t found, uint32_t words, Chosen is_chosen) {
     int64_t total = 0;
     uint32_t covered_to = 0;
     for (size_t i = 0; i < found; ++i) {
