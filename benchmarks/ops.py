@@ -31,7 +31,7 @@ from mamba_slm.model.count import train_flops_per_token  # noqa: E402
 from mamba_slm.model.init import build_model  # noqa: E402
 from mamba_slm.model.mamba2 import Mamba2  # noqa: E402
 from mamba_slm.model.presets import preset  # noqa: E402
-from mamba_slm.ops.attention import attention, attention_mask, attention_reference  # noqa: E402
+from mamba_slm.ops.attention import attention, attention_reference, document_starts  # noqa: E402
 from mamba_slm.ops.conv import causal_conv, causal_conv_reference  # noqa: E402
 from mamba_slm.ops.loss import cross_entropy  # noqa: E402
 from mamba_slm.ops.norm import gated_rms_norm, gated_rms_norm_reference, rms_norm, rms_norm_reference  # noqa: E402
@@ -178,8 +178,7 @@ def norm_cases(c: ModelConfig, scale: Scale) -> Iterator[Case]:
 def attention_cases(c: ModelConfig, scale: Scale, precision: PrecisionName) -> Iterator[Case]:
     """Attention over packed documents, with fewer key-value heads than query heads."""
     b, t = scale.rows, scale.context_tokens
-    positions = torch.arange(t).expand(b, t)
-    mask = attention_mask(positions, positions, document_ids=two_documents(scale))
+    first_key = document_starts(two_documents(scale))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     inputs = [
         torch.randn(b, t, heads, c.head_dim, dtype=dtype).requires_grad_()
@@ -188,15 +187,15 @@ def attention_cases(c: ModelConfig, scale: Scale, precision: PrecisionName) -> I
 
     def expanded(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         k, v = (m.repeat_interleave(c.num_heads // c.num_kv_heads, dim=2) for m in (k, v))
-        return attention(q, k, v, mask=mask)
+        return attention(q, k, v, first_key=first_key)
 
     yield both_passes(
         f"attention, {precision}, forward and backward",
         inputs,
         {
-            "scores and softmax (definition)": lambda q, k, v: attention_reference(q, k, v, mask=mask),
+            "scores and softmax (definition)": lambda q, k, v: attention_reference(q, k, v, first_key=first_key),
             "SDPA (PyTorch), keys and values expanded": expanded,
-            "attention": lambda q, k, v: attention(q, k, v, mask=mask),
+            "attention": lambda q, k, v: attention(q, k, v, first_key=first_key),
         },
     )
 

@@ -5,7 +5,14 @@ import torch
 
 from conformance.probes import TensorSizes, poisoned_memory
 from mamba_slm.core.errors import ShapeError
-from mamba_slm.ops.attention import alibi_bias, alibi_slopes, attention, attention_mask, attention_reference
+from mamba_slm.ops.attention import (
+    alibi_bias,
+    alibi_slopes,
+    attention,
+    attention_mask,
+    attention_reference,
+    document_starts,
+)
 from tolerances import assert_close, tolerance_of
 
 
@@ -13,11 +20,11 @@ def random_inputs(t, s, *, b=2, h=4, k=2, d=8, dtype=torch.float32):
     return [torch.randn(b, n, heads, d).to(dtype) for n, heads in ((t, h), (s, k), (s, k))]
 
 
-def assert_same(inputs, *, mask=None, bias=None):
+def assert_same(inputs, *, first_key=None, mask=None, bias=None):
     results = []
     for function in (attention, attention_reference):
         leaves = [m.clone().requires_grad_() for m in inputs]
-        y = function(*leaves, mask=mask, bias=bias)
+        y = function(*leaves, first_key=first_key, mask=mask, bias=bias)
         generator = torch.Generator().manual_seed(3)
         (y.float() * torch.randn(y.shape, generator=generator)).sum().backward()
         results.append((y, [leaf.grad for leaf in leaves]))
@@ -47,8 +54,7 @@ def test_causal_attention_is_the_definition(t, h, k):
 @pytest.mark.parametrize(("t", "s"), [(1, 9), (4, 9), (8, 9)])
 def test_fewer_queries_than_keys_are_the_last_positions(t, s, h, k):
     inputs = random_inputs(t, s, h=h, k=k)
-    mask = attention_mask(positions(t, start=s - t), positions(s))
-    y = assert_same(inputs, mask=mask)
+    y = assert_same(inputs)
     q_all = torch.cat([torch.randn(2, s - t, h, 8), inputs[0]], dim=1)
     whole = attention_reference(q_all, *inputs[1:])
     assert_close(y, whole[:, -t:], tolerance_of("attention").values)
@@ -81,11 +87,11 @@ def test_a_window_holds_for_a_single_query_too():
 @pytest.mark.parametrize("window", [0, 3])
 def test_documents_do_not_see_each_other_not_even_in_the_gradient(window):
     lengths = (1, 5, 6)
-    ids = torch.cat([torch.full((n,), i) for i, n in enumerate(lengths)]).expand(2, -1)
+    ids = torch.tensor([7, 8, 7]).repeat_interleave(torch.tensor(lengths)).expand(2, -1)
     steps = torch.cat([torch.arange(n) for n in lengths]).expand(2, -1)
-    mask = attention_mask(steps, steps, document_ids=ids, window=window)
+    first_key, mask = document_starts(ids), attention_mask(steps, steps, window=window)
     inputs = random_inputs(12, 12)
-    y = assert_same(inputs, mask=mask)
+    y = assert_same(inputs, first_key=first_key, mask=mask)
     start = 0
     for n in lengths:
         own = slice(start, start + n)
@@ -93,11 +99,24 @@ def test_documents_do_not_see_each_other_not_even_in_the_gradient(window):
         alone = attention_reference(*(m[:, own] for m in inputs), mask=own_mask)
         assert_close(y[:, own], alone, tolerance_of("attention").values)
         leaves = [m.clone().requires_grad_() for m in inputs]
-        (attention(*leaves, mask=mask)[:, own] * torch.randn(2, n, 4, 8)).sum().backward()
+        y_own = attention(*leaves, first_key=first_key, mask=mask)[:, own]
+        (y_own * torch.randn(2, n, 4, 8)).sum().backward()
         for leaf in leaves:
             assert not leaf.grad[:, :start].any()
             assert not leaf.grad[:, start + n :].any()
         start += n
+
+
+def test_a_window_is_an_interval_of_slots_too():
+    t, window = 12, 3
+    inputs = random_inputs(t, t)
+    first_key = (torch.arange(t) - window + 1).clamp(min=0).expand(2, -1)
+    mask = attention_mask(positions(t), positions(t), window=window)
+    assert_close(
+        assert_same(inputs, first_key=first_key),
+        attention_reference(*inputs, mask=mask),
+        tolerance_of("attention").values,
+    )
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -114,9 +133,11 @@ def test_padding_is_seen_by_nobody_and_gives_no_nan(side):
 
 def test_no_mask_is_built_where_causality_says_it_all():
     assert attention_mask(positions(5), positions(5)) is None
-    assert attention_mask(positions(1, start=8), positions(9)) is None
-    assert attention_mask(positions(5), positions(5), window=5) is None
-    assert attention_mask(positions(3, start=6), positions(9)) is not None
+    assert attention_mask(positions(3, start=6), positions(9)) is None
+    with TensorSizes() as sizes, torch.no_grad():
+        attention(*random_inputs(32, 32))
+        attention(*random_inputs(1, 32))
+    assert "arange.start" not in sizes.operations and "arange.default" not in sizes.operations
 
 
 @pytest.mark.parametrize(("t", "s"), [(1, 7), (4, 7), (7, 7)])
@@ -163,7 +184,7 @@ def test_the_softmax_is_stable_for_large_scores():
 def test_uninitialised_memory_is_never_read():
     with poisoned_memory():
         assert_same(random_inputs(7, 7))
-        assert_same(random_inputs(3, 7), mask=attention_mask(positions(3, start=4), positions(7)))
+        assert_same(random_inputs(3, 7))
 
 
 def test_disagreeing_shapes_are_named():

@@ -5,8 +5,10 @@ Letters: b batch, t time, s key slots, d width.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
@@ -38,7 +40,7 @@ class Attention(nn.Module):
         if rotary is not None:
             k = apply_rope(k, *rotary)
         if context.last_only:
-            u, context = u[:, -1:], replace(context, positions=context.positions[:, -1:])
+            u, context = u[:, -1:], last_of(context)
             rotary = None if rotary is None else (rotary[0][:, -1:], rotary[1][:, -1:])
         q = self.q_proj(u).unflatten(-1, (c.num_heads, c.head_dim))
         if rotary is not None:
@@ -46,23 +48,57 @@ class Attention(nn.Module):
         if state is not None:
             k, v = state.append(k, v, context.length_before)
             k, v = k.to(q.dtype), v.to(q.dtype)
-        mask, bias = attention_terms(c, context)
-        return self.o_proj(attention(q, k, v, mask=mask, bias=bias).flatten(2))
+        terms = attention_terms(c, context)
+        attended = attention(q, k, v, first_key=terms.first_key, mask=terms.mask, bias=terms.bias)
+        return self.o_proj(attended.flatten(2))
 
 
-def attention_terms(config: ModelConfig, context: CallContext) -> tuple[Tensor | None, Tensor | None]:
-    """Mask [b 1 t s] and bias [b h t s] of a call, each None where `attention` needs none."""
+def last_of(context: CallContext) -> CallContext:
+    """The context of the last token alone; the keys stay."""
+    first_key = None if context.first_key is None else context.first_key[:, -1:]
+    return replace(context, positions=context.positions[:, -1:], first_key=first_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTerms:
+    """What `attention` is told besides queries, keys and values; each None where it needs none."""
+
+    first_key: Tensor | None
+    """[b t] first slot that each query sees."""
+    mask: Tensor | None
+    """[b 1 t s] what is seen besides."""
+    bias: Tensor | None
+    """[b h t s] added to the scores."""
+
+
+def attention_terms(config: ModelConfig, context: CallContext) -> AttentionTerms:
+    """Who sees whom in a call, as intervals of slots where that is possible and as a mask where not."""
+    first_key, window, s = context.first_key, config.attention_window, context.key_positions.shape[1]
+    if 0 < window < s and context.key_valid is None:
+        b, t = context.positions.shape
+        if counts_slots(context):
+            begins = (torch.arange(s - t, s, device=context.positions.device) - window + 1).clamp(min=0).expand(b, t)
+            first_key, window = begins if first_key is None else torch.maximum(begins, first_key), 0
     mask = attention_mask(
-        context.positions,
-        context.key_positions,
-        document_ids=context.document_ids,
-        key_valid=context.key_valid,
-        window=config.attention_window,
+        context.positions, context.key_positions, key_valid=context.key_valid, window=window if window < s else 0
     )
     if config.position != "alibi":
-        return mask, None
+        return AttentionTerms(first_key=first_key, mask=mask, bias=None)
     slopes = alibi_slopes(config.num_heads).to(context.positions.device)
-    return mask, alibi_bias(context.positions, context.key_positions, slopes)
+    bias = alibi_bias(context.positions, context.key_positions, slopes)
+    return AttentionTerms(first_key=first_key, mask=mask, bias=bias)
+
+
+def counts_slots(context: CallContext) -> bool:
+    """Whether positions grow by 1 with every slot that a query sees; always no under torch.compile."""
+    if torch.compiler.is_compiling():
+        return False
+    slots = torch.arange(context.key_positions.shape[1], device=context.key_positions.device)
+    distance = context.key_positions - slots
+    jumps = F.pad(distance[:, 1:] != distance[:, :-1], (1, 0))
+    last_jump = torch.where(jumps, slots, 0).cummax(dim=1).values[:, -context.positions.shape[1] :]
+    first_key = last_jump.new_zeros(()) if context.first_key is None else context.first_key
+    return bool((last_jump <= first_key).all())
 
 
 def rotary_tables(config: ModelConfig, positions: Tensor) -> tuple[Tensor, Tensor]:

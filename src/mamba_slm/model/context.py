@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.model.state import InferenceState
+from mamba_slm.ops.attention import document_starts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +24,10 @@ class CallContext:
     """[b t] position of each token in its own document."""
     key_positions: Tensor
     """[b s] positions of the keys attention sees."""
+    first_key: Tensor | None
+    """[b t] first slot that each token sees, which documents and padding on the left move; None means 0."""
     key_valid: Tensor | None
-    """[b s] False for padding; None when there is none."""
+    """[b s] False for padding; None unless some lies between the tokens of a row, which `first_key` cannot say."""
     document_ids: Tensor | None
     """[b t] or None; None too where every row is one document."""
     padding_mask: Tensor | None
@@ -68,11 +71,14 @@ def prepare(
         padding_mask = padding_mask.bool()
         require_unbroken(padding_mask, num_tokens=None if state is None else state.num_tokens)
         steps = (padding_mask.cumsum(dim=1) - 1).clamp(min=0)
+    first_key = None if padding_mask is None else behind_padding(padding_mask, t)
     if document_ids is not None and has_boundaries(document_ids):
         document_ids = F.pad(
             (document_ids[:, 1:] != document_ids[:, :-1]).cumsum(dim=1), (1, 0)
         )  # an id may come again
         steps = positions_in_documents(steps, document_ids)
+        starts = document_starts(document_ids)
+        first_key = starts if first_key is None else torch.maximum(starts, first_key)
     else:
         document_ids = None
     if state is None:
@@ -80,7 +86,8 @@ def prepare(
         return CallContext(
             positions=positions,
             key_positions=positions,
-            key_valid=padding_mask,
+            first_key=first_key,
+            key_valid=None,
             document_ids=document_ids,
             padding_mask=padding_mask,
             length_before=0,
@@ -92,14 +99,33 @@ def prepare(
     state.valid[:, state.length : end] = True if padding_mask is None else padding_mask
     if padding_mask is not None:
         state.has_padding = state.has_padding or not bool(padding_mask.all())
+    valid = state.valid[:, :end] if state.has_padding else None
+    is_broken = valid is not None and has_gaps(valid)
     return CallContext(
         positions=positions,
         key_positions=state.positions[:, :end],
-        key_valid=state.valid[:, :end] if state.has_padding else None,
+        first_key=None if valid is None or is_broken else behind_padding(valid, t),
+        key_valid=valid if is_broken else None,
         document_ids=None,
         padding_mask=padding_mask,
         length_before=state.length,
     )
+
+
+def behind_padding(valid: Tensor, num_queries: int) -> Tensor | None:
+    """The first real slot of each row of [b s], or a padded query's own: [b t]; None where that is 0 everywhere."""
+    first = valid.int().argmax(dim=1)[:, None]  # of several largest values the first
+    if not torch.compiler.is_compiling() and not bool(first.any()):
+        return None
+    s = valid.shape[1]
+    return torch.minimum(first, torch.arange(s - num_queries, s, device=valid.device))
+
+
+def has_gaps(valid: Tensor) -> bool:
+    """Whether padding lies between the real tokens of a row of [b s]; always yes under torch.compile."""
+    if torch.compiler.is_compiling():
+        return True
+    return bool((valid[:, 1:] & ~valid[:, :-1]).sum(dim=1).gt((~valid[:, 0]).long()).any())
 
 
 def has_boundaries(document_ids: Tensor) -> bool:

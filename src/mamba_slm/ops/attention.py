@@ -11,38 +11,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.shapes import check_shapes
 
 
+def document_starts(document_ids: Tensor) -> Tensor:
+    """The slot where the document of each token begins, [b t] to [b t]; an id that comes again is another document."""
+    slots = torch.arange(document_ids.shape[1], device=document_ids.device).expand(document_ids.shape)
+    changed = F.pad(document_ids[:, 1:] != document_ids[:, :-1], (1, 0))
+    return torch.where(changed, slots, 0).cummax(dim=1).values
+
+
 def attention_mask(
-    query_positions: Tensor,
-    key_positions: Tensor,
-    *,
-    document_ids: Tensor | None = None,
-    key_valid: Tensor | None = None,
-    window: int = 0,
+    query_positions: Tensor, key_positions: Tensor, *, key_valid: Tensor | None = None, window: int = 0
 ) -> Tensor | None:
-    """Who may see whom, as [b 1 t s] booleans; None where plain causality over t == s, or t == 1, says it all.
+    """Who may see whom by what `first_key` cannot say, as [b 1 t s] booleans; None where that is nothing.
 
     Args:
         query_positions: [b t]; key_positions: [b s]. The t queries are the last t of the s keys.
-        document_ids: [b s] (t == s); tokens see only their own document.
         key_valid: [b s]; False keys are padding, seen by nobody but themselves (a padded query must see something).
         window: a query sees the keys less than this many positions back, itself included; 0 means all.
     """
     t, s = query_positions.shape[1], key_positions.shape[1]
-    if document_ids is None and key_valid is None and (not window or window >= s) and (t == s or t == 1):
+    if key_valid is None and not window:
         return None
-    query_slot = torch.arange(s - t, s, device=query_positions.device)[:, None]
-    key_slot = torch.arange(s, device=query_positions.device)[None, :]
-    allowed = (key_slot <= query_slot)[None]
+    allowed = None
     if window:
-        allowed = allowed & (query_positions[:, :, None] - key_positions[:, None, :] < window)
-    if document_ids is not None:
-        allowed = allowed & (document_ids[:, -t:, None] == document_ids[:, None, :])
+        allowed = query_positions[:, :, None] - key_positions[:, None, :] < window
     if key_valid is not None:
-        allowed = allowed & (key_valid[:, None, :] | (query_slot == key_slot))
+        slots = torch.arange(s, device=key_positions.device)
+        seen = key_valid[:, None, :] | (slots[s - t :, None] == slots)
+        allowed = seen if allowed is None else allowed & seen
+    assert allowed is not None
     return allowed[:, None]
+
+
+def causal_mask(size: tuple[int, int], first_key: Tensor | None, mask: Tensor | None, device: torch.device) -> Tensor:
+    """Causality of `size` (t, s), `first_key` and `mask` as one mask, [b or 1, 1, t, s]."""
+    t, s = size
+    slots = torch.arange(s, device=device)
+    allowed = (slots <= slots[s - t :, None])[None, None]
+    if first_key is not None:
+        allowed = allowed & (slots >= first_key[:, None, :, None])
+    return allowed if mask is None else allowed & mask
 
 
 def alibi_slopes(num_heads: int) -> Tensor:
@@ -60,14 +71,22 @@ def alibi_bias(query_positions: Tensor, key_positions: Tensor, slopes: Tensor) -
 
 
 def attention_reference(
-    q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    first_key: Tensor | None = None,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """softmax(q kᵀ / sqrt(d) + bias) v under the mask, all in float32: the definition.
+    """softmax(q kᵀ / sqrt(d) + bias) v over the keys that each query sees, all in float32: the definition.
 
     Args:
         q: [b t h d]; k, v: [b s k d]; head i uses key-value head i // (h // k). The queries are the last t of the s
-            keys.
-        mask: from `attention_mask`; None means causal.
+            keys, and see no later ones.
+        first_key: [b t] integers: the first slot that each query sees, at most its own (documents, windows, padding on
+            the left); None means 0.
+        mask: [b 1 t s], what is seen besides, from `attention_mask`; None means all.
         bias: [b or 1, h, t, s] added to the scores, or None.
 
     Returns:
@@ -77,34 +96,45 @@ def attention_reference(
         ShapeError: two arguments disagree about one of the letters.
     """
     size = check_shapes(q=(q, "b t h d"), k=(k, "b s k d"), v=(v, "b s k d"))
-    t, s = size["t"], size["s"]
     repeat = size["h"] // size["k"]
     k32, v32 = (m.float().repeat_interleave(repeat, dim=2) for m in (k, v))
     scores = torch.einsum("bthd,bshd->bhts", q.float(), k32) / math.sqrt(size["d"])
     if bias is not None:
         scores = scores + bias
-    if mask is None:
-        mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(diagonal=s - t)
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+    seen = causal_mask((size["t"], size["s"]), first_key, mask, q.device)
+    weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
     return torch.einsum("bhts,bshd->bthd", weights, v32).to(q.dtype)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """`attention_reference` through PyTorch's scaled_dot_product_attention; keys and values are not expanded."""
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    first_key: Tensor | None = None,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """`attention_reference` by a loaded kernel or PyTorch's scaled_dot_product_attention; keys are not expanded."""
+    kernel = loaded_kernel("attention", q.device.type, q, k, v, first_key=first_key, mask=mask, bias=bias)
+    if kernel is not None:
+        return kernel(q, k, v, first_key=first_key, mask=mask, bias=bias)  # type: ignore[no-any-return]
     t, s = q.shape[1], k.shape[1]
+    is_causal = first_key is None and mask is None and bias is None and t == s and t > 1
+    seen = None
+    if not is_causal and (first_key is not None or mask is not None or t > 1):
+        seen = causal_mask((t, s), first_key, mask, q.device)
     if t == 1 and bias is None and is_bf16_decoding(q):
-        return attention_of_one_query(q, k, v, mask=mask)
-    attn_mask = mask
+        return attention_of_one_query(q, k, v, mask=seen)
     if bias is not None:
-        if mask is None:
-            mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(diagonal=s - t)
-        attn_mask = bias.to(q.dtype).masked_fill(~mask, -torch.inf)
+        bias = bias.to(q.dtype)
+        seen = bias if seen is None else bias.masked_fill(~seen, -torch.inf)
     out = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
-        attn_mask=attn_mask,
-        is_causal=attn_mask is None and t == s and t > 1,
+        attn_mask=seen,
+        is_causal=is_causal,
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return out.transpose(1, 2)

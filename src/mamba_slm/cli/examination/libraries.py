@@ -53,16 +53,16 @@ def attention_check(device: str) -> Check:
     """Which kernel attention runs on, for plain rows and for packed documents, as training calls it."""
     import torch
 
-    from mamba_slm.ops.attention import attention, attention_mask
+    from mamba_slm.ops.attention import attention, document_starts
 
     def normal(heads: int) -> Tensor:
         return torch.randn(2, 65, heads, 64, device=device, requires_grad=True)
 
     positions = torch.arange(65, device=device).expand(2, -1)
-    mask = attention_mask(positions, positions, document_ids=positions // 30)
+    first_key = document_starts(positions // 30)
     q, k, v = normal(4), normal(2), normal(2)
     plain = attention_kernel(attention(q, k, v))
-    packed = attention_kernel(attention(q, k, v, mask=mask))
+    packed = attention_kernel(attention(q, k, v, first_key=first_key))
     if plain == packed != "math":
         return Check(section="kernels", name="sdpa", text=f"PyTorch's attention runs its {plain} kernel")
     text = f"PyTorch's attention runs as {plain} for plain rows, {packed} for packed documents"

@@ -168,16 +168,14 @@ def loss(sizes: Sizes, targets: Tensor, normal: Callable) -> Operation:
 
 def attention(sizes: Sizes, device: str, documents: Tensor, normal: Callable) -> Operation:
     """Attention over packed documents, with fewer key-value heads than query heads."""
-    import torch
 
     from mamba_slm.ops import attention as ops
 
-    positions = torch.arange(sizes.tokens, device=device).expand(sizes.rows, -1)
-    mask = ops.attention_mask(positions, positions, document_ids=documents)
+    first_key = ops.document_starts(documents)
     inputs = tuple(normal(sizes.rows, sizes.tokens, heads, sizes.head_dim) for heads in (sizes.heads, 2, 2))
     return single(
         "attention",
         inputs,
-        functools.partial(ops.attention_reference, mask=mask),
-        functools.partial(ops.attention, mask=mask),
+        functools.partial(ops.attention_reference, first_key=first_key),
+        functools.partial(ops.attention, first_key=first_key),
     )

@@ -15,6 +15,11 @@ SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 POINTER, SIZE, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
+def pointer(tensor: Tensor | None) -> int | None:
+    """Where the tensor lies; None for none."""
+    return None if tensor is None else tensor.data_ptr()
+
+
 def refused_tensor(name: str, tensor: Tensor, *dtypes: torch.dtype) -> str | None:
     """Why a kernel cannot read this tensor: no plain CPU tensor, or another dtype (default: float32, bfloat16)."""
     if type(tensor) not in (Tensor, nn.Parameter):

@@ -15,6 +15,7 @@ from mamba_slm.ops.kernels import Kernel, install_kernel
 from mamba_slm.ops.native.library import library, library_path, missing_for_native
 
 NATIVE_KERNELS = {
+    "attention": "mamba_slm.ops.native.attention:KERNELS",
     "row_product": "mamba_slm.ops.native.row_product:KERNELS",
     "swiglu": "mamba_slm.ops.native.swiglu:KERNELS",
 }
@@ -105,7 +106,12 @@ SELF_TEST_TOLERANCE = 1e-5
 """Largest difference of float32 values and gradients, relative to the largest value."""
 
 
-def difference(definition: Callable[..., Tensor], kernel: Callable[..., Tensor], *inputs: Tensor) -> str | None:
+def difference(
+    definition: Callable[..., Tensor],
+    kernel: Callable[..., Tensor],
+    *inputs: Tensor,
+    tolerance: float = SELF_TEST_TOLERANCE,
+) -> str | None:
     """Values and gradients of a kernel against its definition on float32 inputs; what differs, or None."""
 
     def results(function: Callable[..., Tensor]) -> list[Tensor]:
@@ -118,6 +124,6 @@ def difference(definition: Callable[..., Tensor], kernel: Callable[..., Tensor],
         pairs = list(zip(results(definition), results(kernel), strict=True))
     for number, (expected, found) in enumerate(pairs):
         error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-        if not error <= SELF_TEST_TOLERANCE:
+        if not error <= tolerance:
             return f"values are off by {error:.0e}" if not number else f"gradient {number} is off by {error:.0e}"
     return None
