@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mamba_slm.cli.main import main
+from mamba_slm.cli.main import load_command, main
+from mamba_slm.cli.quickstart import again_command, first_config
 from mamba_slm.data.python_library import python_library_folder
 from mamba_slm.data.shards import TokenShards
 from mamba_slm.runs.layout import RunDirectory
@@ -126,6 +127,18 @@ def test_other_text_in_the_same_place_is_refused(notes, tmp_path, capsys):
     assert main(quickstart("--data", notes, "--out", out, "--minutes", "0.1")) == 2
     error = capsys.readouterr().err
     assert "learns from" in error and "hint: choose another place: --out" in error
+
+
+def test_how_text_is_read_can_be_said_and_is_said_again(notes, tmp_path, capsys):
+    words = ["--data", notes, "--out", tmp_path / "run", "--minutes", "0.1", "--pattern", "*.nothing"]
+    assert main(quickstart(*words)) == 5
+    assert "no file to read" in (error := capsys.readouterr().err) and "matches *.nothing" in error
+    words += ["--text-key", "body", "--on-error", "skip"]
+    parsed = load_command("quickstart")[1].parse_args(quickstart(*words)[1:])
+    again = again_command(parsed)
+    assert again[again.index("--text-key") + 1] == "body" and {"--pattern", "--on-error"} <= set(again)
+    config = first_config(parsed)
+    assert (config.data_pattern, config.text_key, config.on_error) == ("*.nothing", "body", "skip")
 
 
 @pytest.mark.parametrize(

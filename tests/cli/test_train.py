@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +88,20 @@ def test_a_dry_run_shows_settings_origins_and_estimate_and_writes_nothing(text, 
 def test_a_dry_run_without_a_limit_says_how_long_the_run_would_be(text, capsys):
     assert main(["train", "nano", "--data", text, "--dry-run"]) == 0
     assert "one pass over the data" in capsys.readouterr().out
+
+
+def test_the_text_of_records_is_read_where_the_flags_say(text, tmp_path, out, capsys):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    lines = [json.dumps({"body": line}) for line in Path(text).read_text().splitlines()]
+    (folder / "a.jsonl").write_text("\n".join([*lines, "{broken"]))
+    (folder / "b.md").write_text("not wanted")
+    words = ["train", "nano", "--data", str(folder), "--max-steps", "2", "--out", str(out), *QUICK]
+    assert main([*words, "--data-pattern", "*.jsonl", "--text-key", "body"]) == 5
+    assert f"a.jsonl:{len(lines) + 1} is not valid JSON" in capsys.readouterr().err
+    assert main([*words, "--data-pattern", "*.jsonl", "--text-key", "body", "--on-error", "skip"]) == 0
+    assert capsys.readouterr().err.count("could not be read") == 1
+    assert main(["train", "--resume", str(out), "--max-steps", "3"]) == 0
 
 
 def test_a_run_goes_on_with_its_own_settings_and_what_the_flags_change(text, out, capsys):

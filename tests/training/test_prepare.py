@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.train_tokenizer import train_tokenizer
 from mamba_slm.training.prepare import describe_sources, parse_source, parse_sources, prepare_data
@@ -57,6 +58,22 @@ def test_a_source_may_have_a_name_and_a_weight(tmp_path, folder):
 def test_a_source_that_makes_no_sense_is_refused(argument, folder):
     with pytest.raises(ConfigError):
         parse_source(argument.format(folder))
+
+
+def test_text_is_read_as_the_options_say_and_what_is_skipped_is_said_once(run, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    rows = [json.dumps({"body": LINE.format(number)}) for number in range(60)]
+    (folder / "a.jsonl").write_text("\n".join([*rows[:30], "broken", *rows[30:]]))
+    (folder / "b.txt").write_text("not wanted")
+    said = []
+    reading = ReadOptions(pattern="*.jsonl", text_key="body", on_error="skip")
+    found = prepared(run, folder, reading=reading, validation_share=0, say=said.append)
+    assert found.sources[0][1].num_documents == 60
+    problems = [line for line in said if "could not be read" in line]
+    assert len(problems) == 1 and "a.jsonl:31 is not valid JSON" in problems[0]
+    with pytest.raises(DataError, match=r"a\.jsonl:1 has no key 'text'"):
+        prepared(run, folder, reading=ReadOptions(pattern="*.jsonl"))
 
 
 def test_a_path_that_is_not_there_is_named():

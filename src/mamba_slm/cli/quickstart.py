@@ -44,6 +44,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm quickstart`."""
     parser.epilog = EPILOG
     parser.add_argument("--data", metavar="PATH", help="your own text: a file, JSON Lines, or a folder")
+    parser.add_argument("--pattern", metavar="GLOBS", help="files of a folder, with commas: '*.md,!*_old.txt'")
+    parser.add_argument("--text-key", metavar="KEY", help="key or column of the text (default: text)")
+    parser.add_argument(
+        "--on-error", choices=("stop", "skip"), help="at what cannot be read: stop (default), or skip and count it"
+    )
     parser.add_argument(
         "--minutes", type=float, default=5.0, metavar="N", help="time for everything, in minutes (default: 5)"
     )
@@ -148,7 +153,7 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
     from mamba_slm.cli.quickstart_corpus import prepare_corpus
     from mamba_slm.cli.train import make_sampler
     from mamba_slm.model.presets import preset
-    from mamba_slm.training.run import train
+    from mamba_slm.training.run import read_options, train
     from mamba_slm.training.run_config import read_train_config
 
     again = again_command(args)
@@ -161,6 +166,7 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
         prepared = prepare_corpus(
             run,
             args.data,
+            reading=read_options(config),
             largest_vocabulary=preset(MODEL).vocab_size,
             say=say_indented,
         )
@@ -197,9 +203,9 @@ def train_or_continue(args: argparse.Namespace, directory: RunDirectory, lock: R
 def again_command(args: argparse.Namespace) -> list[str]:
     """The command line that starts or continues this quick start."""
     words = ["mamba-slm", "quickstart"]
-    for name in ("data", "out", "threads"):
+    for name in ("data", "pattern", "text_key", "on_error", "out", "threads"):
         if getattr(args, name) is not None:
-            words += [f"--{name}", str(getattr(args, name))]
+            words += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     if args.minutes != 5.0:
         words += ["--minutes", f"{args.minutes:g}"]
     if args.seed:
@@ -216,6 +222,9 @@ def first_config(args: argparse.Namespace) -> TrainConfig:
     settings: dict[str, Any] = {
         **train_preset(MODEL),
         "data": data_setting(args.data),
+        "data_pattern": args.pattern,
+        "text_key": args.text_key or "text",
+        "on_error": args.on_error or "stop",
         "seed": args.seed,
         "threads": args.threads,
         "log_every_steps": 40,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mamba_slm.data.document import Document
+    from mamba_slm.data.reading.options import ReadOptions
     from mamba_slm.data.shards import TokenShards
     from mamba_slm.runs.layout import RunDirectory
     from mamba_slm.training.prepare import PreparedData
@@ -20,7 +21,12 @@ BYTES_PER_VOCABULARY_ENTRY = 500
 
 
 def prepare_corpus(
-    run: RunDirectory, data: str | None, *, largest_vocabulary: int, say: Callable[[str], None]
+    run: RunDirectory,
+    data: str | None,
+    *,
+    reading: ReadOptions | None = None,
+    largest_vocabulary: int,
+    say: Callable[[str], None],
 ) -> PreparedData:
     """Hold files out, train the tokenizer on the others, write token shards of each part into the run directory.
 
@@ -29,6 +35,9 @@ def prepare_corpus(
 
     Args:
         data: a file or folder; None means Python's standard library.
+        reading: how a user's text is read.
+        largest_vocabulary: of the tokenizer; little text gets a smaller one.
+        say: takes lines for people.
 
     Raises:
         DataError: the text is empty, broken, or too little.
@@ -40,7 +49,7 @@ def prepare_corpus(
     from mamba_slm.training.holdout import Split
     from mamba_slm.training.prepare import PreparedData, choose_tokenizer
 
-    name, path, training, held_out = default_corpus() if data is None else own_corpus(data)
+    name, path, training, held_out = default_corpus() if data is None else own_corpus(data, reading, say)
 
     def validates(document: Document) -> bool:
         return is_held_out(document.id, VALIDATION_SHARE, salt="validation")
@@ -86,14 +95,16 @@ def default_corpus() -> tuple[str, str, Documents, Documents]:
     )
 
 
-def own_corpus(data: str) -> tuple[str, str, Documents, Documents]:
+def own_corpus(
+    data: str, reading: ReadOptions | None, say: Callable[[str], None]
+) -> tuple[str, str, Documents, Documents]:
     """Name, path, training and held-out documents of a user's text; a single file gives up its end."""
     from mamba_slm.data.python_library import HELD_OUT_SHARE
     from mamba_slm.training.holdout import split_documents
     from mamba_slm.training.prepare import parse_source
 
     source = parse_source(data)
-    split = split_documents(source.path, HELD_OUT_SHARE)
+    split = split_documents(source.path, HELD_OUT_SHARE, reading, say=say)
     assert split.validation is not None, "a positive share always holds something out"
     return source.name, str(source.path), split.train, split.validation
 

@@ -37,6 +37,18 @@ class TrainConfig:
     data: tuple[str, ...] = ()
     """Training text or token shards: PATH or NAME=PATH:WEIGHT, once per source."""
 
+    data_pattern: str | None = None
+    """Files of a folder of text, separated by commas: '*.md,docs/*.txt,!*_old.txt'."""
+
+    text_key: str = "text"
+    """Key of the text in JSON, name of its column in Parquet, CSV and TSV."""
+
+    encoding: str = "utf-8"
+    """Of text files without a byte order mark, such as latin-1."""
+
+    on_error: Literal["stop", "skip"] = "stop"
+    """At a file or record that cannot be read: stop, or skip it and count it."""
+
     validation: str | None = None
     """Text or token shards to validate on. Unset: documents held out of the training data by hash of their name."""
 

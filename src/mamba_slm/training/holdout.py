@@ -9,6 +9,8 @@ from pathlib import Path
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.document import Document
 from mamba_slm.data.readers import read_documents
+from mamba_slm.data.reading.options import ReadOptions
+from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.data.splits import is_held_out
 
 Documents = Callable[[], Iterator[Document]]
@@ -23,17 +25,28 @@ class Split:
     validation: Documents | None
 
 
-def split_documents(path: Path, share: float) -> Split:
+def split_documents(
+    path: Path, share: float, options: ReadOptions | None = None, *, say: Callable[[str], None] = lambda text: None
+) -> Split:
     """Hold out documents by the hash of their id; of a source too small for that, the end of its longest document.
+
+    Args:
+        path: text.
+        share: of the documents to hold out, in [0, 1); 0 holds nothing out.
+        options: how the text is read.
+        say: takes what was skipped, repaired or left out, once.
 
     Raises:
         DataError: the source holds no text.
     """
 
-    def documents() -> Iterator[Document]:
-        return iter(read_documents(path))
+    def documents(report: ReadReport | None = None) -> Iterator[Document]:
+        return read_documents(path, options, report=report or ReadReport())
 
-    sizes = [(document.id, len(document.text)) for document in documents()]
+    report = ReadReport()
+    sizes = [(document.id, len(document.text)) for document in documents(report)]
+    if report.num_problems or report.num_repaired or report.left_out:
+        say(f"{path}: {report}")
     total = sum(size for _, size in sizes)
     if total == 0:
         raise DataError(f"{path} holds no text", hint="give a file or folder with text in it")

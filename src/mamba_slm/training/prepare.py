@@ -19,6 +19,7 @@ from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.core.units import format_count
 from mamba_slm.data.encode import encode_documents
+from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.data.shards import TokenShards, is_shard_folder
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.tokenizer import Tokenizer
@@ -133,6 +134,7 @@ def prepare_data(
     tokenizer: str | None = None,
     validation: str | None = None,
     validation_share: float = 0.02,
+    reading: ReadOptions | None = None,
     say: Callable[[str], None] = print,
 ) -> PreparedData:
     """Open or make the token shards of every source, and the tokenizer.
@@ -145,6 +147,7 @@ def prepare_data(
         vocab_size: of a tokenizer trained on the text, where none is given.
         tokenizer: file or folder of a tokenizer.
         validation: text or shards to validate on; None holds documents out by `validation_share`.
+        reading: how text is read.
         say: takes lines for people.
 
     Raises:
@@ -152,9 +155,10 @@ def prepare_data(
         ConfigError: an argument that does not fit.
     """
     sources = parse_sources(data)
+    reading = ReadOptions() if reading is None else reading
     texts = [source for source in sources if not is_shards(source.path)]
     share = 0.0 if validation is not None else validation_share
-    splits = {source.name: split_documents(source.path, share) for source in texts}
+    splits = {source.name: split_documents(source.path, share, reading, say=say) for source in texts}
     chosen = choose_tokenizer(sources, splits, run, wanted=tokenizer, vocab_size=vocab_size, say=say)
 
     def encoded(documents: Documents, folder: Path) -> TokenShards:
@@ -167,7 +171,7 @@ def prepare_data(
     opened = []
     for source in sources:
         if source.name in splits:
-            shards = encoded(splits[source.name].train, folder / f"{source.name}-{origin(source.path, share)}")
+            shards = encoded(splits[source.name].train, folder / f"{source.name}-{origin(source.path, share, reading)}")
         else:
             shards = TokenShards.open(shard_folder(source.path, "train"))
         if shards.tokenizer_fingerprint != chosen.fingerprint:
@@ -183,10 +187,10 @@ def prepare_data(
         validation_shards = TokenShards.open(shard_folder(Path(validation), "validation"))
     elif validation is not None:
         validation_source = parse_source(validation)
-        documents = split_documents(validation_source.path, 0.0).train
-        validation_shards = encoded(documents, folder / f"held-out-{origin(validation_source.path, 0.0)}")
+        documents = split_documents(validation_source.path, 0.0, reading, say=say).train
+        validation_shards = encoded(documents, folder / f"held-out-{origin(validation_source.path, 0.0, reading)}")
     elif held_out:
-        origins = " ".join(origin(source.path, share) for source in texts)
+        origins = " ".join(origin(source.path, share, reading) for source in texts)
         name = f"held-out-{hashlib.sha256(origins.encode()).hexdigest()[:8]}"
         validation_shards = encoded(lambda: (doc for part in held_out for doc in part()), folder / name)
     elif share > 0:
@@ -208,9 +212,10 @@ def prepare_data(
     return prepared
 
 
-def origin(path: Path, share: float) -> str:
+def origin(path: Path, share: float, reading: ReadOptions) -> str:
     """A short name for where tokens came from: shards of another text must not be taken for these."""
-    return hashlib.sha256(f"{path.resolve()}\0{share}".encode()).hexdigest()[:8]
+    chosen = "" if reading == ReadOptions() else f"\0{reading}"
+    return hashlib.sha256(f"{path.resolve()}\0{share}{chosen}".encode()).hexdigest()[:8]
 
 
 def choose_tokenizer(

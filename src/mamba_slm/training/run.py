@@ -26,6 +26,7 @@ from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import BatchLoader, validation_batches
 from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.init import build_model
@@ -276,7 +277,15 @@ def prepare_config_data(config: TrainConfig, run: RunDirectory, say: Callable[[s
         tokenizer=config.tokenizer,
         validation=config.validation,
         validation_share=config.validation_share,
+        reading=read_options(config),
         say=say,
+    )
+
+
+def read_options(config: TrainConfig) -> ReadOptions:
+    """How the settings want text to be read."""
+    return ReadOptions(
+        pattern=config.data_pattern, text_key=config.text_key, encoding=config.encoding, on_error=config.on_error
     )
 
 

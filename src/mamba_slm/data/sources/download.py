@@ -143,7 +143,8 @@ def found_offline(source: Source, out: Path, known: Known | None, tokens: int | 
     if missing:
         shown = ", ".join(file.path for file in missing[:20]) + (", …" if len(missing) > 20 else "")
         raise SetupError(
-            f"the network is off (--offline), and {len(missing)} of {len(known.files)} files are missing or damaged in {out}",
+            f"the network is off (--offline), and {len(missing)} of {len(known.files)} files are missing or damaged "
+            f"in {out}",
             hint=f"put these into {out}, from {page_of(source)} at {known.commit}: {shown}",
         )
     here = result_of(source, out, known.commit, known.files, 0)
