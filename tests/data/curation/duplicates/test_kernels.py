@@ -113,6 +113,16 @@ def test_shared_shingles_are_counted_exactly(values):
         assert kernel.shared(sets_of(values), first, second).tolist() == expected
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2, 5, 2**63, 2**64 - 1])), st.integers(1, 40))
+def test_hashes_are_sorted_and_equal_ones_stay_in_their_order(values, times):
+    keys = np.array(values * times, np.uint64)
+    for kernel in each_kernel():
+        found = keys.copy()
+        assert np.array_equal(kernel.sort(found), np.argsort(keys, kind="stable"))
+        assert np.array_equal(found, np.sort(keys))
+
+
 def test_minhash_values_agree_as_often_as_the_sets_do():
     """The hash family is quick; its bands still miss no more than independent ones would."""
     from mamba_slm.data.curation.duplicates.constants import permutation_factors, permutation_flips

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
+from mamba_slm.data.curation.duplicates.kernels import kernels
 from mamba_slm.data.curation.duplicates.matching import neighbours_in, records_of
+from mamba_slm.data.curation.duplicates.portable import PortableKernels
 from mamba_slm.data.curation.duplicates.runs import (
     HELD_BYTES,
     LAST_KEY,
@@ -27,7 +29,7 @@ def written(folder, columns, *, records_at_once=10):
     runs = []
     for part, rows in enumerate(columns):
         (folder / f"{part}").mkdir()
-        writer = RunWriter(folder / f"{part}", "bands", memory_bytes=records_at_once * HELD_BYTES)
+        writer = RunWriter(folder / f"{part}", "bands", PortableKernels(), memory_bytes=records_at_once * HELD_BYTES)
         for row in rows:
             writer.append(*(np.array([value], dtype) for value, dtype in zip(row, ("u8", "u4", "u4"), strict=True)))
         writer.flush()
@@ -46,7 +48,7 @@ def test_ranges_and_pieces_give_every_record_once(tmp_path_factory, columns, cou
     found = []
     for first, last in key_ranges(count):
         for start, end in pieces(runs, first, last, 5 * HELD_BYTES):
-            records = read_records(runs, start, end)
+            records = read_records(runs, start, end, kernels())
             assert (np.sort(records.keys) == records.keys).all()
             assert len(records.keys) <= 5 or start == end
             found += zip(records.keys.tolist(), records.locations.tolist(), records.nexts.tolist(), strict=True)
@@ -69,7 +71,7 @@ def test_a_single_key_beyond_the_memory_is_cut_by_the_next_band(tmp_path):
     def is_copy(part, indices):
         return indices % 2 == 1
 
-    found = list(records_of(runs, (0, LAST_KEY), is_copy, config))
+    found = list(records_of(runs, (0, LAST_KEY), is_copy, config, kernels()))
     assert sorted(np.concatenate([records.locations for records in found]).tolist()) == list(range(0, 1000, 2))
     assert len([records for records in found if len(records.keys)]) > 1
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mamba_slm.core.files import folder_written_atomically
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
+from mamba_slm.data.curation.duplicates.kernels import KernelChoice, kernels
 from mamba_slm.data.curation.duplicates.portable import position_in_run
 from mamba_slm.data.curation.duplicates.runs import (
     PART_SHIFT,
@@ -25,7 +26,12 @@ COPY = np.dtype([("removed", "<u8"), ("kept", "<u8")])
 
 
 def find_copies(
-    runs: Sequence[Run], keys: tuple[int, int], signed: SignedParts, out: Path, config: DuplicatesConfig
+    runs: Sequence[Run],
+    keys: tuple[int, int],
+    signed: SignedParts,
+    out: Path,
+    config: DuplicatesConfig,
+    kernel: KernelChoice,
 ) -> None:
     """Write the copies whose content hash starts with a key of the range, as `COPY` rows by location.
 
@@ -33,7 +39,7 @@ def find_copies(
     """
     found = [np.zeros(0, COPY)]
     for first, last in pieces(runs, *keys, config.memory_bytes):
-        records = read_records(runs, first, last)
+        records = read_records(runs, first, last, kernels(kernel))
         starts, sizes = groups_of(records.keys)
         found.append(copies_among(records.locations[np.repeat(starts, sizes) + position_in_run(sizes)], signed))
     with folder_written_atomically(out) as folder:

@@ -93,10 +93,14 @@ def find_duplicates(
         for name in ("exact", "bands")
     )
     ranges = key_ranges(ranges_needed(sum(row["documents"] for row in summaries), config.memory_bytes))
-    found = stage("copies", [bound(find_copies, exact_runs, keys, signed, config=config) for keys in ranges])
+    found = stage(
+        "copies", [bound(find_copies, exact_runs, keys, signed, config=config, kernel=kernel) for keys in ranges]
+    )
     copied = stage("copied", [bound(copies_of_part, found, number, signed) for number in every])
     ranges = key_ranges(ranges_needed(sum(row["records"] for row in summaries), config.memory_bytes))
-    matched = stage("matched", [bound(find_pairs, band_runs, keys, copied, signed, config=config) for keys in ranges])
+    matched = stage(
+        "matched", [bound(find_pairs, band_runs, keys, copied, signed, config=config, kernel=kernel) for keys in ranges]
+    )
     extracting = [
         bound(extract_part, part, number, signed.folders[number], matched, kernel=kernel)
         for number, part in enumerate(parts)

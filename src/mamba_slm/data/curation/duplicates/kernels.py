@@ -65,6 +65,10 @@ class Kernels(Protocol):
         """The shingle set of each text."""
         ...
 
+    def sort(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Sort hashes in place and return where each was; equal ones stay in their order."""
+        ...
+
     def shared(self, sets: ShingleSets, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many shingles the sets number `first[i]` and `second[i]` share."""
         ...
@@ -108,6 +112,7 @@ def difference(kernels: Kernels, reference: Kernels) -> str | None:
             "hash_bytes": [each.hash_bytes(texts, 7)],
             "sign": [signed.content, signed.num_words, signed.keys],
             "shingles": [sets.values, sets.offsets],
+            "sort": [each.sort(signed.keys.ravel()), np.sort(signed.keys.ravel())],
             "shared": [each.shared(sets, *np.indices((len(texts), len(texts)), np.int64).reshape(2, -1))],
         }
         for each in (kernels, reference)

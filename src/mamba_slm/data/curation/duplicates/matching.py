@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mamba_slm.core.files import folder_written_atomically, write_json_atomic
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
+from mamba_slm.data.curation.duplicates.kernels import KernelChoice, Kernels, kernels
 from mamba_slm.data.curation.duplicates.runs import HELD_BYTES, Records, Run, groups_of, index_of, pieces, read_records
 from mamba_slm.data.curation.duplicates.signing import SignedParts, order_by_rank
 
@@ -29,6 +30,7 @@ def find_pairs(
     signed: SignedParts,
     out: Path,
     config: DuplicatesConfig,
+    kernel: KernelChoice,
 ) -> None:
     """Write the pairs of a range of keys, each once: files `pairs-*.npy`, sorted, with `locations-*.npy` beside them.
 
@@ -47,7 +49,7 @@ def find_pairs(
             np.save(folder / f"locations-{written:03d}.npy", np.unique(pairs))
             waiting, held, written = [], 0, written + 1
 
-        for records in records_of(runs, keys, is_copy, config):
+        for records in records_of(runs, keys, is_copy, config, kernels(kernel)):
             for pairs, missing in pairs_of(records, signed, config):
                 waiting.append(pairs)
                 left_out += missing
@@ -64,6 +66,7 @@ def records_of(
     keys: tuple[int, int],
     is_copy: Callable[[int, NDArray[np.uint32]], NDArray[np.bool_]],
     config: DuplicatesConfig,
+    use: Kernels,
 ) -> Iterator[Records]:
     """The records of a range of keys, as many at once as fit into the memory.
 
@@ -72,11 +75,11 @@ def records_of(
     for first, last in pieces(runs, *keys, config.memory_bytes):
         cuts = 1
         if first == last:
-            count = sum(len(read_records([run], first, last, is_left_out=is_copy).keys) for run in runs)
+            count = sum(len(read_records([run], first, last, use, is_left_out=is_copy).keys) for run in runs)
             cuts = max(1, -(-count * HELD_BYTES // config.memory_bytes))
         for i in range(cuts):
             span = (i << 32) // cuts, ((i + 1) << 32) // cuts - 1
-            yield read_records(runs, first, last, is_left_out=is_copy, next_range=span)
+            yield read_records(runs, first, last, use, is_left_out=is_copy, next_range=span)
 
 
 def is_in(copies: tuple[Path, ...], part: int, indices: NDArray[np.uint32]) -> NDArray[np.bool_]:

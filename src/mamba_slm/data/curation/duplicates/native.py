@@ -35,6 +35,7 @@ def library() -> ctypes.CDLL:
     signing = (*texts, POINTER, POINTER, BITS, POINTER, POINTER, SIZE, SIZE, SIZE, POINTER, POINTER, POINTER)
     declare(found, "duplicates_sign", *signing, result=SIZE)
     declare(found, "duplicates_shingles", *texts, POINTER, POINTER, POINTER, POINTER, result=SIZE)
+    declare(found, "duplicates_sort", POINTER, SIZE, POINTER, result=SIZE)
     declare(found, "duplicates_shared", POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
     return found
 
@@ -98,6 +99,14 @@ class NativeKernels:
         refuse_short_memory(failed, texts)
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         return ShingleSets(values=room[: offsets[-1]].copy(), offsets=offsets)
+
+    def sort(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """As `Kernels.sort`."""
+        assert keys.flags.c_contiguous and keys.dtype == np.uint64
+        places = np.empty(len(keys), np.int64)
+        if self.library.duplicates_sort(keys.ctypes.data, len(keys), places.ctypes.data):
+            raise OutOfMemoryError(f"no memory to sort {len(keys):,} hashes", hint="use a smaller memory_bytes")
+        return places
 
     def shared(self, sets: ShingleSets, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
         """As `Kernels.shared`."""

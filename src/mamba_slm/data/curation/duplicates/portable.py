@@ -150,6 +150,12 @@ class PortableKernels:
         sizes = np.fromiter(map(len, sets), np.int64, len(sets))
         return ShingleSets(values=np.concatenate([*sets, np.zeros(0, U)]), offsets=starts_of(sizes))
 
+    def sort(self, keys: Numbers) -> Places:
+        """As `Kernels.sort`."""
+        places = np.argsort(keys, kind="stable")
+        keys[:] = keys[places]
+        return places
+
     def shared(self, sets: ShingleSets, first: Places, second: Places) -> Places:
         """As `Kernels.shared`."""
         out = np.zeros(len(first), np.int64)

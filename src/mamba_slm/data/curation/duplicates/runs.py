@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mamba_slm.data.curation.duplicates.kernels import Kernels
+
 PART_SHIFT = np.uint64(32)
 LAST_KEY = (1 << 64) - 1
 RECORD_BYTES = 16
@@ -47,7 +49,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """Records of several runs, by key in ascending order; equal keys in no particular order."""
+    """Records of several runs, by key in ascending order; equal keys in the order of the runs."""
 
     keys: NDArray[np.uint64]
     locations: Locations
@@ -57,8 +59,8 @@ class Records:
 class RunWriter:
     """Collects records of one part and writes them as sorted runs STEM-000, STEM-001, … in `folder`."""
 
-    def __init__(self, folder: Path, name: str, *, memory_bytes: int):
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, use: Kernels, *, memory_bytes: int):
+        self.folder, self.name, self.use = folder, name, use
         self.limit = max(1, memory_bytes // HELD_BYTES)
         self.waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.held = self.written = 0
@@ -76,10 +78,10 @@ class RunWriter:
             return
         keys, indices, nexts = (np.concatenate(column) for column in zip(*self.waiting, strict=True))
         self.waiting, self.held = [], 0
-        order = np.argsort(keys)
+        order = self.use.sort(keys)
         stem = self.folder / f"{self.name}-{self.written:03d}"
-        for column, values in (("keys", keys), ("index", indices), ("next", nexts)):
-            values[order].tofile(stem.with_suffix(f".{column}"))
+        for column, values in (("keys", keys), ("index", indices[order]), ("next", nexts[order])):
+            values.tofile(stem.with_suffix(f".{column}"))
         self.written += 1
 
 
@@ -114,6 +116,7 @@ def read_records(
     runs: Sequence[Run],
     first: int,
     last: int,
+    use: Kernels,
     *,
     is_left_out: Callable[[int, NDArray[np.uint32]], NDArray[np.bool_]] | None = None,
     next_range: tuple[int, int] = (0, (1 << 32) - 1),
@@ -138,8 +141,8 @@ def read_records(
         locations.append(indices[wanted].astype(np.uint64) | np.uint64(run.part) << PART_SHIFT)
         nexts.append(these[wanted])
     all_keys = np.concatenate(keys)
-    order = np.argsort(all_keys)
-    return Records(keys=all_keys[order], locations=np.concatenate(locations)[order], nexts=np.concatenate(nexts)[order])
+    order = use.sort(all_keys)
+    return Records(keys=all_keys, locations=np.concatenate(locations)[order], nexts=np.concatenate(nexts)[order])
 
 
 def groups_of(keys: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -219,9 +219,60 @@ int64_t sort_unique(const uint64_t* values, int64_t count, uint64_t* out, Scratc
   return std::unique(out, out + count) - out;
 }
 
+struct Keyed {
+  uint64_t key;
+  uint64_t place;
+};
+
+// Stable, by key: buckets of the first bits of the distance to `least`, those again, until a bucket holds few.
+// The result is in `records`; `spare` is as long.
+void sort_keyed(Keyed* records, Keyed* spare, int64_t count, uint64_t least, int width) {
+  if (count <= 24 || width == 0) {
+    for (int64_t i = 1; i < count && width; ++i) {
+      const Keyed record = records[i];
+      int64_t k = i;
+      for (; k > 0 && records[k - 1].key > record.key; --k) records[k] = records[k - 1];
+      records[k] = record;
+    }
+    return;
+  }
+  int bits = 1;
+  while (bits < 8 && bits < width && (int64_t{8} << bits) < count) ++bits;
+  const int shift = width - bits;
+  int64_t starts[257] = {};
+  for (int64_t i = 0; i < count; ++i) ++starts[((records[i].key - least) >> shift) + 1];
+  for (int b = 0; b < 256; ++b) starts[b + 1] += starts[b];
+  int64_t next[256];
+  std::copy(starts, starts + 256, next);
+  for (int64_t i = 0; i < count; ++i) spare[next[(records[i].key - least) >> shift]++] = records[i];
+  std::copy(spare, spare + count, records);
+  for (int64_t b = 0; b < int64_t{1} << bits; ++b)
+    sort_keyed(records + starts[b], spare, starts[b + 1] - starts[b], least + (static_cast<uint64_t>(b) << shift),
+               shift);
+}
+
 }  // namespace
 
 extern "C" {
+
+// Sort keys, in place, and say where each was; equal ones stay in their order. Returns 0, or 1 when memory is short.
+int64_t duplicates_sort(uint64_t* keys, int64_t count, int64_t* places) try {
+  Scratch<Keyed> scratch;
+  Keyed* records = scratch.room(2 * count);
+  uint64_t least = ~uint64_t{0}, largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    records[i] = {keys[i], static_cast<uint64_t>(i)};
+    least = std::min(least, keys[i]);
+    largest = std::max(largest, keys[i]);
+  }
+  const int width = count == 0 || least == largest ? 0 : 64 - __builtin_clzll(largest - least);
+  sort_keyed(records, records + count, count, least, width);
+  for (int64_t i = 0; i < count; ++i) keys[i] = records[i].key, places[i] = records[i].place;
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
 
 // out[2 * i], out[2 * i + 1]: 128 bits of text i.
 void duplicates_hash_bytes(const uint8_t* data, const int64_t* offsets, int64_t texts, uint64_t seed, uint64_t* out) {

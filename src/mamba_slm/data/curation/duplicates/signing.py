@@ -32,7 +32,7 @@ LOCAL_COPY = np.dtype([("removed", "<u4"), ("kept", "<u4")])
 def sign_part(part: Part, out: Path, config: DuplicatesConfig, kernel: KernelChoice) -> None:
     """Write the folder `out`: documents, ids, copies within chunks, the runs `exact` and `bands`, and a summary."""
     use = kernels(kernel)
-    with folder_written_atomically(out) as folder, SignatureWriter(folder, config) as writer:
+    with folder_written_atomically(out) as folder, SignatureWriter(folder, config, use) as writer:
         num_bytes = id_bytes = 0
         with (folder / "ids.bin").open("wb") as ids, (folder / "ids.ends").open("wb") as id_ends:
             for batch in part.batches(BATCH_BYTES):
@@ -49,9 +49,9 @@ def sign_part(part: Part, out: Path, config: DuplicatesConfig, kernel: KernelCho
 class SignatureWriter:
     """Writes the rows and keys of a part's documents, in chunks."""
 
-    def __init__(self, folder: Path, config: DuplicatesConfig):
-        self.exact = RunWriter(folder, "exact", memory_bytes=config.memory_bytes // 8)
-        self.bands = RunWriter(folder, "bands", memory_bytes=config.memory_bytes // 2)
+    def __init__(self, folder: Path, config: DuplicatesConfig, use: Kernels):
+        self.exact = RunWriter(folder, "exact", use, memory_bytes=config.memory_bytes // 8)
+        self.bands = RunWriter(folder, "bands", use, memory_bytes=config.memory_bytes // 2)
         self.documents = (folder / "documents.bin").open("wb")
         self.local_copies = (folder / "copies.bin").open("wb")
         self.waiting: list[tuple[np.ndarray, NDArray[np.uint64]]] = []
