@@ -1,119 +1,11 @@
 // One token of every row through a whole hybrid model, in one parallel region: sublayers as a table, states in place.
-// The formulas are those of `model/` for one token; all arithmetic is float32, whatever weights and caches are stored in.
+// The formulas are those of `model/` for one token; arithmetic is float32, whatever weights and caches are stored in.
 //
 // Work between two barriers is cut into equal pieces for the threads; every value is computed by one of them in the
 // same order whatever their number, so results do not depend on it.
 #include <omp.h>
-#include <sched.h>
 
-#include <atomic>
-#include <cmath>
-
-#include "row_product.h"
-
-struct Layer {
-  int64_t letter;  // M, * or -
-  const float* norm;
-  Matrix matrices[4];  // M: in, out; *: query, key, value, out; -: gate and up, down
-  const float *conv_weight, *conv_bias, *dt_bias, *A, *D, *gated_norm;  // conv_weight [taps c]; A = -exp(A_log)
-};
-
-struct Model {
-  int64_t d, num_layers;
-  const Layer* layers;
-  Matrix embedding, head;
-  const float* final_norm;
-  int64_t has_positions;
-  Matrix positions;  // learned ones
-  double eps;
-  int64_t heads, kv_heads, head_dim, window;  // window: 0 is all
-  const float *frequencies, *slopes;          // rotary [head_dim / 2], ALiBi [heads]; null without
-  double rotary_scale;
-  int64_t inner, conv_size, taps, ssm_heads, ssm_dim, state, groups, feed_forward, vocab;
-};
-
-struct LayerState {
-  void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
-};
-
-struct Call {
-  int64_t rows, threads, length, capacity, is_bf16, has_padding;  // is_bf16: windows, keys and values
-  const int64_t *tokens, *num_tokens;                             // [b]
-  int64_t* positions;                                             // [b capacity]
-  uint8_t* valid;                                                 // [b capacity]
-  const LayerState* states;                                       // one per layer
-  float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
-};
-
-constexpr int64_t CHUNK = 256;  // key slots that one thread looks at in one piece
-
-struct Memory {
-  float* at;
-  int64_t used = 0;
-  template <class T>
-  T* take(int64_t count) {
-    int64_t floats = (count * sizeof(T) + 63) / 64 * 16;
-    T* given = at ? (T*)(at + used) : nullptr;
-    used += floats;
-    return given;
-  }
-};
-
-// Threads wait for each other by looking; whoever waits long lets others run.
-struct Barrier {
-  std::atomic<int> arrived{0}, round{0};
-  int threads;
-  void wait() {
-    if (threads == 1) return;
-    int now = round.load(std::memory_order_relaxed);
-    if (arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
-      arrived.store(0, std::memory_order_relaxed);
-      round.store(now + 1, std::memory_order_release);
-      return;
-    }
-    for (int looks = 0; round.load(std::memory_order_acquire) == now; looks++) {
-      if (looks > 4000)
-        sched_yield();
-#ifdef __x86_64__
-      else
-        __builtin_ia32_pause();
-#endif
-    }
-  }
-};
-
-struct Buffers {
-  int64_t stride_h, stride_wide, chunks;
-  float *h, *wide, *convolved, *gated, *attended, *partial;
-  Rows in;
-};
-
-static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
-  Buffers b;
-  int64_t rows = call.rows, attention = model.heads * model.head_dim;
-  int64_t qkv = attention + 2 * model.kv_heads * model.head_dim;
-  int64_t wide = model.inner + model.conv_size + model.ssm_heads;
-  if (wide < 2 * model.feed_forward) wide = 2 * model.feed_forward;
-  if (wide < qkv) wide = qkv;
-  int64_t most = model.inner > model.feed_forward ? model.inner : model.feed_forward;
-  if (most < model.d) most = model.d;
-  most = padded(most);
-  b.stride_h = padded(model.d);
-  b.stride_wide = padded(wide);
-  b.chunks = (call.length + CHUNK) / CHUNK;
-  b.h = memory.take<float>(rows * b.stride_h);
-  b.wide = memory.take<float>(rows * b.stride_wide);
-  b.convolved = memory.take<float>(rows * model.conv_size);
-  b.gated = memory.take<float>(rows * padded(model.inner));
-  b.attended = memory.take<float>(rows * padded(attention));
-  b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
-  b.in.rows = rows;
-  b.in.x = memory.take<float>(rows * most);
-  b.in.high = memory.take<bf16>(rows * most);
-  b.in.low = memory.take<bf16>(rows * most);
-  b.in.blocks = memory.take<Block>(rows * most / BLOCK);
-  return b;
-}
+#include "decode_attention.h"
 
 struct Thread {
   const Model& model;
@@ -275,64 +167,6 @@ struct Thread {
     multiply<true>(layer.matrices[1], b.h, b.stride_h);
   }
 
-  void rotate(float* x, int64_t position) {
-    int64_t half = model.head_dim / 2;
-    for (int64_t i = 0; i < half; i++) {
-      float angle = (float)position * model.frequencies[i], scale = (float)model.rotary_scale;
-      float cosine = std::cos(angle) * scale, sine = std::sin(angle) * scale;
-      float first = x[i], second = x[i + half];
-      x[i] = first * cosine - second * sine;
-      x[i + half] = second * cosine + first * sine;
-    }
-  }
-
-  // Scores of the query heads that share one key head against slots `begin` … `end - 1`, and their part of the result.
-  template <class T>
-  void look(const T* keys, const T* values, int64_t row, int64_t kv, int64_t chunk) {
-    int64_t e = model.head_dim, shared = model.heads / model.kv_heads, length = call.length + 1;
-    int64_t begin = chunk * CHUNK, end = begin + CHUNK < length ? begin + CHUNK : length;
-    const int64_t* positions = call.positions + row * call.capacity;
-    const uint8_t* valid = call.valid + row * call.capacity;
-    int64_t here = call.num_tokens[row];
-    keys += (row * model.kv_heads + kv) * call.capacity * e;
-    values += (row * model.kv_heads + kv) * call.capacity * e;
-    float scale = 1 / std::sqrt((float)e);
-    bool all_seen = !call.has_padding && !model.window;
-    for (int64_t head = kv * shared; head < (kv + 1) * shared; head++) {
-      const float* q = b.wide + row * b.stride_wide + head * e;
-      float* out = b.partial + ((row * model.heads + head) * b.chunks + chunk) * (e + 2);
-      float scores[CHUNK], most = -INFINITY, total = 0;
-      for (int64_t s = begin; s < end; s++) {
-        f16 sums = {};
-        for (int64_t i = 0; i < e; i += LANES) sums += load_to(q, i, e) * load_to(keys + s * e, i, e);
-        float score = sum(sums) * scale;
-        if (model.slopes) score -= model.slopes[head] * (float)(here - positions[s]);
-        if (!all_seen && s != call.length && (!valid[s] || (model.window && here - positions[s] >= model.window)))
-          score = -INFINITY;
-        scores[s - begin] = score;
-        most = score > most ? score : most;
-      }
-      if (most > -INFINITY)
-        for (int64_t s = 0; s < end - begin; s += LANES) {
-          f16 weights = exp(load_to(scores, s, end - begin) - most);
-          for (int j = 0; j < LANES && s + j < end - begin; j++) total += weights[j];
-          if (s + LANES <= end - begin)
-            store(scores + s, weights);
-          else
-            store_part(scores + s, weights, (int)(end - begin - s));
-        }
-      out[0] = most;
-      out[1] = total;
-      if (total == 0) continue;
-      for (int64_t i = 0; i < e; i += LANES) {
-        f16 sums[4] = {};
-        for (int64_t s = begin; s < end; s++) sums[s % 4] += load_to(values + s * e, i, e) * scores[s - begin];
-        f16 v = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        e - i >= LANES ? store(out + 2 + i, v) : store_part(out + 2 + i, v, (int)(e - i));
-      }
-    }
-  }
-
   template <class T>
   void attend(T* keys, T* values) {
     int64_t e = model.head_dim, kv = model.kv_heads, heads = model.heads, each = heads + 2 * kv;
@@ -340,16 +174,21 @@ struct Thread {
       for (int64_t piece = begin; piece < end; piece++) {
         int64_t row = piece / each, head = piece % each;
         float* x = b.wide + row * b.stride_wide + head * e;
-        if (model.frequencies && head < heads + kv) rotate(x, call.num_tokens[row]);
+        if (model.frequencies && head < heads + kv) rotate(model, x, call.num_tokens[row]);
         if (head < heads) continue;
         T* to = (head < heads + kv ? keys : values) +
                 ((row * kv + (head - heads) % kv) * call.capacity + call.length) * e;
-        for (int64_t i = 0; i < e; i += LANES) store_part(to + i, load_to(x, i, e), (int)(e - i < LANES ? e - i : LANES));
+        for (int64_t i = 0; i < e; i += LANES)
+          store_part(to + i, load_to(x, i, e), (int)(e - i < LANES ? e - i : LANES));
       }
     });
-    share(call.rows * kv * b.chunks, [&](int64_t begin, int64_t end) {
-      for (int64_t piece = begin; piece < end; piece++)
-        look(keys, values, piece / b.chunks / kv, piece / b.chunks % kv, piece % b.chunks);
+    int64_t shared = heads / kv, groups = (shared + 3) / 4;
+    share(call.rows * kv * groups * b.chunks, [&](int64_t begin, int64_t end) {
+      for (int64_t piece = begin; piece < end; piece++) {
+        int64_t part = piece / b.chunks, group = part % groups, first = part / groups % kv * shared + 4 * group;
+        int64_t left = shared - 4 * group;
+        look(model, call, b, keys, values, part / groups / kv, first, left < 4 ? left : 4, piece % b.chunks);
+      }
     });
     share(call.rows * heads, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {

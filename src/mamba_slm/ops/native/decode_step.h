@@ -1,0 +1,111 @@
+// What a decoding step reads: the model as a table of sublayers, the state as pointers, and memory to work in.
+#pragma once
+#include <sched.h>
+
+#include <atomic>
+
+#include "row_product.h"
+
+struct Layer {
+  int64_t letter;  // M, * or -
+  const float* norm;
+  Matrix matrices[4];  // M: in, out; *: query, key, value, out; -: gate and up, down
+  const float *conv_weight, *conv_bias, *dt_bias, *A, *D, *gated_norm;  // conv_weight [taps c]; A = -exp(A_log)
+};
+
+struct Model {
+  int64_t d, num_layers;
+  const Layer* layers;
+  Matrix embedding, head;
+  const float* final_norm;
+  int64_t has_positions;
+  Matrix positions;  // learned ones
+  double eps;
+  int64_t heads, kv_heads, head_dim, window;  // window: 0 is all
+  const float *frequencies, *slopes;          // rotary [head_dim / 2], ALiBi [heads]; null without
+  double rotary_scale;
+  int64_t inner, conv_size, taps, ssm_heads, ssm_dim, state, groups, feed_forward, vocab;
+};
+
+struct LayerState {
+  void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
+};
+
+struct Call {
+  int64_t rows, threads, length, capacity, is_bf16, has_padding;  // is_bf16: windows, keys and values
+  const int64_t *tokens, *num_tokens;                             // [b]
+  int64_t* positions;                                             // [b capacity]
+  uint8_t* valid;                                                 // [b capacity]
+  const LayerState* states;                                       // one per layer
+  float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
+};
+
+constexpr int64_t CHUNK = 256;  // key slots that one thread looks at in one piece
+
+struct Memory {
+  float* at;
+  int64_t used = 0;
+  template <class T>
+  T* take(int64_t count) {
+    int64_t floats = (count * sizeof(T) + 63) / 64 * 16;
+    T* given = at ? (T*)(at + used) : nullptr;
+    used += floats;
+    return given;
+  }
+};
+
+// Threads wait for each other by looking; whoever waits long lets others run.
+struct Barrier {
+  std::atomic<int> arrived{0}, round{0};
+  int threads;
+  void wait() {
+    if (threads == 1) return;
+    int now = round.load(std::memory_order_relaxed);
+    if (arrived.fetch_add(1, std::memory_order_acq_rel) == threads - 1) {
+      arrived.store(0, std::memory_order_relaxed);
+      round.store(now + 1, std::memory_order_release);
+      return;
+    }
+    for (int looks = 0; round.load(std::memory_order_acquire) == now; looks++) {
+      if (looks > 4000)
+        sched_yield();
+#ifdef __x86_64__
+      else
+        __builtin_ia32_pause();
+#endif
+    }
+  }
+};
+
+struct Buffers {
+  int64_t stride_h, stride_wide, chunks;
+  float *h, *wide, *convolved, *gated, *attended, *partial;
+  Rows in;
+};
+
+static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
+  Buffers b;
+  int64_t rows = call.rows, attention = model.heads * model.head_dim;
+  int64_t qkv = attention + 2 * model.kv_heads * model.head_dim;
+  int64_t wide = model.inner + model.conv_size + model.ssm_heads;
+  if (wide < 2 * model.feed_forward) wide = 2 * model.feed_forward;
+  if (wide < qkv) wide = qkv;
+  int64_t most = model.inner > model.feed_forward ? model.inner : model.feed_forward;
+  if (most < model.d) most = model.d;
+  most = padded(most);
+  b.stride_h = padded(model.d);
+  b.stride_wide = padded(wide);
+  b.chunks = (call.length + CHUNK) / CHUNK;
+  b.h = memory.take<float>(rows * b.stride_h);
+  b.wide = memory.take<float>(rows * b.stride_wide);
+  b.convolved = memory.take<float>(rows * model.conv_size);
+  b.gated = memory.take<float>(rows * padded(model.inner));
+  b.attended = memory.take<float>(rows * padded(attention));
+  b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
+  b.in.rows = rows;
+  b.in.x = memory.take<float>(rows * most);
+  b.in.high = memory.take<bf16>(rows * most);
+  b.in.low = memory.take<bf16>(rows * most);
+  b.in.blocks = memory.take<Block>(rows * most / BLOCK);
+  return b;
+}
