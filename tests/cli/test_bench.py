@@ -8,7 +8,6 @@ import sys
 import time
 
 import pytest
-import torch
 
 from mamba_slm.cli.bench_engines import chosen_engines
 from mamba_slm.cli.main import main
@@ -33,7 +32,7 @@ def test_ours_alone_needs_no_transformers_and_is_written_with_its_surroundings(f
     words = ["bench", folder, "--peers", "none", "--tasks", "decode", "--precision", "fp32", "--out", str(out), *SMALL]
     assert main(words) == 0
     shown = capsys.readouterr()
-    assert shown.out.splitlines()[0].split()[:4] == ["task", "tokens", "precision", "contender"]
+    assert shown.out.splitlines()[0].split()[:4] == ["task", "tokens", "batch", "precision"]
     assert len(shown.out.splitlines()) == 2
     assert "1/1 decode after 16 tokens, fp32: about" in shown.err
     results = json.loads(out.read_text())
@@ -47,6 +46,8 @@ def test_ours_alone_needs_no_transformers_and_is_written_with_its_surroundings(f
         "config",
         "contenders",
         "waiting",
+        "limits",
+        "left_out",
     ):
         assert fact in results
     assert results["settings"]["threads"] == 1
@@ -67,13 +68,21 @@ def test_peers_without_transformers_name_the_extra(folder, capsys, monkeypatch):
         (["nano", "--engines", "onnx-int7"], "did you mean 'onnx-int8'"),
         (["nano", "--onnx", "--tasks", "train"], "engines are measured in prefill and decode"),
         (["nano", "--precision", "fp8"], "unknown precision 'fp8'"),
-        (["nano", "--lengths", "64Ki", "--peers", "none"], "do not fit into the model's context"),
+        (["nano", "--ours", "int7"], "did you mean 'ours-int8'"),
+        (["nano", "--ours", "int8", "--precision", "bf16"], "engines are measured in prefill and decode of fp32"),
+        (["nano", "--crossover", "--startup"], "not allowed with"),
+        (["nano", "--startup", "--rounds", "0"], "at least 1"),
         (["demo", "--peers", "granite"], "does not fit into a GraniteMoeHybrid"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_anything_runs(words, said, capsys):
     assert main(["bench", *words]) in (2, 5)
     assert said in capsys.readouterr().err
+
+
+def test_lengths_beyond_the_context_of_a_trained_model_are_refused(folder, capsys):
+    assert main(["bench", folder, "--lengths", "64Ki", "--peers", "none"]) == 2
+    assert "do not fit into the model's context of 48" in capsys.readouterr().err
 
 
 def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsys, monkeypatch):
@@ -85,8 +94,8 @@ def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsy
         measured.append(real(*arguments))
         return measured[0]
 
-    real = measure.measure_cell
-    monkeypatch.setattr(measure, "measure_cell", interrupted)
+    real = measure.Run.cell
+    monkeypatch.setattr(measure.Run, "cell", interrupted)
     out = tmp_path / "bench.json"
     words = ["bench", folder, "--peers", "none", "--tasks", "prefill,decode", "--precision", "fp32", *SMALL, "--json"]
     assert main([*words, "--out", str(out)]) == 130
@@ -116,19 +125,35 @@ def test_onnx_takes_every_engine_that_is_installed_and_names_the_one_that_is_not
 
 @pytest.mark.slow
 @pytest.mark.skipif(cxx_compiler() is None, reason="needs a C++ compiler")
-def test_decoding_is_compiled_before_it_is_timed_and_stands_beside_the_plain_one(folder, capsys, monkeypatch, tmp_path):
-    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    words = ["bench", folder, "--peers", "none", "--tasks", "prefill,decode", "--precision", "fp32", *SMALL]
-    try:
-        assert main([*words, "--runtime", "compiled", "--json"]) == 0
-    finally:
-        torch.set_num_threads(threads)
+def test_a_compiled_step_stands_beside_the_plain_one_and_other_weights_beside_both(folder, capsys):
+    words = ["bench", folder, "--peers", "none", "--tasks", "decode", "--ours", "int8", "--batches", "1,2", *SMALL]
+    assert main([*words, "--runtime", "compiled", "--json"]) == 0
     shown = capsys.readouterr()
-    assert "compiling the decoding step in fp32" in shown.err
+    assert "kernels: " in shown.err
     cells = json.loads(shown.out)["cells"]
-    assert [[row["contender"] for row in cell["rows"]] for cell in cells] == [["ours"], ["ours", "plain"]]
-    assert len(list((tmp_path / "cache/compiled").glob("*.pt2"))) == 4
+    assert [[row["contender"] for row in cell["rows"]] for cell in cells] == [
+        ["ours", "plain", "ours-int8"],
+        ["ours", "ours-int8"],
+    ]
+    sizes = {row["contender"]: row["conversation_bytes"] for row in cells[0]["rows"]}
+    assert sizes["ours"] == sizes["plain"] >= sizes["ours-int8"] > 0
+
+
+@pytest.mark.slow
+def test_the_crossover_is_against_attention_alone_of_equal_size_and_at_every_length(folder, capsys, tmp_path):
+    out = tmp_path / "crossover.json"
+    words = ["bench", folder, "--crossover", "--lengths", "16,8", "--decode-tokens", "2", "--rounds", "1"]
+    assert main([*words, "--threads", "1", "--precision", "fp32", "--out", str(out)]) == 0
+    results = json.loads(out.read_text())
+    assert [(cell["tokens"], cell["task"]) for cell in results["cells"]] == [
+        (tokens, task) for tokens in (8, 16) for task in ("decode", "prefill", "train")
+    ]
+    assert all([row["contender"] for row in cell["rows"]] == ["ours", "attention"] for cell in results["cells"])
+    ours, other = (results["contenders"][name] for name in ("ours", "attention"))
+    assert set(other["settings"]["pattern"]) == {"*", "-"}
+    assert abs(other["parameters"] / ours["parameters"] - 1) <= 0.01
+    assert other["settings"]["kernels"] == ours["settings"]["kernels"]
+    assert "attention: ours with attention in every layer" in capsys.readouterr().err
 
 
 @pytest.mark.slow

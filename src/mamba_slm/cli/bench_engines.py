@@ -24,7 +24,7 @@ def chosen_engines(engines: Sequence[str] | None, *, onnx: bool) -> tuple[str, .
     """
     from mamba_slm.core.errors import UnknownNameError
     from mamba_slm.core.optional import require
-    from mamba_slm.evaluation.bench.cells import ENGINES
+    from mamba_slm.evaluation.bench.names import ENGINES
 
     if engines is None:
         if not onnx:
@@ -47,19 +47,24 @@ def chosen_engines(engines: Sequence[str] | None, *, onnx: bool) -> tuple[str, .
     return tuple(engines)
 
 
-def export_for(engines: Sequence[str], model: str, *, seed: int, folder: Path) -> dict[str, Path]:
+def export_for(
+    engines: Sequence[str], model: str, *, seed: int, folder: Path, context_tokens: int | None = None
+) -> dict[str, Path]:
     """Write what each engine runs into `folder`; the contenders prove that it is the same function.
+
+    Args:
+        context_tokens: see `contenders.named_config`.
 
     Raises:
         ConfigError: llama.cpp does not compute this model.
     """
-    from mamba_slm.evaluation.bench.cells import ENGINES
     from mamba_slm.evaluation.bench.contenders import named_model
+    from mamba_slm.evaluation.bench.names import ENGINES
     from mamba_slm.export.source import Source
 
     if not engines:
         return {}
-    source = Source(folder, named_model(model, seed), None)
+    source = Source(folder, named_model(model, seed, context_tokens), None)
     exported = {}
     for name in engines:
         console.say(f"exporting for {ENGINES[name]}")

@@ -1,22 +1,12 @@
-"""What is measured, and what a token needs at least."""
+"""What is measured: cells in an order, contenders in cells, and how often they are timed."""
 
 from dataclasses import replace
 
 import pytest
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
-from mamba_slm.evaluation.bench.cells import (
-    BenchSettings,
-    Cell,
-    cells,
-    llama_of_equal_size,
-    read_weight_bytes,
-    tokens_per_round,
-    work_per_token,
-)
-from mamba_slm.model.count import count_parameters, forward_flops_per_token, state_bytes, train_flops_per_token
-from mamba_slm.model.init import build_model
-from mamba_slm.model.presets import SIZES, preset
+from mamba_slm.evaluation.bench.cells import BenchSettings, Cell, cells, contenders_of, context_needed
+from mamba_slm.model.presets import preset
 
 NANO = preset("nano")
 
@@ -45,6 +35,9 @@ def test_lengths_beyond_the_context_are_refused_before_anything_runs():
         ({"rounds": 0}, ConfigError),
         ({"lengths": ()}, ConfigError),
         ({"lengths": (1,)}, ConfigError),
+        ({"batches": ()}, ConfigError),
+        ({"batches": (0,)}, ConfigError),
+        ({"variants": ("ours-int7",)}, UnknownNameError),
     ],
 )
 def test_settings_that_measure_nothing_are_refused(wrong, error):
@@ -52,35 +45,39 @@ def test_settings_that_measure_nothing_are_refused(wrong, error):
         BenchSettings(**wrong)
 
 
-@pytest.mark.parametrize("name", SIZES)
-def test_the_llama_has_equal_parameters_and_layers_and_a_width_that_hardware_likes(name):
-    config = preset(name)
-    llama = llama_of_equal_size(config)
-    assert abs(count_parameters(llama).total / count_parameters(config).total - 1) <= 0.01
-    assert llama.num_layers == config.num_layers
-    assert llama.feed_forward_size % 16 == 0
-    assert set(llama.pattern) == {"*", "-"}
+def test_prefill_needs_room_for_the_token_that_it_chooses_and_training_for_none():
+    lengths = {"lengths": (64,), "decode_tokens": 8}
+    assert context_needed(BenchSettings(tasks=("train",), **lengths)) == 64
+    assert context_needed(BenchSettings(tasks=("prefill",), **lengths)) == 65
+    assert context_needed(BenchSettings(tasks=("train", "decode"), **lengths)) == 73
 
 
-def test_training_is_three_forward_passes_and_prefill_needs_the_head_once():
-    cell = Cell(task="train", tokens=64, precision="bf16")
-    assert work_per_token(NANO, cell, decode_tokens=1) == train_flops_per_token(NANO, 64)
-    without_head = forward_flops_per_token(NANO, 64) - 2 * NANO.hidden_size * NANO.vocab_size
-    per_token = work_per_token(NANO, replace(cell, task="prefill"), decode_tokens=1)
-    assert 64 * per_token == pytest.approx(64 * without_head + 2 * NANO.hidden_size * NANO.vocab_size)
+def test_batches_are_for_decoding_and_lengths_can_come_first():
+    settings = BenchSettings(
+        tasks=("decode", "prefill"), lengths=(32, 16), batches=(1, 4), inference_precisions=("fp32",), by_length=True
+    )
+    made = [(cell.tokens, cell.task, cell.batch) for cell in cells(settings, NANO)]
+    assert made[:3] == [(16, "decode", 1), (16, "decode", 4), (16, "prefill", 1)]
+    assert [tokens for tokens, _, _ in made] == [16] * 3 + [32] * 3
+    assert str(next(cell for cell in cells(settings, NANO) if cell.batch == 4)) == (
+        "decode of 4 sequences after 16 tokens, fp32"
+    )
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_decoding_reads_every_weight_but_the_rows_of_an_embedding_beside_the_head(tied):
-    config = replace(NANO, tie_embeddings=tied)
-    model = build_model(config)
-    read = sum(p.numel() for name, p in model.named_parameters() if tied or name != "embedding.weight")
-    assert read_weight_bytes(config, "fp32") == 4 * read
-    assert read_weight_bytes(config, "bf16") == 2 * read
-    cell = Cell(task="decode", tokens=100, precision="bf16")
-    assert work_per_token(config, cell, decode_tokens=8) == 2 * read + state_bytes(config, 104, cache_bytes=2)
+def test_other_weights_stand_beside_ours_in_fp32_inference_and_a_batch_has_no_llama_cpp():
+    settings = BenchSettings(
+        peers=("granite",), variants=("ours-bf16",), engines=("onnx-int8", "llama.cpp-q8_0"), plain=True
+    )
+    decode = Cell(task="decode", tokens=8, precision="fp32")
+    assert contenders_of(settings, decode) == (
+        "ours", "plain", "ours-bf16", "granite", "onnx-int8", "llama.cpp-q8_0"
+    )  # fmt: skip
+    assert contenders_of(settings, replace(decode, batch=2)) == ("ours", "ours-bf16", "granite", "onnx-int8")
+    assert contenders_of(settings, replace(decode, precision="bf16")) == ("ours", "plain", "granite")
+    assert contenders_of(settings, replace(decode, task="train")) == ("ours", "granite")
 
 
-def test_a_round_of_decoding_makes_tokens_and_others_read_them():
-    assert tokens_per_round(Cell(task="decode", tokens=100, precision="fp32"), decode_tokens=8) == 8
-    assert tokens_per_round(Cell(task="prefill", tokens=100, precision="fp32"), decode_tokens=8) == 100
+def test_a_contender_that_takes_long_is_timed_less_often_but_once():
+    settings = BenchSettings(rounds=5, long_seconds=10, long_rounds=2, very_long_seconds=20)
+    assert [settings.rounds_of(seconds) for seconds in (9, 11, 21)] == [5, 2, 1]
+    assert replace(settings, rounds=1).rounds_of(11) == 1

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import DataError
-from mamba_slm.evaluation.bench.cells import Cell, llama_of_equal_size
-from mamba_slm.evaluation.bench.contenders import build_contender, llama_settings, named_config
-from mamba_slm.evaluation.bench.measure import agreement_of
+from mamba_slm.evaluation.bench.cells import Cell
+from mamba_slm.evaluation.bench.contenders import build_contender, named_config
+from mamba_slm.evaluation.bench.peers import llama_settings
+from mamba_slm.evaluation.bench.proofs import agreement_of
+from mamba_slm.evaluation.bench.sizes import llama_of_equal_size
 from mamba_slm.evaluation.bench.worker import ContenderWork
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.presets import preset

@@ -45,14 +45,14 @@ def test_ctrl_c_is_for_the_parent_and_closing_ends_a_worker_at_once(job):
     try:
         worker.ready()
         worker.process.send_signal(signal.SIGINT)
-        assert worker.ask("prove") == {}
+        assert worker.ask("rates 4096") == {}
     finally:
         worker.close()
     assert ended(worker.process.pid)
 
 
 def test_what_fails_in_a_worker_is_said_with_its_exit_code_and_a_kill_means_memory(job, tmp_path):
-    broken = Worker(replace(job("rate", "prefill"), model=str(tmp_path / "absent")))
+    broken = Worker(replace(job("ours", "prefill"), model=str(tmp_path / "absent")))
     killed = Worker(job("rate", "prefill"))
     killed.process.kill()  # before it can answer
     try:

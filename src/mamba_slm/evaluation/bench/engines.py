@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import MissingDependencyError
-from mamba_slm.evaluation.bench.cells import ENGINES
 from mamba_slm.evaluation.bench.in_runtime import InRuntime
+from mamba_slm.evaluation.bench.names import ENGINES
 from mamba_slm.generation.onnx_runtime import open_onnx
 from mamba_slm.generation.runtime import RuntimeSettings
 from mamba_slm.model.config import ModelConfig
@@ -36,6 +36,9 @@ class OnnxEngine(InRuntime):
         self.parameters = count_parameters(self.runtime.config).total
         self.weight_bytes = sum(file.stat().st_size for file in exported.glob("onnx/*"))
         self.settings = {"inference": "stream_tokens, greedy", "runtime": self.runtime.description}
+
+    def kept_bytes(self) -> int | None:
+        return sum(array.nbytes for array in self.state.arrays())
 
 
 class LlamaCppEngine:
@@ -85,7 +88,7 @@ class LlamaCppEngine:
         logits = self.begin(self.known[:together])
         for position in range(together, len(self.known)):
             logits = self.read(self.known[position : position + 1])
-        return torch.from_numpy(logits.copy())
+        return torch.from_numpy(logits.copy())[None]
 
     def decode(self, new_tokens: int) -> float:
         token = np.array([self.begin(self.known).argmax()], dtype=np.int32)  # it cannot go back, so it reads again
@@ -93,6 +96,9 @@ class LlamaCppEngine:
         for _ in range(new_tokens):
             token[0] = self.read(token).argmax()
         return time.perf_counter() - start
+
+    def kept_bytes(self) -> int | None:
+        return None
 
 
 def llama_cpp() -> Any:

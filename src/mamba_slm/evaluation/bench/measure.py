@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.errors import CheckFailedError
-from mamba_slm.evaluation.bench.cells import (
-    GRANITE,
-    LLAMA,
-    OURS,
-    BenchSettings,
-    Cell,
-    cells,
-    contenders_of,
-    engine_work_per_token,
-    engines_of,
-    llama_of_equal_size,
-    tokens_per_round,
-    work_per_token,
-)
-from mamba_slm.evaluation.bench.processes import BusyElsewhere, Worker
-from mamba_slm.evaluation.bench.worker import RATE, Job
+from mamba_slm.core.errors import OutOfMemoryError
+from mamba_slm.evaluation.bench.cells import BenchSettings, Cell, cells, contenders_of, engines_of, variants_of
+from mamba_slm.evaluation.bench.names import ATTENTION, COMPILED, GRANITE, LLAMA, OURS, precision_of, products_of
+from mamba_slm.evaluation.bench.pace import Pace
+from mamba_slm.evaluation.bench.processes import BusyElsewhere, Worker, WorkerFailedError
+from mamba_slm.evaluation.bench.proofs import agreement_of, rounded_difference
+from mamba_slm.evaluation.bench.room import available_memory, seating
+from mamba_slm.evaluation.bench.rows import row_of
+from mamba_slm.evaluation.bench.sizes import llama_of_equal_size
+from mamba_slm.evaluation.bench.work import step_bytes, tokens_per_round, work_per_token
+from mamba_slm.evaluation.bench.worker import LIMITS, RATE, Job
 from mamba_slm.model.config import ModelConfig
 
-FORMAT_VERSION = 1
-AGREEMENT_LIMITS = {"fp32": 1e-3, "bf16": 0.1}
-"""Largest relative difference between ours and GraniteMoeHybrid; other functions differ by 1 and more. In bf16 some
-percent are rounding: transformers rounds A_log and dt_bias, too. tests/conformance holds the exact tolerances."""
-ENGINE_LIMITS = {
-    "onnx-fp32": 1e-3,
-    "onnx-int8": 0.2,
-    "onnx-int4": 0.7,
-    "llama.cpp-q8_0": 0.2,
-    "llama.cpp-q4_0": 0.7,
-}
-"""The same for engines: what rounding weights to 8 and 4 bits explains on random weights, which it hurts most."""
-ASSUMED_FLOPS_PER_SECOND, ASSUMED_BYTES_PER_SECOND, START_SECONDS = 5e10, 5e9, 12.0
-"""Of a contender, and to start and load those of a cell: a first guess, until cells have been measured."""
+FORMAT_VERSION = 2
 
 
 def measure_all(
@@ -58,7 +38,7 @@ def measure_all(
     say: Callable[[str], None],
     save: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """Measure every cell.
+    """Measure the limits of the machine, then every cell.
 
     Args:
         model: a preset or a model folder, with its `config`.
@@ -79,228 +59,201 @@ def measure_all(
         "config": asdict(config),
         "settings": asdict(settings),
         "load_average": round(os.getloadavg()[0], 2),
+        "limits": None,
         "contenders": {},
         "cells": [],
+        "left_out": [],
     }
-    pace = Pace(config, settings)
+    bench = Run(model, config, settings, exported or {})
+    results["limits"] = bench.limits(planned[0])
+    pace, began = Pace(config, settings), time.monotonic()
     for number, cell in enumerate(planned, start=1):
         left = sum(map(pace.expected_seconds, planned[number - 1 :]))
         say(f"{number}/{len(planned)} {cell}: {pace.expected(cell)}, everything {pace.in_words(left)}")
         started = time.monotonic()
+        if settings.budget_seconds is not None:
+            remaining = settings.budget_seconds - (started - began)
+            if pace.expected_seconds(cell) > remaining:
+                reason = (
+                    f"time: {pace.expected(cell)} expected, {max(remaining, 0.0):.0f} s left of "
+                    f"{settings.budget_seconds:.0f}"
+                )
+                results["left_out"].append({**asdict(cell), "reason": reason})
+                say(f"  left out, {reason}")
+                save(results)
+                continue
         with tempfile.TemporaryDirectory() as folder:
-            measured = measure_cell(model, config, settings, cell, Path(folder), results["contenders"], exported or {})
+            measured = bench.cell(cell, Path(folder), results["contenders"], results["cells"])
         measured["cell_seconds"] = time.monotonic() - started
-        pace.learn(cell, measured["cell_seconds"])
+        pace.learn(cell, measured["cell_seconds"], measured["rounds"])
         results["cells"].append(measured)
         save(results)
+        for name, reason in measured["left_out"].items():
+            say(f"  without {name}: {reason}")
         say(f"  {in_one_line(measured)}")
     return results
 
 
-def measure_cell(
-    model: str,
-    config: ModelConfig,
-    settings: BenchSettings,
-    cell: Cell,
-    folder: Path,
-    contenders: dict[str, Any],
-    exported: Mapping[str, Path],
-) -> dict[str, Any]:
-    """Start the contenders, see that they compute the same, time them in turns; adds their facts to `contenders`."""
-    engines = engines_of(settings, cell)
-    names = [*contenders_of(settings, cell), RATE]
-    with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(
-                closing(
-                    Worker(
-                        Job(
-                            contender=name,
-                            model=model,
-                            cell=cell,
-                            threads=settings.threads,
-                            decode_tokens=settings.decode_tokens,
-                            seed=settings.seed,
-                            logits_file=str(folder / f"{name}.npy"),
-                            compiled=settings.compiled and name == OURS and cell.task == "decode",
-                            exported=str(exported[name]) if name in engines else None,
-                        )
-                    )
-                )
-            )
-            for name in names
-        }
-        facts = {name: worker.ready() for name, worker in workers.items()}
-        for name in names[:-1]:
-            contenders.setdefault(name, {key: facts[name][key] for key in ("parameters", "settings")})
-        elsewhere = BusyElsewhere(worker.process.pid for worker in workers.values())
-        started = time.monotonic()
-        proofs = {name: worker.ask("prove") for name, worker in workers.items()}
-        warm_up_seconds = time.monotonic() - started
-        agreement = agreement_of(cell, proofs, folder) if GRANITE in names else None
-        differences = {name: engine_difference(cell, name, folder) for name in engines}
-        rounds = settings.rounds
-        if warm_up_seconds > settings.long_round_seconds:
-            rounds = min(rounds, settings.long_round_rounds)
-        answers = [{name: worker.ask("round") for name, worker in workers.items()} for _ in range(rounds)]
-        busy = elsewhere.cores()
-        peaks = {name: workers[name].ask("memory")["peak_bytes"] for name in names[:-1]}
-    rates = [answer[RATE]["rate"] for answer in answers]
-    seconds = {name: [answer[name]["seconds"] for answer in answers] for name in names[:-1]}
-    return {
-        **asdict(cell),
-        "rounds": rounds,
-        "warm_up_seconds": warm_up_seconds,
-        "busy_elsewhere_cores": None if busy is None else round(busy, 3),
-        "agreement": agreement,
-        "machine_rate": {"unit": facts[RATE]["unit"], "median": statistics.median(rates), "by_round": rates},
-        "engines_relative_difference": differences,
-        "rows": [
-            row_of(
-                name,
-                cell,
-                seconds,
-                rates,
-                work=engine_work_per_token(
-                    config,
-                    cell,
+class Run:
+    """What the cells of a run have in common."""
+
+    def __init__(self, model: str, config: ModelConfig, settings: BenchSettings, exported: Mapping[str, Path]):
+        self.model, self.config, self.settings, self.exported = model, config, settings, exported
+
+    def start(self, stack: ExitStack, name: str, cell: Cell, folder: Path | None = None) -> Worker:
+        """A process for one contender, which ends with the stack."""
+        settings = self.settings
+        job = Job(
+            contender=name,
+            model=self.model,
+            context_tokens=self.config.max_context_tokens,
+            cell=cell,
+            threads=settings.threads,
+            rounds=settings.rounds,
+            decode_tokens=settings.decode_tokens,
+            seed=settings.seed,
+            logits_file="" if folder is None else str(folder / f"{name}.npy"),
+            compiled=settings.compiled and name in COMPILED and cell.task == "decode",
+            exported=str(self.exported[name]) if name in self.exported else None,
+        )
+        return stack.enter_context(closing(Worker(job)))
+
+    def limits(self, cell: Cell) -> dict[str, Any]:
+        """See `limits.machine_limits`."""
+        with ExitStack() as stack:
+            worker = self.start(stack, LIMITS, cell)
+            worker.ready()
+            return worker.ask("round")
+
+    def cell(
+        self, cell: Cell, folder: Path, contenders: dict[str, Any], measured: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Start the contenders, see that they compute the same, time them in turns.
+
+        Args:
+            contenders: their facts are added here.
+            measured: cells before this one, from which their memory is forecast.
+        """
+        seats = seating(contenders_of(self.settings, cell), cell, measured, available_memory())
+        party = Party(left_out=dict(seats.left_out))
+        for names in (seats.together, *((name,) for name in seats.apart)):
+            self.time_in_turns(names, cell, folder, party)
+        names = list(party.seconds)
+        for name in names:
+            contenders.setdefault(name, {key: party.facts[name][key] for key in ("parameters", "settings")})
+        same = [name for name in (*variants_of(self.settings, cell), *engines_of(self.settings, cell)) if name in names]
+        tokens = tokens_per_round(cell, decode_tokens=self.settings.decode_tokens)
+        return {
+            **asdict(cell),
+            "rounds": max(map(len, party.seconds.values())),
+            "warm_up_seconds": party.first_seconds,
+            "busy_elsewhere_cores": party.busy_elsewhere_cores,
+            "agreement": agreement_of(cell, party.proofs, folder) if GRANITE in names else None,
+            "machine_rates": {"unit": party.unit, "by_round": party.rates},
+            "relative_difference": {name: rounded_difference(cell, name, folder) for name in same},
+            "apart": [name for name in seats.apart if name in names],
+            "left_out": party.left_out,
+            "rows": [
+                row_of(
                     name,
-                    weight_bytes=facts[name]["weight_bytes"],
-                    decode_tokens=settings.decode_tokens,
+                    party.seconds,
+                    party.rates[name],
+                    work=self.work_of(name, cell, party.facts[name]["weight_bytes"]),
+                    tokens=tokens,
+                    limit=self.limit_of(name, cell, party.facts[name]["weight_bytes"]),
+                    memory=party.memory[name],
                 )
-                if name in engines
-                else work_per_token(
-                    llama_of_equal_size(config) if name == LLAMA else config,
-                    cell,
-                    decode_tokens=settings.decode_tokens,
-                ),
-                tokens=tokens_per_round(cell, decode_tokens=settings.decode_tokens),
-                memory={
-                    "loaded_bytes": facts[name]["loaded_bytes"],
-                    "peak_bytes": peaks[name],
-                    "peak_is_reset": facts[name]["peak_is_reset"],
-                },
-            )
-            for name in names[:-1]
-        ],
-    }
+                for name in names
+            ],
+        }
+
+    def time_in_turns(self, names: Sequence[str], cell: Cell, folder: Path, party: Party) -> None:
+        """Prove and time contenders that are loaded at the same time, then end them; `party` gets what they say."""
+        with ExitStack() as stack:
+            workers = {name: self.start(stack, name, cell, folder) for name in names}
+            rate = self.start(stack, RATE, cell)
+            party.facts |= ask_all(workers, Worker.ready, party.left_out)
+            elsewhere = BusyElsewhere(worker.process.pid for worker in (*workers.values(), rate))
+            party.proofs |= ask_all(workers, lambda worker: timed_proof(worker, party.first_seconds), party.left_out)
+            if not workers:
+                return
+            limits = {name: self.limit_of(name, cell, party.facts[name]["weight_bytes"]) for name in workers}
+            party.unit = rate.ready()["unit"]
+            rate.ask("rates " + " ".join(limits.values()))
+            rounds = {name: self.settings.rounds_of(party.first_seconds[name]) for name in workers}
+            party.seconds |= {name: [] for name in workers}
+            party.rates |= {name: [] for name in workers}
+            for number in range(max(rounds.values())):
+                going = [name for name in workers if number < rounds[name]]
+                for name in going:
+                    party.seconds[name].append(workers[name].ask("round")["seconds"])
+                rates = rate.ask("round")["rates"]
+                for name in going:
+                    party.rates[name].append(rates.get(limits[name]))
+            party.note_busy(elsewhere.cores())
+            for name, worker in workers.items():
+                kept = {key: party.facts[name][key] for key in ("loaded_bytes", "peak_is_reset")}
+                party.memory[name] = kept | worker.ask("memory")
+
+    def config_of(self, name: str) -> ModelConfig:
+        """What a contender computes."""
+        return llama_of_equal_size(self.config) if name in (LLAMA, ATTENTION) else self.config
+
+    def work_of(self, name: str, cell: Cell, weight_bytes: int | None) -> float:
+        """See `work.work_per_token`."""
+        tokens = self.settings.decode_tokens
+        return work_per_token(self.config_of(name), cell, name, decode_tokens=tokens, weight_bytes=weight_bytes)
+
+    def limit_of(self, name: str, cell: Cell, weight_bytes: int | None) -> str:
+        """Which rate of the machine a contender's speed is a share of; see `rates.MachineRates`."""
+        if cell.task != "decode":
+            return products_of(precision_of(name, cell.precision))
+        tokens = self.settings.decode_tokens
+        return str(round(step_bytes(self.config_of(name), cell, name, decode_tokens=tokens, weight_bytes=weight_bytes)))
 
 
-def row_of(
-    name: str,
-    cell: Cell,
-    seconds: dict[str, list[float]],
-    rates: Sequence[float],
-    *,
-    work: float,
-    tokens: int,
-    memory: dict[str, Any],
+@dataclass(kw_only=True)
+class Party:
+    """What the contenders of a cell have said so far, by name."""
+
+    left_out: dict[str, str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    proofs: dict[str, Any] = field(default_factory=dict)
+    first_seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    rates: dict[str, list[float | None]] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
+    busy_elsewhere_cores: float | None = None
+    unit: str = ""
+
+    def note_busy(self, cores: float | None) -> None:
+        """Other programs kept so many cores busy during a part of the cell; the most of all parts counts."""
+        if cores is not None:
+            self.busy_elsewhere_cores = round(max(cores, self.busy_elsewhere_cores or 0.0), 3)
+
+
+def ask_all(
+    workers: dict[str, Worker], question: Callable[[Worker], dict[str, Any]], left_out: dict[str, str]
 ) -> dict[str, Any]:
-    """The results of one contender; ratios are medians over the rounds, so that a slow moment counts on both sides."""
-    own = seconds[name]
-    return {
-        "contender": name,
-        "tokens_per_second": tokens / statistics.median(own),
-        "seconds_by_round": own,
-        "work_per_token": work,
-        "share_of_machine": statistics.median(
-            tokens * work / mine / rate for mine, rate in zip(own, rates, strict=True)
-        ),
-        "ours_times_as_fast": statistics.median(theirs / ours for ours, theirs in zip(seconds[OURS], own, strict=True)),
-        **memory,
-    }
+    """The answers of all; a contender other than ours that finds no memory is ended and left out."""
+    answers = {}
+    for name, worker in list(workers.items()):
+        try:
+            answers[name] = question(worker)
+        except (OutOfMemoryError, WorkerFailedError) as error:
+            if name == OURS or error.exit_code != OutOfMemoryError.exit_code:
+                raise
+            left_out[name] = error.message
+            workers.pop(name).close()
+    return answers
 
 
-def agreement_of(cell: Cell, proofs: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """How far ours and GraniteMoeHybrid are apart, relative to what GraniteMoeHybrid computed.
-
-    Training compares the loss and the norm of all gradients of the first step (the larger difference counts); prefill
-    and decode the last logits, by the norm of the difference.
-
-    Raises:
-        CheckFailedError: further than rounding explains.
-    """
-    limit = AGREEMENT_LIMITS[cell.precision]
-    if cell.task == "train":
-        ours, theirs = proofs[OURS], proofs[GRANITE]
-        difference = max(abs(ours[key] - theirs[key]) / abs(theirs[key]) for key in ("loss", "gradient_norm"))
-        compared: dict[str, Any] = {"compared": "loss and gradient norm", "ours": ours, "granite": theirs}
-    else:
-        import numpy
-
-        logits, others = (numpy.load(folder / f"{name}.npy") for name in (OURS, GRANITE))
-        difference = float(numpy.linalg.norm(logits - others) / numpy.linalg.norm(others))
-        compared = {"compared": "last logits"}
-    if not difference <= limit:  # NaN is no agreement either
-        raise CheckFailedError(
-            f"{cell}: ours and GraniteMoeHybrid differ by {difference:.1e} in {compared['compared']}, more than "
-            f"{limit:.0e}; they are not the same function",
-            hint="compare them token by token: python -m pytest tests/conformance",
-        )
-    return {**compared, "relative_difference": difference, "limit": limit}
-
-
-def engine_difference(cell: Cell, engine: str, folder: Path) -> float:
-    """How far the last logits of an engine are from ours, by the norm of the difference, relative to ours.
-
-    Raises:
-        CheckFailedError: further than its weights explain.
-    """
-    import numpy
-
-    logits, others = (numpy.load(folder / f"{name}.npy") for name in (OURS, engine))
-    difference = float(numpy.linalg.norm(logits - others) / numpy.linalg.norm(logits))
-    limit = ENGINE_LIMITS[engine]
-    if not difference <= limit:  # NaN is no agreement either
-        raise CheckFailedError(
-            f"{cell}: {engine} and ours differ by {difference:.1e} in the last logits, more than {limit:.0e}; they are "
-            "not the same function",
-            hint="compare them layer by layer: mamba-slm verify MODEL EXPORTED",
-        )
-    return difference
-
-
-class Pace:
-    """How long cells take: a guess from their FLOPs, corrected by what the cells before took."""
-
-    def __init__(self, config: ModelConfig, settings: BenchSettings):
-        self.config, self.settings = config, settings
-        self.guessed: dict[str, float] = {}
-        self.taken: dict[str, float] = {}
-
-    def guess(self, cell: Cell) -> float:
-        """Seconds from FLOPs and bytes alone."""
-        reading = cell if cell.task == "train" else replace(cell, task="prefill")
-        flops = cell.tokens * work_per_token(self.config, reading, decode_tokens=0)
-        rounds, new_tokens = 1 + self.settings.rounds, self.settings.decode_tokens
-        seconds = flops / ASSUMED_FLOPS_PER_SECOND
-        if cell.task == "decode":
-            read_bytes = new_tokens * work_per_token(self.config, cell, decode_tokens=new_tokens)
-            seconds += rounds * read_bytes / ASSUMED_BYTES_PER_SECOND
-        else:
-            seconds *= rounds
-        return (1 + len(self.settings.peers) + len(engines_of(self.settings, cell))) * seconds
-
-    def learn(self, cell: Cell, seconds: float) -> None:
-        """A cell took so long."""
-        self.guessed[cell.task] = self.guessed.get(cell.task, 0.0) + self.guess(cell)
-        self.taken[cell.task] = self.taken.get(cell.task, 0.0) + max(seconds - START_SECONDS, 0.0)
-
-    def expected_seconds(self, cell: Cell) -> float:
-        """The guess, corrected by cells of the same task."""
-        known = self.guessed.get(cell.task)
-        return START_SECONDS + self.guess(cell) * (self.taken[cell.task] / known if known else 1.0)
-
-    def expected(self, cell: Cell) -> str:
-        """For the progress line."""
-        return self.in_words(self.expected_seconds(cell))
-
-    @staticmethod
-    def in_words(seconds: float) -> str:
-        """About 1 m 20 s."""
-        from mamba_slm.core.units import format_seconds
-
-        return f"about {format_seconds(seconds)}"
+def timed_proof(worker: Worker, seconds: dict[str, float]) -> dict[str, Any]:
+    """The proof of a contender; how long it took, which is about a round, is noted in `seconds`."""
+    started = time.monotonic()
+    proof = worker.ask("prove")
+    seconds[worker.job.contender] = time.monotonic() - started
+    return proof
 
 
 def in_one_line(cell: dict[str, Any]) -> str:

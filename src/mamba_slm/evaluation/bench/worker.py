@@ -1,7 +1,7 @@
 """One contender in a process of its own, so that its peak memory is its own: `python -m` this, with a `Job` as JSON.
 
-It answers each line on stdin with a line of JSON on stdout: `prove`, `round`, `memory`. While others are timed it waits
-for the next line and uses no core. It ends when stdin does.
+It answers each line on stdin with a line of JSON on stdout: `prove`, `round`, `memory`, `rates`. While others are timed
+it waits for the next line and uses no core. It ends when stdin does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.evaluation.bench.cells import Cell
 
 PROVED_ONE_BY_ONE = 4
-RATE = "rate"
+RATE, LIMITS = "rate", "limits"
+"""Not contenders, but what the machine can do: beside them in every round, and once in a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +30,18 @@ class Job:
     """What a worker measures."""
 
     contender: str
-    """ours, plain, granite, llama, an engine, or `rate` for what the machine can do."""
+    """One of `names`, or RATE or LIMITS."""
 
     model: str
     """A preset or a model folder."""
 
+    context_tokens: int | None = None
+    """As in `contenders.named_config`."""
+
     cell: Cell
     threads: int
     decode_tokens: int
+    rounds: int = 1
     seed: int
     logits_file: str
     """Where to write the logits that prove the function, as .npy."""
@@ -60,20 +65,36 @@ class RateWork:
     """Answers with rates instead of seconds."""
 
     def __init__(self, job: Job):
+        self.job = job
+        self.facts = {"unit": "bytes/s" if job.cell.task == "decode" else "FLOP/s"}
+
+    def measure(self, names: list[str]) -> dict[str, Any]:
+        """What the rounds measure from now on; one pass as warm-up."""
         from mamba_slm.evaluation.bench.contenders import named_config
-        from mamba_slm.evaluation.bench.rates import machine_rate
+        from mamba_slm.evaluation.bench.rates import MachineRates
 
-        self.measured = machine_rate(named_config(job.model), job.cell)
-        self.facts = {"unit": self.measured.unit}
-
-    def prove(self) -> dict[str, Any]:
-        """One pass as warm-up; there is nothing to prove."""
-        self.measured.rate()
+        self.measured = MachineRates(named_config(self.job.model, self.job.context_tokens), self.job.cell, names)
+        self.measured.rates()
         return {}
 
     def round(self) -> dict[str, Any]:
         """One measurement."""
-        return {"rate": self.measured.rate()}
+        return {"rates": self.measured.rates()}
+
+
+class LimitsWork:
+    """Answers with the limits of the machine."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.facts: dict[str, Any] = {}
+
+    def round(self) -> dict[str, Any]:
+        """All limits; see there."""
+        from mamba_slm.evaluation.bench.contenders import named_config
+        from mamba_slm.evaluation.bench.limits import machine_limits
+
+        return machine_limits(named_config(self.job.model), threads=self.job.threads, passes=self.job.rounds)
 
 
 class ContenderWork:
@@ -87,12 +108,13 @@ class ContenderWork:
         self.job = job
         is_training = job.cell.task == "train"
         precision = "fp32" if is_training else job.cell.precision
-        config = named_config(job.model)
+        config = named_config(job.model, job.context_tokens)
         self.contender: Any = None
         if job.exported is None:
             self.contender = build_contender(
                 job.contender,
                 job.model,
+                context_tokens=job.context_tokens,
                 seed=job.seed,
                 precision=precision,
                 compiled=job.compiled,
@@ -109,7 +131,7 @@ class ContenderWork:
                 max_tokens=job.cell.tokens + job.decode_tokens + 1,
             )
         generator = torch.Generator().manual_seed(job.seed)
-        self.tokens = torch.randint(config.vocab_size, (1, job.cell.tokens), generator=generator)
+        self.tokens = torch.randint(config.vocab_size, (job.cell.batch, job.cell.tokens), generator=generator)
         if is_training:
             self.contender.prepare_training(job.cell.precision)
         self.facts = {
@@ -132,6 +154,14 @@ class ContenderWork:
             self.contender.decode(self.job.decode_tokens)
         return {}
 
+    def memory(self) -> dict[str, Any]:
+        """The most that was resident; in decoding also what is kept per sequence."""
+        memory: dict[str, Any] = {"peak_bytes": status_bytes("VmHWM")}
+        if self.job.cell.task == "decode":
+            kept = self.contender.kept_bytes()
+            memory["conversation_bytes"] = None if kept is None else kept // self.job.cell.batch
+        return memory
+
     def round(self) -> dict[str, Any]:
         """Seconds of one round."""
         if self.job.cell.task == "decode":
@@ -148,7 +178,7 @@ def serve(job: Job, answers: Any) -> None:
 
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    work = RateWork(job) if job.contender == RATE else ContenderWork(job)
+    work: Any = {RATE: RateWork, LIMITS: LimitsWork}.get(job.contender, ContenderWork)(job)
     give_back_memory()
     is_reset = reset_peak()
     answer(answers, {**work.facts, "loaded_bytes": status_bytes("VmRSS"), "peak_is_reset": is_reset})
@@ -160,10 +190,10 @@ def serve(job: Job, answers: Any) -> None:
                 give_back_memory()
                 reset_peak()
             answer(answers, proof)
-        elif line.strip() == "round":
-            answer(answers, work.round())
+        elif line.startswith("rates "):
+            answer(answers, work.measure(line.split()[1:]))
         else:
-            answer(answers, {"peak_bytes": status_bytes("VmHWM")})
+            answer(answers, work.round() if line.strip() == "round" else work.memory())
 
 
 def answer(answers: Any, content: dict[str, Any]) -> None:
