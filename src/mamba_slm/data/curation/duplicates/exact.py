@@ -15,11 +15,12 @@ from mamba_slm.data.curation.duplicates.runs import (
     PART_SHIFT,
     Run,
     groups_of,
+    index_of,
     pieces,
     read_records,
     rows_of_part,
 )
-from mamba_slm.data.curation.duplicates.signing import LOCAL_COPY, SignedParts, representatives
+from mamba_slm.data.curation.duplicates.signing import DOCUMENT, LOCAL_COPY, SignedParts, representatives
 
 COPY = np.dtype([("removed", "<u8"), ("kept", "<u8")])
 """A copy and its representative, by location."""
@@ -55,7 +56,8 @@ def copies_among(locations: np.ndarray, signed: SignedParts) -> np.ndarray:
 
 
 def copies_of_part(ranges: Sequence[Path], part: int, signed: SignedParts, out: Path) -> None:
-    """Every copy of one part with its representative among all parts, as `COPY` rows by location."""
+    """Every copy of one part with its representative among all parts, as `COPY` rows by location; and for each
+    document whether it is one."""
     found = [np.zeros(0, COPY)]
     for path in ranges:
         rows = np.load(path / "copies.npy", mmap_mode="r")
@@ -66,8 +68,12 @@ def copies_of_part(ranges: Sequence[Path], part: int, signed: SignedParts, out: 
     here = np.uint64(part) << PART_SHIFT
     local["removed"], local["kept"] = within["removed"] | here, within["kept"] | here
     local["kept"] = replaced(local["kept"], across["removed"], across["kept"])
+    copies = np.sort(np.concatenate([across, local]), order="removed")
+    is_copy = np.zeros((signed.folders[part] / "documents.bin").stat().st_size // DOCUMENT.itemsize, bool)
+    is_copy[index_of(copies["removed"])] = True
     with folder_written_atomically(out) as folder:
-        np.save(folder / "copies.npy", np.sort(np.concatenate([across, local]), order="removed"))
+        np.save(folder / "copies.npy", copies)
+        np.save(folder / "is_copy.npy", is_copy)
 
 
 def replaced(values: np.ndarray, known: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -20,17 +20,21 @@ from mamba_slm.data.curation.duplicates.portable import starts_of
 from mamba_slm.data.curation.duplicates.runs import Locations, index_of, part_of, rows_of_part
 from mamba_slm.data.curation.duplicates.signing import BATCH_BYTES, DOCUMENT
 
+HELD_CANDIDATES = 1 << 22
 CHANGED_HINT = "files have to stay as they are until the duplicates are found; delete the work folder and start again"
 
 
 def candidates_of(matched: Sequence[Path], part: int) -> NDArray[np.int64]:
     """The numbers of the documents of a part that are in any pair, ascending."""
-    found = np.zeros(0, np.int64)
+    waiting, held = [np.zeros(0, np.int64)], 0
     for folder in matched:
         for path in sorted(folder.glob("locations-*.npy")):
             locations = np.load(path, mmap_mode="r")
-            found = np.union1d(found, index_of(np.array(locations[rows_of_part(locations, part)])))
-    return found
+            waiting.append(index_of(np.array(locations[rows_of_part(locations, part)])))
+            held += len(waiting[-1])
+            if held > HELD_CANDIDATES:
+                waiting, held = [np.unique(np.concatenate(waiting))], 0
+    return np.unique(np.concatenate(waiting))
 
 
 def extract_part(

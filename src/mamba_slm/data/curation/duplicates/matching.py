@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mamba_slm.core.files import folder_written_atomically, write_json_atomic
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
 from mamba_slm.data.curation.duplicates.kernels import KernelChoice, Kernels, kernels
-from mamba_slm.data.curation.duplicates.runs import HELD_BYTES, Records, Run, groups_of, index_of, pieces, read_records
+from mamba_slm.data.curation.duplicates.runs import HELD_BYTES, Records, Run, groups_of, pieces, read_records
 from mamba_slm.data.curation.duplicates.signing import SignedParts, order_by_rank
 
 PAIR_BYTES = 64
@@ -84,13 +84,7 @@ def records_of(
 
 def is_in(copies: tuple[Path, ...], part: int, indices: NDArray[np.uint32]) -> NDArray[np.bool_]:
     """Which documents of a part are exact copies."""
-    return np.isin(indices, copied_indices(copies[part]))
-
-
-@functools.lru_cache(maxsize=8)
-def copied_indices(folder: Path) -> NDArray[np.uint32]:
-    """The numbers of a part's exact copies."""
-    return index_of(np.load(folder / "copies.npy")["removed"]).astype(np.uint32)
+    return np.array(np.load(copies[part] / "is_copy.npy", mmap_mode="r")[indices])
 
 
 def unique_pairs(pairs: Pairs) -> Pairs:

@@ -47,22 +47,30 @@ def verify_part(
 
 def pairs_from(number: int, matched: Sequence[Path], memory_bytes: int) -> Iterator[Pairs]:
     """The pairs whose smaller location is in a part, each once, sorted, as many at a time as fit into the memory."""
-    columns = [np.load(path, mmap_mode="r") for folder in matched for path in sorted(folder.glob("pairs-*.npy"))]
-    columns = [pairs for pairs in columns if len(pairs)]
+    paths = [path for folder in matched for path in sorted(folder.glob("pairs-*.npy"))]
 
     def within(first: int, last: int) -> Iterator[Pairs]:
-        bounds = np.array([first, last], np.uint64)
-        spans = [np.searchsorted(pairs[:, 0], bounds) for pairs in columns]
-        count = sum(int(end - start) for start, end in spans)
+        count = sum(
+            end - start for path in paths for start, end in [span_in(np.load(path, mmap_mode="r"), first, last)]
+        )
         if count * PAIR_BYTES > memory_bytes and last - first > 1:
             middle = (first + last) // 2
             yield from within(first, middle)
             yield from within(middle, last)
         elif count:
-            found = [np.array(pairs[start:end]) for pairs, (start, end) in zip(columns, spans, strict=True)]
+            found = []
+            for path in paths:  # one open at a time: there may be more than a process may open
+                pairs = np.load(path, mmap_mode="r")
+                found.append(np.array(pairs[slice(*span_in(pairs, first, last))]))
             yield unique_pairs(np.concatenate(found))
 
     yield from within(number << 32, (number + 1) << 32)
+
+
+def span_in(pairs: Pairs, first: int, last: int) -> tuple[int, int]:
+    """Where the pairs are whose smaller location is at least `first` and less than `last`."""
+    start, end = np.searchsorted(pairs[:, 0], np.array([first, last], np.uint64))
+    return int(start), int(end)
 
 
 def in_pieces(pairs: Pairs, extracted: ExtractedParts, memory_bytes: int) -> Iterator[Pairs]:
