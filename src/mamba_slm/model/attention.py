@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
-from mamba_slm.model.projection import Projection
+from mamba_slm.model.projection import Projection, product_dtype
 from mamba_slm.model.state import KeyValueState
 from mamba_slm.ops.attention import alibi_bias, alibi_slopes, attention, attention_mask
 from mamba_slm.ops.rope import apply_rope, rope_frequencies, rope_tables
@@ -33,7 +33,7 @@ class Attention(nn.Module):
 
     def forward(self, u: Tensor, context: CallContext, state: KeyValueState | None) -> Tensor:
         """[b t d] to [b t d], or [b 1 d] with `last_only`; appends to `state` if there is one."""
-        c, u = self.config, u.to(self.q_proj.weight.dtype)
+        c, u = self.config, u.to(product_dtype(self.q_proj.weight))
         k = self.k_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
         v = self.v_proj(u).unflatten(-1, (c.num_kv_heads, c.head_dim))
         rotary = context.rotary

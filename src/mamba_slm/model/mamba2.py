@@ -13,9 +13,9 @@ from mamba_slm.core.errors import UsageError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
 from mamba_slm.model.kept_float32 import KeptFloat32
-from mamba_slm.model.projection import Projection
+from mamba_slm.model.projection import Projection, product_dtype
 from mamba_slm.model.state import MambaHistory, MambaState
-from mamba_slm.ops.conv import causal_conv, causal_conv_step
+from mamba_slm.ops.conv import causal_conv_silu, causal_conv_step
 from mamba_slm.ops.norm import gated_rms_norm
 from mamba_slm.ops.ssd import AUTOMATIC, ssd_scan, ssd_step
 
@@ -31,7 +31,8 @@ class GatedRMSNorm(KeptFloat32):
         self.eps, self.num_groups = eps, num_groups
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        return gated_rms_norm(x, gate, self.weight, eps=self.eps, num_groups=self.num_groups)
+        """[... c] in the dtype of the gate."""
+        return gated_rms_norm(x, gate, self.weight, eps=self.eps, num_groups=self.num_groups, dtype=gate.dtype)
 
 
 class Mamba2(KeptFloat32):
@@ -58,7 +59,7 @@ class Mamba2(KeptFloat32):
 
     def forward(self, u: Tensor, context: CallContext, state: MambaState | None) -> Tensor:
         """[b t d] to [b t d], or [b 1 d] with `last_only`; advances `state` if there is one."""
-        c, u = self.config, u.to(self.in_proj.weight.dtype)
+        c, u = self.config, u.to(product_dtype(self.in_proj.weight))
         mask = None if context.padding_mask is None else context.padding_mask[..., None]
         if mask is not None:
             u = u * mask
@@ -71,23 +72,19 @@ class Mamba2(KeptFloat32):
             y = self.scan(xBC, dt, mask, context.document_ids, state)
         if context.last_only:
             y, z = y[:, -1:], z[:, -1:]
-        return self.out_proj(self.norm(y, z).to(z.dtype))
+        return self.out_proj(self.norm(y, z))
 
     def scan(
         self, xBC: Tensor, dt: Tensor, mask: Tensor | None, document_ids: Tensor | None, state: MambaState | None
     ) -> Tensor:
         """Convolution and scan of a whole sequence: [b t c], [b t h] to float32 [b t i]."""
-        raw = xBC.float()
         overwrite = not (torch.is_grad_enabled() or torch.compiler.is_compiling())  # then no backward pass reads it
-        convolved = F.silu(
-            causal_conv(
-                raw,
-                self.conv_weight,
-                self.conv_bias,
-                window=None if state is None else state.window,
-                document_ids=document_ids,
-            ),
-            inplace=overwrite,
+        convolved = causal_conv_silu(
+            xBC,
+            self.conv_weight,
+            self.conv_bias,
+            window=None if state is None else state.window,
+            document_ids=document_ids,
         )
         dt = F.softplus(dt.float() + self.dt_bias.float())
         if mask is not None:
@@ -106,7 +103,7 @@ class Mamba2(KeptFloat32):
         )
         if state is not None:
             state.ssm = ssm
-            state.window = last_real_inputs(raw, mask, state.window)
+            state.window = last_real_inputs(xBC, mask, state.window)
         skip = self.D.float()[:, None]
         return (y.addcmul_(skip, x) if overwrite else torch.addcmul(y, skip, x)).flatten(2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mamba_slm.ops.linear import linear
@@ -16,3 +17,9 @@ class Projection(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """[... i] to [... o]."""
         return linear(input, self.weight)
+
+
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """In which dtype a product with this weight is computed: that of autocast where it is on, else the weight's own."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

@@ -18,7 +18,7 @@ from mamba_slm.model.context import CallContext, advance, prepare
 from mamba_slm.model.kept_float32 import KeptFloat32
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
-from mamba_slm.model.projection import Projection
+from mamba_slm.model.projection import Projection, product_dtype
 from mamba_slm.model.state import InferenceState, LayerState
 from mamba_slm.model.swiglu import SwiGLU
 from mamba_slm.ops.linear import linear
@@ -26,6 +26,9 @@ from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS, IGNORE_INDEX, cross_en
 from mamba_slm.ops.norm import rms_norm
 
 MIXERS: dict[str, type[nn.Module]] = {MAMBA: Mamba2, ATTENTION: Attention, FEED_FORWARD: SwiGLU}
+
+FIRST_PROJECTION = {MAMBA: "in_proj", ATTENTION: "q_proj", FEED_FORWARD: "gate_up_proj"}
+"""What of a mixer reads the norm, which writes the dtype that it multiplies."""
 
 
 class RMSNorm(KeptFloat32):
@@ -38,8 +41,9 @@ class RMSNorm(KeptFloat32):
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
 
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.weight, eps=self.eps)
+    def forward(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """[... d] in `dtype`, or in that of x."""
+        return rms_norm(x, self.weight, eps=self.eps, dtype=dtype)
 
 
 class Sublayer(nn.Module):
@@ -52,7 +56,8 @@ class Sublayer(nn.Module):
         self.mixer = MIXERS[kind](config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
-        update = self.mixer(self.norm(h), context, state)
+        first = getattr(self.mixer, FIRST_PROJECTION[self.kind])
+        update = self.mixer(self.norm(h, product_dtype(first.weight)), context, state)
         return h[:, -update.shape[1] :] + update
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.context import CallContext
-from mamba_slm.model.projection import Projection
+from mamba_slm.model.projection import Projection, product_dtype
 from mamba_slm.ops.swiglu import swiglu
 
 
@@ -20,4 +20,4 @@ class SwiGLU(nn.Module):
 
     def forward(self, u: Tensor, context: CallContext, state: None) -> Tensor:
         """[b t d] to [b t d]. Positions and state play no part."""
-        return self.down_proj(swiglu(self.gate_up_proj(u.to(self.gate_up_proj.weight.dtype))))
+        return self.down_proj(swiglu(self.gate_up_proj(u.to(product_dtype(self.gate_up_proj.weight)))))

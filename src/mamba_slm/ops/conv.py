@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.shapes import check_shapes
 
 
@@ -69,6 +70,34 @@ def causal_conv(
     with torch.autocast(x.device.type, enabled=False):
         padded = with_window(x.float(), None if window is None else window.float(), weight.shape[1])
         return DepthwiseConv.apply(padded, weight.float(), bias.float(), document_ids).to(x.dtype)
+
+
+def causal_conv_silu_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    window: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Tensor:
+    """silu of `causal_conv_reference`, in float32 whatever the dtype of x: the definition."""
+    return F.silu(causal_conv_reference(x.float(), weight, bias, window=window, document_ids=document_ids))
+
+
+def causal_conv_silu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    window: Tensor | None = None,
+    document_ids: Tensor | None = None,
+) -> Tensor:
+    """`causal_conv_silu_reference` by `causal_conv`, or by a kernel that reads x where it lies."""
+    settings = {"window": window, "document_ids": document_ids}
+    if (run := loaded_kernel("causal_conv_silu", x.device.type, x, weight, bias, **settings)) is not None:
+        return run(x, weight, bias, **settings)
+    overwrite = not (torch.is_grad_enabled() or torch.compiler.is_compiling())  # then no backward pass reads it
+    return F.silu(causal_conv(x.float(), weight, bias, window=window, document_ids=document_ids), inplace=overwrite)
 
 
 def causal_conv_step(x: Tensor, weight: Tensor, bias: Tensor, *, window: Tensor) -> Tensor:

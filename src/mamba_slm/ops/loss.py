@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C._autograd import _get_current_graph_task_keep_graph as keeps_graph  # type: ignore[attr-defined]
 
+from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.shapes import check_shapes
 
 IGNORE_INDEX = -100
@@ -72,15 +73,11 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         logits = torch.empty(min(chunk_tokens, m), v, dtype=dtype, device=hidden.device)
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if needs_grad else None
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad else None
-        rows = rows_at_once(v, hidden.device.type)
         for start in range(0, m, chunk_tokens):
             here = slice(start, start + chunk_tokens)
             chunk = hidden[here].to(dtype)
             error = torch.mm(chunk, low_weight.T, out=logits[: len(chunk)])  # the logits, until they are overwritten
-            for few_logits, few_targets, few_losses in zip(
-                error.split(rows), targets[here, None].split(rows), losses[here, None].split(rows), strict=True
-            ):
-                token_losses(few_logits, few_targets, few_losses, needs_grad)
+            token_losses(error, targets[here, None], losses[here, None], needs_grad)
             if grad_hidden is None or grad_weight is None:
                 continue
             grad_hidden[here] = error @ low_weight
@@ -107,6 +104,16 @@ def rows_at_once(vocab_size: int, device_type: str) -> int:
 
 
 def token_losses(logits: Tensor, targets: Tensor, losses: Tensor, needs_grad: bool) -> None:
+    """`token_losses_reference`, by a kernel or for so few rows at a time that they stay in the caches."""
+    if (run := loaded_kernel("token_losses", logits.device.type, logits, targets, losses, needs_grad)) is not None:
+        run(logits, targets, losses, needs_grad)
+        return
+    rows = rows_at_once(logits.shape[1], logits.device.type)
+    for few in zip(logits.split(rows), targets.split(rows), losses.split(rows), strict=True):
+        token_losses_reference(*few, needs_grad)
+
+
+def token_losses_reference(logits: Tensor, targets: Tensor, losses: Tensor, needs_grad: bool) -> None:
     """Write -log softmax(logits)[target] to `losses`, and the gradient with respect to the logits over the logits.
 
     Args:

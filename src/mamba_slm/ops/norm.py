@@ -5,61 +5,78 @@ The fast versions have a backward pass of their own that needs about half the pa
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamba_slm.ops.kernels import loaded_kernel
 
-def rms_norm_reference(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
-    """x / sqrt(mean(x²) + eps) * weight over the last axis, in the dtype of x: the definition.
+
+def rms_norm_reference(x: Tensor, weight: Tensor, *, eps: float, dtype: torch.dtype | None = None) -> Tensor:
+    """x / sqrt(mean(x²) + eps) * weight over the last axis: the definition.
 
     Args:
         x: [... c]; weight: [c].
+        dtype: of the result; None for that of x.
 
     Source: Zhang and Sennrich, arXiv:1910.07467.
     """
     x32 = x.float()
     scale = torch.rsqrt(x32.square().mean(dim=-1, keepdim=True) + eps)
-    return (x32 * scale * weight.float()).to(x.dtype)
+    return (x32 * scale * weight.float()).to(dtype or x.dtype)
 
 
-def gated_rms_norm_reference(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
+def gated_rms_norm_reference(
+    x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1, dtype: torch.dtype | None = None
+) -> Tensor:
     """RMSNorm(x * silu(gate)): the gate comes before the norm, and the norm is over each group of channels.
 
     Args:
         x, gate: [... c]; weight: [c]; c is a multiple of num_groups.
+        dtype: of the result; None for that of x.
 
     Returns:
-        [... c] in the dtype of x.
+        [... c].
 
     Source: `RMSNormGated` of mamba_ssm with norm_before_gate=False.
     """
     gated = x.float() * F.silu(gate.float())
     grouped = gated.unflatten(-1, (num_groups, -1))
     scale = torch.rsqrt(grouped.square().mean(dim=-1, keepdim=True) + eps)
-    return ((grouped * scale).flatten(-2) * weight.float()).to(x.dtype)
+    return ((grouped * scale).flatten(-2) * weight.float()).to(dtype or x.dtype)
 
 
-def rms_norm(x: Tensor, weight: Tensor, *, eps: float) -> Tensor:
+def rms_norm(x: Tensor, weight: Tensor, *, eps: float, dtype: torch.dtype | None = None) -> Tensor:
     """`rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
+    dtype = dtype or x.dtype
+    if (run := loaded_kernel("rms_norm", x.device.type, x, weight, eps=eps, dtype=dtype)) is not None:
+        return run(x, weight, eps=eps, dtype=dtype)
     if torch.compiler.is_compiling():
-        return rms_norm_reference(x, weight, eps=eps)
+        return rms_norm_reference(x, weight, eps=eps, dtype=dtype)
     if not torch.is_grad_enabled():
-        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
+        return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(dtype)
     with torch.autocast(x.device.type, enabled=False):
-        return RMSNormFunction.apply(x.float(), weight.float(), eps, 1).to(x.dtype)  # type: ignore[no-any-return]
+        return RMSNormFunction.apply(x.float(), weight.float(), eps, 1).to(dtype)  # type: ignore[no-any-return]
 
 
-def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1) -> Tensor:
+def gated_rms_norm(
+    x: Tensor, gate: Tensor, weight: Tensor, *, eps: float, num_groups: int = 1, dtype: torch.dtype | None = None
+) -> Tensor:
     """`gated_rms_norm_reference` with fewer passes over memory. Under torch.compile the definition, which it fuses."""
+    dtype = dtype or x.dtype
+    settings: dict[str, Any] = {"eps": eps, "num_groups": num_groups, "dtype": dtype}
+    if (run := loaded_kernel("gated_rms_norm", x.device.type, x, gate, weight, **settings)) is not None:
+        return run(x, gate, weight, **settings)
     if torch.compiler.is_compiling():
-        return gated_rms_norm_reference(x, gate, weight, eps=eps, num_groups=num_groups)
+        return gated_rms_norm_reference(x, gate, weight, **settings)
     if not torch.is_grad_enabled() and num_groups == 1:
         gated = F.silu(gate.float()).mul_(x)
-        return F.rms_norm(gated, weight.shape, weight.float(), eps).to(x.dtype)
+        return F.rms_norm(gated, weight.shape, weight.float(), eps).to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         gated = x.float() * F.silu(gate.float())
-        return RMSNormFunction.apply(gated, weight.float(), eps, num_groups).to(x.dtype)  # type: ignore[no-any-return]
+        return RMSNormFunction.apply(gated, weight.float(), eps, num_groups).to(dtype)  # type: ignore[no-any-return]
 
 
 class RMSNormFunction(torch.autograd.Function):

@@ -17,8 +17,8 @@ SSD_BACKENDS = {
     "recompute": "mamba_slm.ops.ssd_recompute:ssd_recompute",
 }
 """On every device."""
-GPU_SSD_BACKENDS = {"triton": "mamba_slm.ops.triton.ssd:ssd_triton"}
-"""On GPUs only."""
+GPU_SSD_BACKENDS = {"triton": ":".join(("mamba_slm.ops.triton.ssd", "ssd_triton"))}
+"""On GPUs only. In two parts, so that `model/hf_bundle.py` leaves it out of its file, which has no Triton."""
 AUTOMATIC = "auto"
 
 

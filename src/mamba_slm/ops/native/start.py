@@ -16,7 +16,11 @@ from mamba_slm.ops.native.library import library, library_path, missing_for_nati
 
 NATIVE_KERNELS = {
     "attention": "mamba_slm.ops.native.attention:KERNELS",
+    "conv": "mamba_slm.ops.native.conv:KERNELS",
+    "loss": "mamba_slm.ops.native.loss:KERNELS",
+    "norm": "mamba_slm.ops.native.norm:KERNELS",
     "row_product": "mamba_slm.ops.native.row_product:KERNELS",
+    "scan": "mamba_slm.ops.native.scan:KERNELS",
     "swiglu": "mamba_slm.ops.native.swiglu:KERNELS",
 }
 """Name of the C++ source -> its `NativeKernels`."""
@@ -82,7 +86,9 @@ def start_all(say: Callable[[str], None]) -> Started:
         failures = dict(zip(wanted, pool.map(failure_to_load, wanted), strict=True))
     for name in wanted:
         reason = failures[name]
-        if reason is None and (wrong := found[name].self_test()) is not None:
+        with torch.random.fork_rng(devices=[]):  # whoever starts kernels has seeded for other things
+            wrong = None if reason is not None else found[name].self_test()
+        if wrong is not None:
             reason = f"WRONG on this machine, {wrong}; please report it with the output of `mamba-slm doctor`"
         if reason is not None:
             left[name] = reason
