@@ -11,6 +11,14 @@ from mamba_slm.core.errors import DataError, MissingDependencyError
 from mamba_slm.data import compressed
 from mamba_slm.data.compressed import open_bytes, without_compression
 
+
+@pytest.fixture(autouse=True, params=["isal", "gzip"])
+def reader_of_gz(request, monkeypatch):
+    """Every test with the fast reader of .gz files, and with the one that is always there."""
+    if request.param == "gzip":
+        monkeypatch.setitem(sys.modules, "isal", None)
+
+
 NAMES = ["a.txt.gz", "a.txt.zst", "a.txt.bz2", "a.txt.xz"]
 CONTENT = b"".join(b"line %d of some text\n" % number for number in range(20_000))
 

@@ -26,6 +26,7 @@ MAX_EXPANSION = 200
 """Decompressed bytes per compressed byte. Text reaches 3 to 30, machine-made lists 100; a bomb 1,000 and more."""
 HARMLESS_BYTES = 1 << 26
 """What may come out of any compressed file, however small: a megabyte of one character is no bomb."""
+GZIP_MAGIC = b"\x1f\x8b"
 MAX_XZ_MEMORY_BYTES = 1 << 28
 LOAD_AGAIN = "copy or download the file again"
 
@@ -61,7 +62,7 @@ def open_bytes(path: Path, *, max_expansion: int = MAX_EXPANSION) -> Iterator[Bi
                 yield stack.enter_context(io.BufferedReader(bounded, PIECE_BYTES))
         except EOFError as error:
             raise DataError(f"{path} is cut off: its compressed stream has no end", hint=LOAD_AGAIN) from error
-        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+        except (*gzip_errors(), lzma.LZMAError) as error:
             raise DataError(f"{wrong}: {error}", hint=LOAD_AGAIN) from error
         except OSError as error:
             if error.errno is None and suffix == ".bz2":
@@ -72,7 +73,10 @@ def open_bytes(path: Path, *, max_expansion: int = MAX_EXPANSION) -> Iterator[Bi
 def decompressed(raw: BinaryIO, suffix: str, name: str) -> Any:
     """A stream of the decompressed bytes, with a `readinto`."""
     if suffix == ".gz":
-        return gzip.GzipFile(fileobj=raw)
+        start = raw.peek(2)[:2]  # type: ignore[attr-defined]
+        if start and start != GZIP_MAGIC:  # isal would wait for more, and call the file cut off
+            raise gzip.BadGzipFile(f"Not a gzipped file ({start!r})")
+        return gzip_reader()(fileobj=raw, mode="rb")
     if suffix == ".bz2":
         return FramedStream(raw, bz2.BZ2Decompressor)
     if suffix == ".xz":
@@ -80,6 +84,24 @@ def decompressed(raw: BinaryIO, suffix: str, name: str) -> Any:
     zstandard = require("zstandard", extra="data", purpose=f"reading {name}")
     decompressor = zstandard.ZstdDecompressor()
     return FramedStream(raw, lambda: ZstdFrame(decompressor.decompressobj()), piece_bytes=ZSTD_PIECE_BYTES)
+
+
+def gzip_reader() -> Any:
+    """`gzip.GzipFile`, or the one of isal where it is installed: the same bytes and errors, three times as fast."""
+    try:
+        from isal import igzip
+    except ImportError:
+        return gzip.GzipFile
+    return igzip.IGzipFile
+
+
+def gzip_errors() -> tuple[type[Exception], ...]:
+    """What damaged .gz files raise."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return gzip.BadGzipFile, zlib.error
+    return gzip.BadGzipFile, zlib.error, isal_zlib.error  # type: ignore[return-value]
 
 
 @contextlib.contextmanager

@@ -3,9 +3,12 @@
 import gzip
 import io
 import json
+import sys
 import tracemalloc
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.data import compressed
@@ -147,7 +150,31 @@ def test_a_text_without_line_ends_or_in_utf16_beyond_the_limit_is_an_error(read)
 
 
 def test_a_json_file_beyond_the_limit_says_how_to_have_it_read(read):
-    with pytest.raises(DataError, match=r"as JSON Lines \(jq -c"):
+    with pytest.raises(DataError, match=r"as JSON Lines, jq -c"):
         read("a.json", json.dumps(["text"] * 1000), max_document_bytes=1000, on_error="stop")
     with pytest.raises(DataError, match="JSON Lines in UTF-16"):
         read("a.jsonl", ('"text"\n' * 1000).encode("utf-16"), max_document_bytes=1000, on_error="stop")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers(-(1 << 63), (1 << 64) - 1) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    values=st.lists(JSON_VALUES | st.fixed_dictionaries({"text": st.text(), "n": JSON_VALUES}), min_size=1, max_size=6),
+    ascii_only=st.booleans(),
+    damage=st.sampled_from([b"", b"{", b"\xff", b"\0", b' {"text": "\\ud800"}', b"\xef\xbb\xbf", b"[1,]", b"NaN"]),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_orjson_and_json_give_the_same_documents_and_problems(read, monkeypatch, values, ascii_only, damage):
+    lines = [json.dumps(value, ensure_ascii=ascii_only).encode(errors="surrogatepass") for value in values]
+    content = b"\n".join([*lines, damage + lines[0], b'{"text": "end", "n": 1.5}'])
+    fast = read("a.jsonl", content)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "orjson", None)
+        slow = read("a.jsonl", content)
+    assert fast.documents == slow.documents and fast.problems == slow.problems
+    assert fast.documents[-1].metadata == {"n": 1.5}

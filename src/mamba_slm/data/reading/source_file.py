@@ -56,28 +56,31 @@ class SourceFile:
         self.report.add_repair(num_repaired)
         return text
 
-    def document(
-        self, text: str, number: int | str | None, metadata: Mapping[str, Any] | None = None
-    ) -> Document | DataError:
-        """A document of this file, or the problem with its text.
+    def document(self, text: str, number: int | str | None, metadata: Mapping[str, Any] | None = None) -> Document:
+        """A document of this file.
 
         Args:
-            text: the text.
+            text: valid Unicode; what may hold lone surrogates goes through `whole_characters` first.
             number: what tells it from the others of the file: the line, the number of the record; None for all of it.
             metadata: of the document.
         """
-        if not is_encodable(text):
-            if self.options.encoding_errors == "report":
-                return DataError(
-                    f"{self.place(number)}: the text holds half of a surrogate pair (such as \\ud83d alone), "
-                    "which is no character",
-                    hint="repair the program that wrote it; have it replaced: mamba-slm data tokenize "
-                    "--encoding-errors repair; or leave such records out: mamba-slm data tokenize --on-error skip",
-                )
-            text, num_repaired = LONE_SURROGATE.subn("\ufffd", text)
-            self.report.add_repair(num_repaired)
         id = self.name if number is None else f"{self.name}:{number}"
         return Document(text=text, id=id, source=self.source, metadata=metadata or {})
+
+    def whole_characters(self, text: str, number: int | str | None) -> str | DataError:
+        """The text without halves of surrogate pairs: as it is, repaired where that is wanted, or the problem."""
+        if is_encodable(text):
+            return text
+        if self.options.encoding_errors == "report":
+            return DataError(
+                f"{self.place(number)}: the text holds half of a surrogate pair (such as \\ud83d alone), "
+                "which is no character",
+                hint="repair the program that wrote it; have it replaced: mamba-slm data tokenize "
+                "--encoding-errors repair; or leave such records out: mamba-slm data tokenize --on-error skip",
+            )
+        text, num_repaired = LONE_SURROGATE.subn("\ufffd", text)
+        self.report.add_repair(num_repaired)
+        return text
 
     def place(self, number: int | str | None) -> str:
         """How errors name a record."""

@@ -14,7 +14,7 @@ from mamba_slm.data.document import Document
 from mamba_slm.data.reading.json_records import missing_key
 from mamba_slm.data.reading.source_file import SourceFile
 
-BATCH_ROWS = 256
+BATCH_ROWS = 512
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 LONGEST_FIELD = (1 << 31) - 1  # the csv module's own limit is a C long; the line limit comes first
 
@@ -76,8 +76,9 @@ def rows_of_group(
     number = first
     for batch in table.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], use_threads=False):
         texts = texts_of_column(batch.column(columns.index(key)), pyarrow)
-        others = [(name, batch.column(position)) for position, name in enumerate(columns) if name != key]
-        for row, text in enumerate(texts):
+        names = [name for name in columns if name != key]
+        others = [plain_values(batch.column(columns.index(name))) for name in names]
+        for text, *values in zip(texts, *others, strict=True):
             number += 1
             place = source.place(number)
             if isinstance(text, bytes):
@@ -92,7 +93,7 @@ def rows_of_group(
                     hint="leave such rows out: mamba-slm data tokenize --on-error skip",
                 )
                 continue
-            yield source.document(text, number, {name: plain_value(values[row]) for name, values in others})
+            yield source.document(text, number, dict(zip(names, values, strict=True)))
 
 
 def texts_of_column(column: Any, pyarrow: Any) -> list[str | bytes | None]:
@@ -103,8 +104,16 @@ def texts_of_column(column: Any, pyarrow: Any) -> list[str | bytes | None]:
         return column.cast(pyarrow.large_string()).cast(pyarrow.large_binary()).to_pylist()
 
 
+def plain_values(column: Any) -> list[Any]:
+    """Values for metadata; where one is wrong UTF-8 its wrong bytes are replaced: the model does not learn from it."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        return [plain_value(scalar) for scalar in column]
+
+
 def plain_value(scalar: Any) -> Any:
-    """A value for metadata; wrong UTF-8 there is replaced, for it is not what the model learns from."""
+    """One of them."""
     try:
         return scalar.as_py()
     except UnicodeDecodeError:
