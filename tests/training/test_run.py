@@ -59,6 +59,7 @@ def test_one_call_leaves_everything_a_reader_needs(text, run):
     assert planned["parameters"] == real["parameters"] == sum(p.numel() for p in load_model(run.path).parameters())
     assert real["seconds"] > 0 and real["memory_bytes"] > 0
     assert record.hardware["peak"]["flops_per_second"] > 0
+    assert record.hardware["kernels"] in run.log_file.read_text().splitlines()
     assert "step 12/12" in run.log_file.read_text()
     assert "12 steps" in summary(result)
     assert not run.lock_file.exists()

@@ -121,6 +121,10 @@ class TrainConfig:
     compile: bool = False
     """torch.compile every sublayer; needs a C++ compiler (CPU) or Triton (GPU)."""
 
+    kernels: Literal["auto", "native", "torch"] = "auto"
+    """Faster ways of single operations, compiled once per machine in seconds (CPU: needs g++; GPU: Triton) and tested
+    before they count. auto: those that can be had; native: all of them, or an error; torch: PyTorch's operations."""
+
     device: str = "auto"
     """cpu, cuda, cuda:1, mps. auto: the first GPU, else the CPU."""
 

@@ -31,6 +31,7 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.init import build_model
 from mamba_slm.model.portability import portability_issues
+from mamba_slm.ops.kernels import installed_kernels
 from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.runs.layout import RunDirectory, default_home, is_run
 from mamba_slm.runs.lock import RunLock
@@ -42,6 +43,7 @@ from mamba_slm.training.checkpoint import publish_model
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
+from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
@@ -110,6 +112,9 @@ def train(
         config = resolved(config, say)
         if config.device == "cpu":
             say(str(stack.enter_context(freed_memory_kept())))
+        kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))
+        say(kernels)
+        say_which_scan(config, say)
         model_config = read_model_config(directory)
         write_run_config(directory, config, model_config)
         record = open_record(directory, kind, words)
@@ -138,7 +143,7 @@ def train(
         estimate = estimate_run(config, model_config, peak)
         if record.estimate is None:
             say(str(estimate))
-        record = with_estimate(record, estimate, peak, config.precision)
+        record = with_estimate(record, estimate, peak, config.precision, kernels)
         write_record(directory.record_file, record)
 
         trainer = Trainer(
@@ -258,9 +263,16 @@ def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     say(f"device {device}; precision {precision}; {torch.get_num_threads()} threads; seed {config.seed}")
-    backend, reason = automatic_ssd_backend(torch.device(device.value).type, compiled=config.compile)
-    say(f"scan {backend} (automatic: {reason})")
     return with_choices(config, device, precision)
+
+
+def say_which_scan(config: TrainConfig, say: Callable[[str], None]) -> None:
+    """Say which backend the scan has with the kernels in use now, and why."""
+    device_type = torch.device(config.device).type
+    backend, reason = automatic_ssd_backend(device_type, compiled=config.compile)
+    if device_type == "cpu" and ("ssd_scan", device_type) in installed_kernels() and not config.compile:
+        backend, reason = "native", f"its kernel passed its test; {backend} for sizes that it refuses"
+    say(f"scan {backend} (automatic: {reason})")
 
 
 def with_choices(config: TrainConfig, device: Choice, precision: Choice) -> TrainConfig:
@@ -355,9 +367,9 @@ def larger_peak(peak: Peak | None, record: RunRecord, precision: str) -> Peak | 
     return dataclasses.replace(peak, flops_per_second=max(peak.flops_per_second, earlier["flops_per_second"]))
 
 
-def with_estimate(record: RunRecord, estimate: Estimate, peak: Peak | None, precision: str) -> RunRecord:
-    """The record with the plan and the peak; a resumed run keeps the plan it began with."""
-    hardware = {**record.hardware, "threads": torch.get_num_threads()}
+def with_estimate(record: RunRecord, estimate: Estimate, peak: Peak | None, precision: str, kernels: str) -> RunRecord:
+    """The record with the plan, the kernels and the peak; a resumed run keeps the plan it began with."""
+    hardware = {**record.hardware, "threads": torch.get_num_threads(), "kernels": kernels}
     if peak is not None:
         hardware["peak"] = {**dataclasses.asdict(peak), "precision": precision, "threads": torch.get_num_threads()}
     return dataclasses.replace(record, estimate=record.estimate or estimate.to_dict(), hardware=hardware, result=None)

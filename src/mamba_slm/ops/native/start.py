@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import SetupError
 from mamba_slm.core.registry import load
-from mamba_slm.ops.kernels import Kernel, install_kernel
+from mamba_slm.ops.kernels import Kernel, install_kernel, installed_kernels, without_kernels
 from mamba_slm.ops.native.library import library, library_path, missing_for_native
 
 NATIVE_KERNELS = {
@@ -55,11 +55,11 @@ class Started:
         return f"kernels: {', '.join(self.used)} compiled for this CPU and tested" + (reasons and f" ({reasons})")
 
 
-_started: Started | None = None
+_started: tuple[Started, dict[tuple[str, str], Kernel]] | None = None
 
 
 def start_native_kernels(say: Callable[[str], None] = lambda line: None) -> Started:
-    """Compile (once per machine, seconds), test and install every kernel of `NATIVE_KERNELS`; again it does nothing.
+    """Compile (once per machine, seconds), test (once per process) and install every kernel of `NATIVE_KERNELS`.
 
     Nothing fails here: what cannot be used is left out, with its reason.
 
@@ -68,8 +68,12 @@ def start_native_kernels(say: Callable[[str], None] = lambda line: None) -> Star
     """
     global _started
     if _started is None:
-        _started = start_all(say)
-    return _started
+        with without_kernels():
+            _started = start_all(say), installed_kernels()
+    started, kernels = _started
+    for (operation, device_type), kernel in kernels.items():
+        install_kernel(operation, device_type, kernel)
+    return started
 
 
 def start_all(say: Callable[[str], None]) -> Started:
