@@ -54,7 +54,8 @@ class Hub:
         self.requests.append((path, dict(request.headers)))
         name = path.partition(f"/resolve/{COMMIT}/")[2]
         key = name if name else "tree" if "/tree/" in path else "revision" if "/revision/" in path else path
-        fault = self.faults[key].popleft() if self.faults[key] else None
+        faults = self.faults[path] or self.faults[key]
+        fault = faults.popleft() if faults else None
         if isinstance(fault, int) or (fault and isinstance(fault[0], int)):
             status, wait = fault if isinstance(fault, tuple) else (fault, None)
             return self.send(request, b"busy", status, {"Retry-After": wait} if wait else {})
