@@ -203,6 +203,11 @@ def test_real_books_in_two_encodings_are_read_or_named():
     with pytest.raises(DataError, match=r"byte 0x\w\w at offset \d+ \(line \d+\)") as caught:
         texts(faust)
     assert "--encoding latin-1" in caught.value.hint
+    repaired = ReadReport()
+    documents = list(read_documents(books, ReadOptions(encoding_errors="repair"), report=repaired))
+    assert len(documents) == 37 and repaired.num_repaired == report.num_problems
+    texts_by_name = {document.id: document.text for document in documents}
+    assert texts_by_name[faust.name] == texts(faust, encoding="cp1252")[0]
     assert "Königliche" in texts(faust, encoding="latin-1")[0] or "König" in texts(faust, encoding="latin-1")[0]
 
 
@@ -211,6 +216,11 @@ def test_real_books_in_two_encodings_are_read_or_named():
     ("path", "key", "minimum"),
     [
         ("corpora/c4", "text", 10),
+        ("corpora/arxiv", "text", 10),
+        ("corpora/wikipedia", "text", 107),
+        ("corpora/redpajama-pile-samples", "text", 10),
+        ("corpora/stackexchange/torchtune_stack_exchange_paired_tiny.json", "question", 10),
+        ("curation/warc", "text", 37),
         ("corpora/tinystories", "text", 4),
         ("corpora/stackexchange/datajuicer_stack_exchange.jsonl", "text", 1),
         ("corpora/stackexchange/Posts.xml", "text", 1),

@@ -152,6 +152,8 @@ def test_a_text_without_line_ends_or_in_utf16_beyond_the_limit_is_an_error(read)
 def test_a_json_file_beyond_the_limit_says_how_to_have_it_read(read):
     with pytest.raises(DataError, match=r"as JSON Lines, jq -c"):
         read("a.json", json.dumps(["text"] * 1000), max_document_bytes=1000, on_error="stop")
+    lines = "".join(json.dumps({"text": f"number {number}"}) + "\n" for number in range(200))
+    assert len(read("b.json.gz", gzip.compress(lines.encode()), max_document_bytes=1000).texts) == 200
     with pytest.raises(DataError, match="JSON Lines in UTF-16"):
         read("a.jsonl", ('"text"\n' * 1000).encode("utf-16"), max_document_bytes=1000, on_error="stop")
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mamba_slm.core.errors import DataError
-from mamba_slm.data.decoding import BYTE_ORDER_MARKS, is_single_byte_based
+from mamba_slm.data.decoding import BYTE_ORDER_MARKS, decode, is_single_byte_based
 from mamba_slm.data.document import Document
 from mamba_slm.data.reading.source_file import SourceFile
 
 SHOWN_KEYS = 12
+FIRST_LOOK_BYTES = 1 << 16
 UTF8_NAMES = ("utf-8", "utf8")
 LEAVE_SUCH_OUT = "leave such lines out: mamba-slm data tokenize --on-error skip"
 
@@ -97,7 +98,13 @@ def records_of_lines(lines: Iterable[tuple[int, str]], source: SourceFile) -> It
 
 
 def json_items(source: SourceFile) -> Iterator[tuple[int, Any, bool]]:
-    """Number, from 1, and record or problem of each item of a .json file."""
+    """Number, from 1, and record or problem of each item of a .json file.
+
+    Only JSON Lines under this name, which C4 and others have, may be longer than the limit.
+    """
+    if begins_with_record(source):
+        yield from json_lines(source)
+        return
     limit = source.options.max_document_bytes
     with source.open() as stream:
         content = stream.read(limit + 1)
@@ -111,13 +118,33 @@ def json_items(source: SourceFile) -> Iterator[tuple[int, Any, bool]]:
     value = parsed(text, str(source.file))
     if isinstance(value, DataError):
         first_line, _, rest = text.lstrip().partition("\n")
-        if rest.strip() and not isinstance(parsed(first_line, ""), DataError):
+        if rest.strip() and not isinstance(parsed(first_line, ""), DataError):  # JSON Lines in UTF-16
             yield from records_of_lines(enumerate(text.split("\n"), start=1), source)
         else:
             yield 1, value, False
     else:
         for number, item in enumerate(value if isinstance(value, list) else [value], start=1):
             yield number, item, False
+
+
+def begins_with_record(source: SourceFile) -> bool:
+    """Whether the first line is a whole JSON value with something after it."""
+    with source.open() as stream:
+        line = b""
+        while not line.strip():
+            line = stream.readline(source.options.max_document_bytes + 1)
+            if not line:
+                return False
+        try:
+            text = decode(line, str(source.file), encoding=source.options.encoding)
+        except DataError:
+            return False
+        if not line.endswith(b"\n") or isinstance(parsed(text, ""), DataError):
+            return False
+        while rest := stream.readline(FIRST_LOOK_BYTES):
+            if rest.strip():
+                return True
+    return False
 
 
 def parsed(text: str, place: str) -> Any:
