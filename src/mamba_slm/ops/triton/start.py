@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +14,12 @@ from mamba_slm.core.registry import load
 from mamba_slm.ops.kernels import Kernel, install_kernel
 
 TRITON_KERNELS = {
+    "attention": "mamba_slm.ops.triton.attention:KERNELS",
     "scan": "mamba_slm.ops.triton.ssd_start:KERNELS",
+    "conv": "mamba_slm.ops.triton.conv:KERNELS",
     "norm": "mamba_slm.ops.triton.norm:KERNELS",
     "swiglu": "mamba_slm.ops.triton.swiglu:KERNELS",
+    "loss": "mamba_slm.ops.triton.loss:KERNELS",
 }
 """Name -> its `TritonKernels`. The modules load Triton, so they are loaded on use."""
 
@@ -90,10 +93,10 @@ def start_all(device: torch.device, say: Callable[[str], None]) -> Started:
     return install_what_passes(device)
 
 
-def install_what_passes(device: torch.device, *, device_type: str = "cuda") -> Started:
-    """Test every kernel on `device`, and install it for `device_type` if it is right."""
+def install_what_passes(device: torch.device, *, names: Iterable[str] | None = None) -> Started:
+    """Test every kernel of `TRITON_KERNELS`, or the named ones, on `device`, and install for GPUs what is right."""
     used, left = [], {}
-    for name in TRITON_KERNELS:
+    for name in TRITON_KERNELS if names is None else names:
         reason = None
         try:
             kernels: TritonKernels = load("GPU kernel", name, TRITON_KERNELS)
@@ -107,7 +110,7 @@ def install_what_passes(device: torch.device, *, device_type: str = "cuda") -> S
             continue
         used.append(name)
         for operation, kernel in kernels.operations.items():
-            install_kernel(operation, device_type, kernel)
+            install_kernel(operation, "cuda", kernel)
     return Started(used=tuple(used), left=left)
 
 
