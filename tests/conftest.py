@@ -40,6 +40,15 @@ def the_same_every_time():
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_kernel_outlives_its_test():
+    """A program that a test runs may install kernels for its whole process, which goes on with other tests."""
+    yield
+    kernels = sys.modules.get("mamba_slm.ops.kernels")
+    if kernels is not None:
+        kernels.uninstall_kernels()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Under MAMBA_SLM_CI=1 everything a test needs is there, so a skip hides a failure; only GPUs may be absent."""

@@ -6,22 +6,25 @@ differentiable with respect to the model's parameters unless `gradients` is Fals
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from conformance.models import CONFIGS, LENGTHS, set_scan_backend
+from conformance.models import CONFIGS, KERNEL_CONFIGS, LENGTHS, set_scan_backend
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.model.checkpoint import dtype_of
 from mamba_slm.model.hf import HybridSlmForCausalLM
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
+from mamba_slm.ops.kernels import without_kernels
 from mamba_slm.ops.native.library import missing_for_native
+from mamba_slm.ops.native.start import start_native_kernels
 from mamba_slm.ops.ssd import SSD_BACKENDS
 
 DECODED = 4
@@ -237,6 +240,24 @@ def wrapped_and_flattened(model: LanguageModel, sequences: Sequence[Tensor]) -> 
     return list(logits.split([len(tokens) for tokens in sequences]))
 
 
+@contextmanager
+def native_kernels() -> Iterator[None]:
+    """Operations in the C++ of `ops/native`, as training and generation take them."""
+    if missing := missing_for_native():
+        pytest.skip(missing)
+    with without_kernels():
+        started = start_native_kernels()
+        assert not started.left, started
+        yield
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """The same where nothing needs a gradient."""
+    with native_kernels(), torch.no_grad():
+        yield
+
+
 DEFINITION = Path(name="naive recurrence", what="the definition", logits=naive_recurrence)
 
 OUR_PATHS: dict[str, Path] = {
@@ -332,6 +353,26 @@ OUR_PATHS: dict[str, Path] = {
             logits=decoding_in_bf16,
             gradient_lengths=LENGTHS[:4],
             dtype="bfloat16",
+        ),
+        *(
+            Path(
+                name=f"native kernels, {name}",
+                what=f"operations in C++ compiled for this CPU; {what}",
+                logits=logits,
+                layouts=tuple(KERNEL_CONFIGS),
+                dtype=dtype,
+                gradients=gradients,
+                surroundings=surroundings,
+            )
+            for name, what, logits, dtype, gradients, surroundings in (
+                ("alone", "each sequence in one call", one_by_one, "float32", True, native_kernels),
+                ("packed", "all sequences in one row with document ids", packed, "float32", True, native_kernels),
+                ("padded", "two rows of packed documents, padded", packed_and_padded, "float32", True, native_kernels),
+                ("cut", "a state carried over cuts", prefill_cut, "float32", True, native_kernels),
+                ("reading", "a state carried over cuts, without gradients", prefill_cut, "float32", False, reading),
+                ("bf16", "float32 weights, products in bf16", under_autocast, "bfloat16", True, native_kernels),
+                ("bf16 weights", "matrices stored in bf16", with_bf16_weights, "bfloat16", True, native_kernels),
+            )
         ),
     )
 }

@@ -209,6 +209,8 @@ def test_a_folder_for_one_runtime_is_refused_by_the_other_with_the_way_out(folde
         load(tmp_path / "nothing", runtime="onnx")
     with pytest.raises(ConfigError, match="choice of PyTorch"):
         load(folders["fused"], settings=RuntimeSettings(device="cuda"))
+    with pytest.raises(ConfigError, match="int8 are a choice of PyTorch"):
+        load(folders["fused"], settings=RuntimeSettings(weights="int8"))
     with pytest.raises(ConfigError, match="choice of ONNX Runtime"):
         load(folder, settings=RuntimeSettings(provider="cpu"))
 

@@ -4,9 +4,14 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.core.native import load_library
+from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import RuntimeSettings, load
 from mamba_slm.generation.runtime import TorchRuntime, as_runtime
+from mamba_slm.model.packed import PackedModel
+from mamba_slm.ops.kernels import loaded_kernel, without_kernels
+from mamba_slm.ops.native.library import missing_for_native
 from small_models import save_small_model, varied_model
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9], [1, 2, 3, 0, 0]])
@@ -61,3 +66,37 @@ def test_a_runtime_takes_the_threads_it_is_given(tmp_path):
     loaded = load(folder, settings=RuntimeSettings(device="cpu", threads=2))
     assert torch.get_num_threads() == 2
     assert (loaded.reason, loaded.folder) == ("asked for", folder)
+
+
+@pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native()))
+@pytest.mark.parametrize("weights", [None, "bfloat16", "int8", "mixed"])
+def test_where_cpp_may_be_compiled_the_step_is_and_the_text_stays_the_same(tmp_path, weights):
+    folder = save_small_model(tmp_path / "small")
+    plain = load(folder, settings=RuntimeSettings(weights=weights)).runtime
+    assert type(plain) is TorchRuntime
+    with without_kernels():
+        compiled = load(folder, settings=RuntimeSettings(weights=weights, kernels=True)).runtime
+        assert isinstance(compiled, CompiledRuntime)
+        assert "compiled step" in compiled.description
+        found = generate(compiled, [[5, 6, 7]], max_new_tokens=3).completions
+    if weights is None:
+        assert found == generate(plain, [[5, 6, 7]], max_new_tokens=3).completions
+
+
+def test_without_a_compiler_the_plain_step_runs_and_the_reason_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    load_library.cache_clear()
+    said = []
+    loaded = load(save_small_model(tmp_path / "small"), settings=RuntimeSettings(kernels=True, say=said.append))
+    assert type(loaded.runtime) is TorchRuntime
+    assert "decoding without a compiled step: no native kernels: there is no g++" in said[-1]
+
+
+def test_packed_weights_are_said_with_their_size(tmp_path):
+    folder = save_small_model(tmp_path / "small")
+    loaded = load(folder, settings=RuntimeSettings(weights="int4"))
+    assert isinstance(loaded.runtime, TorchRuntime) and isinstance(loaded.runtime.model, PackedModel)
+    assert loaded.reason.startswith("auto: no GPU found; int4 weights, ")
+    assert loaded_kernel("packed_linear", "cpu", torch.zeros(1, 8), None) is None
+    with pytest.raises(UnknownNameError, match="did you mean 'int8'"):
+        RuntimeSettings(weights="int-8")

@@ -49,8 +49,9 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         choices=("auto", "torch", "compiled", "onnx"),
         default="auto",
-        help="auto: onnx for a folder of mamba-slm export onnx, else torch; compiled: torch with a decoding step in "
-        "C++, compiled once for a machine in seconds, then several times as fast on a CPU",
+        help="auto: onnx for a folder of mamba-slm export onnx, else compiled on a CPU where there is a C++ compiler, "
+        "else torch; compiled: torch with a decoding step in C++, compiled once for a machine in seconds, several "
+        "times as fast",
     )
     group.add_argument(
         "--weights",

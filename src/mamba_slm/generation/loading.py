@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mamba_slm.core import registry
-from mamba_slm.core.errors import CheckpointError, ConfigError, SetupError, UsageError
+from mamba_slm.core.errors import CheckFailedError, CheckpointError, ConfigError, SetupError, UsageError
 from mamba_slm.core.units import format_bytes
 from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
@@ -90,8 +90,21 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     return Opened(TorchRuntime(model), folder, reason)
 
 
+def compiled_if_possible(opened: Opened, settings: RuntimeSettings) -> Opened:
+    """The same model with a compiled decoding step, or as it is after saying why not."""
+    from mamba_slm.generation.compiled.runtime import CompiledRuntime
+
+    assert isinstance(opened.runtime, TorchRuntime)
+    try:
+        return replace(opened, runtime=CompiledRuntime(opened.runtime.model, say=settings.say))
+    except (SetupError, CheckFailedError) as error:
+        settings.say(f"decoding without a compiled step: {error.message}")
+        return opened
+
+
 def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings | None = None) -> LoadedModel:
-    """Open a model with one of `RUNTIMES`, and its tokenizer; "auto" takes what the path was made for.
+    """Open a model with one of `RUNTIMES`, and its tokenizer; "auto" takes what the path was made for, and for
+    PyTorch on a CPU the compiled step where `settings.kernels` allow it and it works.
 
     Raises:
         UnknownNameError: no runtime of this name.
@@ -99,9 +112,14 @@ def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings |
         DataError: no model there, or the tokenizer is missing or broken.
         SetupError: this machine lacks what `settings` ask for.
     """
+    path, settings = Path(path), settings or RuntimeSettings()
     if runtime == "auto":
-        runtime = "onnx" if is_onnx_folder(Path(path)) else "torch"
-    opened: Opened = registry.load("runtime", runtime, RUNTIMES)(Path(path), settings or RuntimeSettings())
+        runtime = "onnx" if is_onnx_folder(path) else "torch"
+        opened: Opened = registry.load("runtime", runtime, RUNTIMES)(path, settings)
+        if settings.kernels and runtime == "torch" and opened.runtime.device.type == "cpu":
+            opened = compiled_if_possible(opened, settings)
+    else:
+        opened = registry.load("runtime", runtime, RUNTIMES)(path, settings)
     tokenizer, folder = Tokenizer.load(opened.folder), opened.folder
     if tokenizer.vocab_size > opened.runtime.config.vocab_size:
         raise CheckpointError(

@@ -87,7 +87,7 @@ def open_onnx(path: Path, settings: RuntimeSettings) -> Opened:
     if settings.weights is not None:
         raise ConfigError(
             f"weights in {settings.weights} are a choice of PyTorch, and ONNX Runtime runs {path}",
-            hint="the export decides: mamba-slm export onnx MODEL --out FOLDER --precision int8|int4",
+            hint="the export decides: mamba-slm export onnx MODEL --out FOLDER --weights int8",
         )
     provider = choose_provider(settings.provider)
     if not is_onnx_folder(path):

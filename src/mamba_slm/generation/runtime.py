@@ -125,8 +125,8 @@ class RuntimeSettings:
     """How PyTorch holds matrices, from `WEIGHTS`; None is float32."""
 
     kernels: bool = False
-    """Whether PyTorch may take the CPU kernels of `ops/native`, which are compiled and tested first; they stay in use
-    for the whole process."""
+    """Whether C++ may be compiled for this machine, in seconds and once: kernels, which stay in use for the whole
+    process, and for the runtime "auto" the decoding step."""
 
     say: Callable[[str], None] = lambda message: None
     """Told what takes long, before it begins."""

@@ -47,6 +47,11 @@ def install_kernel(operation: str, device_type: str, kernel: Kernel) -> None:
     _loaded_kernels[operation, device_type] = kernel
 
 
+def uninstall_kernels() -> None:
+    """From now on every operation in PyTorch."""
+    _loaded_kernels.clear()
+
+
 def installed_kernels() -> dict[tuple[str, str], Kernel]:
     """What is installed now, by operation and kind of device."""
     return dict(_loaded_kernels)
