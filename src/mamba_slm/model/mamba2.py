@@ -17,7 +17,7 @@ from mamba_slm.model.projection import Projection, product_dtype
 from mamba_slm.model.state import MambaHistory, MambaState
 from mamba_slm.ops.conv import causal_conv_silu, causal_conv_step
 from mamba_slm.ops.norm import gated_rms_norm
-from mamba_slm.ops.ssd import AUTOMATIC, ssd_scan, ssd_step
+from mamba_slm.ops.ssd import AUTOMATIC, scan_dtype, ssd_scan_with_skip, ssd_step
 
 
 class GatedRMSNorm(KeptFloat32):
@@ -78,24 +78,25 @@ class Mamba2(KeptFloat32):
         self, xBC: Tensor, dt: Tensor, mask: Tensor | None, document_ids: Tensor | None, state: MambaState | None
     ) -> Tensor:
         """Convolution and scan of a whole sequence: [b t c], [b t h] to float32 [b t i]."""
-        overwrite = not (torch.is_grad_enabled() or torch.compiler.is_compiling())  # then no backward pass reads it
         convolved = causal_conv_silu(
             xBC,
             self.conv_weight,
             self.conv_bias,
             window=None if state is None else state.window,
             document_ids=document_ids,
+            dtype=scan_dtype(xBC.dtype, xBC.device.type, self.scan_backend),
         )
         dt = F.softplus(dt.float() + self.dt_bias.float())
         if mask is not None:
             convolved, dt = convolved * mask, dt * mask
         x, B, C = self.split_convolved(convolved)
-        y, ssm = ssd_scan(
+        y, ssm = ssd_scan_with_skip(
             x,
             dt,
             -torch.exp(self.A_log.float()),
             B,
             C,
+            self.D.float(),
             state=None if state is None else state.ssm,
             document_ids=document_ids,
             chunk_size=self.config.chunk_size,
@@ -104,8 +105,7 @@ class Mamba2(KeptFloat32):
         if state is not None:
             state.ssm = ssm
             state.window = last_real_inputs(xBC, mask, state.window)
-        skip = self.D.float()[:, None]
-        return (y.addcmul_(skip, x) if overwrite else torch.addcmul(y, skip, x)).flatten(2)
+        return y.flatten(2)
 
     def step(self, xBC: Tensor, dt: Tensor, state: MambaState) -> Tensor:
         """One token: [b c], [b h] to float32 [b i]. Overwrites the SSM state, unless a history still needs it."""

@@ -91,13 +91,15 @@ def causal_conv_silu(
     *,
     window: Tensor | None = None,
     document_ids: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """`causal_conv_silu_reference` by `causal_conv`, or by a kernel that reads x where it lies."""
+    """`causal_conv_silu_reference` by `causal_conv`, or by a kernel that reads x where it lies; rounded to `dtype`."""
     settings = {"window": window, "document_ids": document_ids}
-    if (run := loaded_kernel("causal_conv_silu", x.device.type, x, weight, bias, **settings)) is not None:
-        return run(x, weight, bias, **settings)
+    kernel = loaded_kernel("causal_conv_silu", x.device.type, x, weight, bias, dtype=dtype, **settings)
+    if kernel is not None:
+        return kernel(x, weight, bias, dtype=dtype, **settings)
     overwrite = not (torch.is_grad_enabled() or torch.compiler.is_compiling())  # then no backward pass reads it
-    return F.silu(causal_conv(x.float(), weight, bias, window=window, document_ids=document_ids), inplace=overwrite)
+    return F.silu(causal_conv(x.float(), weight, bias, **settings), inplace=overwrite).to(dtype)
 
 
 def causal_conv_step(x: Tensor, weight: Tensor, bias: Tensor, *, window: Tensor) -> Tensor:

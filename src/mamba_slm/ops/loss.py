@@ -15,6 +15,7 @@ from mamba_slm.ops.shapes import check_shapes
 
 IGNORE_INDEX = -100
 DEFAULT_LOSS_CHUNK_TOKENS = 256
+LEAST_CHUNK_TOKENS_OF_GPUS = 4096  # smaller products leave most of a GPU idle
 VALUES_IN_CACHE = 2**18  # of float32, two or three of which a core has at hand together
 PRODUCT_ROWS = 1024  # of a product that is added to another matrix before it has left the cache
 
@@ -48,6 +49,7 @@ def cross_entropy(
     if not bool(counted.all()):
         hidden, targets = hidden[counted], targets[counted]
     device = hidden.device.type
+    chunk_tokens = chunk_tokens if device == "cpu" else max(chunk_tokens, LEAST_CHUNK_TOKENS_OF_GPUS)
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
     needs_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
     return ChunkedCrossEntropy.apply(hidden, weight, targets, chunk_tokens, dtype, needs_grad)  # type: ignore[no-any-return]
@@ -72,7 +74,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         losses = torch.empty(m, dtype=torch.float32, device=hidden.device)
         logits = torch.empty(min(chunk_tokens, m), v, dtype=dtype, device=hidden.device)
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32) if needs_grad else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_grad else None
+        grad_weight = torch.empty_like(weight, dtype=torch.float32) if needs_grad else None
         for start in range(0, m, chunk_tokens):
             here = slice(start, start + chunk_tokens)
             chunk = hidden[here].to(dtype)
@@ -81,7 +83,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             if grad_hidden is None or grad_weight is None:
                 continue
             grad_hidden[here] = error @ low_weight
-            add_product(grad_weight, error.T, chunk)
+            add_product(grad_weight, error.T, chunk, overwrite=start == 0)
+        if grad_weight is not None and not m:
+            grad_weight.zero_()
         ctx.save_for_backward(grad_hidden, grad_weight)
         return losses.sum()
 
@@ -128,10 +132,17 @@ def token_losses_reference(logits: Tensor, targets: Tensor, losses: Tensor, need
         logits.copy_(probabilities)
 
 
-def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right: [v d], [v c], [c d]; the product in the dtype of the factors, the sum in that of total."""
+def add_product(total: Tensor, left: Tensor, right: Tensor, *, overwrite: bool = False) -> None:
+    """total += left @ right: [v d], [v c], [c d]; the product in the dtype of the factors, the sum in that of total.
+
+    Args:
+        overwrite: total = left @ right.
+    """
     if total.dtype == left.dtype:
-        total.addmm_(left, right)
+        total.addmm_(left, right, beta=0 if overwrite else 1)
         return
     for part, factor in zip(total.split(PRODUCT_ROWS), left.split(PRODUCT_ROWS), strict=True):
-        part.add_(factor @ right)
+        if overwrite:
+            part.copy_(factor @ right)
+        else:
+            part.add_(factor @ right)

@@ -37,6 +37,17 @@ def automatic_ssd_backend(device_type: str, *, compiled: bool = False) -> tuple[
     return "chunked", f"all heads in one product, as {device_type} likes it"
 
 
+def scan_dtype(dtype: torch.dtype, device_type: str, backend: str = AUTOMATIC) -> torch.dtype:
+    """What x, B and C are best handed to the scan as: float32, or bfloat16 where kernels multiply that as it is.
+
+    Args:
+        dtype: that of the projection which they come from.
+    """
+    if backend == AUTOMATIC:
+        backend, _ = automatic_ssd_backend(device_type, compiled=torch.compiler.is_compiling())
+    return dtype if dtype == torch.bfloat16 and backend in GPU_SSD_BACKENDS else torch.float32
+
+
 def ssd_scan(
     x: Tensor,
     dt: Tensor,
@@ -62,6 +73,31 @@ def ssd_scan(
         backend, _ = automatic_ssd_backend(x.device.type, compiled=torch.compiler.is_compiling())
     scan = load("SSD backend", backend, SSD_BACKENDS | GPU_SSD_BACKENDS)
     return scan(x, dt, A, B, C, state=state, document_ids=document_ids, chunk_size=chunk_size)
+
+
+def ssd_scan_with_skip(
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    *,
+    state: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    chunk_size: int,
+    backend: str = AUTOMATIC,
+) -> tuple[Tensor, Tensor]:
+    """`ssd_scan` with D x, D [h] in float32, added to its y [b t h p]."""
+    settings = {"state": state, "document_ids": document_ids, "chunk_size": chunk_size}
+    if backend == AUTOMATIC:
+        run = loaded_kernel("ssd_scan_with_skip", x.device.type, x, dt, A, B, C, D, **settings)
+        if run is not None:
+            return run(x, dt, A, B, C, D, **settings)
+    y, last = ssd_scan(x, dt, A, B, C, **settings, backend=backend)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.addcmul(y, D[:, None], x), last
+    return y.addcmul_(D[:, None], x), last
 
 
 def ssd_step_reference(

@@ -5,7 +5,7 @@ import torch
 
 from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.native.scan import ssd_native
-from mamba_slm.ops.ssd import ssd_scan
+from mamba_slm.ops.ssd import ssd_scan, ssd_scan_with_skip
 from mamba_slm.ops.ssd_reference import ssd_reference
 from tolerances import assert_close, tolerance_of
 
@@ -123,6 +123,19 @@ def test_the_automatic_backend_takes_it_and_others_do_not(native_kernels):
     y, _ = ssd_scan(*inputs[:5], chunk_size=64)
     assert torch.equal(y, ssd_native(*inputs[:5])[0])
     assert not torch.equal(y, ssd_scan(*inputs[:5], chunk_size=64, backend="chunked")[0])
+
+
+def test_what_passes_the_scan_is_added_with_its_gradients(native_kernels):
+    *inputs, _ = random_inputs(70)
+    x, dt, A, B, C, D = leaves = [m.requires_grad_() for m in (*inputs, torch.randn(4))]
+    assert loaded_kernel("ssd_scan_with_skip", "cpu", *leaves, chunk_size=64) is not None
+    y, _ = ssd_scan_with_skip(x, dt, A, B, C, D, chunk_size=64)
+    expected = ssd_reference(x, dt, A, B, C)[0] + D[:, None] * x
+    assert_close(y, expected, tolerance_of("ssd").values)
+    grad = torch.randn(y.shape)
+    pairs = zip(torch.autograd.grad(y, leaves, grad), torch.autograd.grad(expected, leaves, grad), strict=True)
+    for found, right in pairs:
+        assert_close(found, right, tolerance_of("ssd").gradients)
 
 
 def test_other_sizes_and_dtypes_are_refused(native_kernels):

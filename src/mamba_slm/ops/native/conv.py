@@ -28,7 +28,13 @@ def functions() -> ctypes.CDLL:
 
 
 def causal_conv_silu(
-    x: Tensor, weight: Tensor, bias: Tensor, *, window: Tensor | None = None, document_ids: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    window: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """See `mamba_slm.ops.conv.causal_conv_silu_reference`."""
     ids = None if document_ids is None else document_ids.to(torch.int64).contiguous()
@@ -82,9 +88,17 @@ class NativeConvSiLU(torch.autograd.Function):
 
 
 def refuses(
-    x: Tensor, weight: Tensor, bias: Tensor, *, window: Tensor | None = None, document_ids: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    window: Tensor | None = None,
+    document_ids: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> str | None:
     """Why the kernel cannot take these arguments, or None."""
+    if dtype != torch.float32:
+        return f"it writes float32, not {dtype}"
     if x.dim() != 3 or not x.numel() or x.shape[2] % LANES or weight.shape != (x.shape[2], weight.shape[-1]):
         return f"x is {tuple(x.shape)}"
     if not 1 <= weight.shape[1] <= MOST_TAPS:
