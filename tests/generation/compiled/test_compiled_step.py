@@ -1,6 +1,9 @@
 """The compiled step computes what the model computes and leaves the same state, for every kind of model and weights."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from mamba_slm.model.packed import PACKED_BITS, PackedEmbedding, PackedModel, Pa
 from mamba_slm.model.state import FIRST_CAPACITY, KeyValueState, MambaState
 from mamba_slm.ops.lowbit.packed import unpack
 from mamba_slm.ops.native.library import missing_for_native
-from small_models import varied_model
+from small_models import save_small_model, varied_model
 from tolerances import error_between, tolerance_of
 
 pytestmark = pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native()))
@@ -239,3 +242,20 @@ def test_without_a_compiler_the_error_says_what_to_do(monkeypatch, tmp_path):
 
 def test_the_command_line_finds_the_runtime_by_its_name():
     assert RUNTIMES["compiled"].endswith(f":{open_compiled.__name__}")
+
+
+@pytest.mark.slow
+def test_the_command_compiles_once_says_so_and_prints_the_text_of_the_plain_step(tmp_path):
+    folder = save_small_model(tmp_path / "model")
+    settings = {**os.environ, "MAMBA_SLM_CACHE": str(tmp_path / "cache")}
+
+    def run(*extra):
+        words = ["generate", str(folder), "def ", "--temperature", "0", "--max-new-tokens", "20", *extra]
+        command = [sys.executable, "-m", "mamba_slm.cli.main", *words]
+        return subprocess.run(command, capture_output=True, text=True, env=settings, check=True)
+
+    first, again, plain = run(), run("--runtime", "compiled"), run("--runtime", "torch")
+    assert first.stdout == again.stdout == plain.stdout
+    assert "compiling the decoding step, once for this machine" in first.stderr
+    assert "compiling" not in again.stderr and "compiled step" in again.stderr
+    assert "int8 weights, " in run("--weights", "int8").stderr
