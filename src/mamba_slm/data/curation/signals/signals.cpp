@@ -1,31 +1,14 @@
 // Every signal of definition.py for a batch of texts, equal to the last bit. Two ideas make it fast: characters are
-// examined once for each distinct word, and an n-gram is looked up only where both (n-1)-grams inside it occur more
-// than once. Nothing is a hash of something else: an n-gram is a pair of the numbers of its two parts.
+// examined once for each distinct word, and n-grams are looked up only inside repetitions (ngrams.h).
 #include <new>
-#include <utility>
 
+#include "columns.h"
+#include "ngrams.h"
 #include "words.h"
-
-#define SIGNALS(X)                                                                                                     \
-  X(characters) X(word_characters) X(words) X(distinct_words) X(alphabetic_words) X(stop_words) X(distinct_stop_words) \
-  X(sentences) X(alphabetic_characters) X(digit_characters) X(upper_characters) X(hash_marks) X(ellipses)              \
-  X(curly_brackets) X(run_characters) X(longest_run) X(link_words) X(link_characters) X(newlines) X(lines)             \
-  X(line_characters) X(longest_line) X(duplicate_lines) X(duplicate_line_characters) X(bullet_lines) X(ellipsis_lines) \
-  X(terminal_lines) X(short_lines) X(few_word_lines) X(javascript_lines) X(lorem_ipsum_lines) X(policy_lines)          \
-  X(paragraphs) X(paragraph_characters) X(duplicate_paragraphs) X(duplicate_paragraph_characters)                      \
-  X(top_2gram_characters) X(top_3gram_characters) X(top_4gram_characters) X(duplicate_5gram_characters)                \
-  X(duplicate_6gram_characters) X(duplicate_7gram_characters) X(duplicate_8gram_characters)                            \
-  X(duplicate_9gram_characters) X(duplicate_10gram_characters)
 
 namespace {
 
-namespace column {
-#define COLUMN(name) name,
-enum { SIGNALS(COLUMN) COUNT };
-}  // namespace column
-
 constexpr uint32_t SHORT_LINE_CHARACTERS = 30, FEW_WORDS = 5;
-constexpr uint32_t LAST_TOP_SIZE = 4, FIRST_DUPLICATE_SIZE = 5, LAST_SIZE = 10;
 
 struct Line {
   uint32_t start, end, first_word, end_word;
@@ -34,6 +17,12 @@ struct Line {
 
 struct Span {
   uint32_t start, end;
+};
+
+struct Remembered {
+  uint64_t key;  // of a word of less than 8 bytes: itself
+  Word word;
+  uint32_t longest_run;
 };
 
 class Measurer {
@@ -45,7 +34,7 @@ class Measurer {
   void measure(const uint8_t *content, uint64_t bytes, int64_t *row) {
     text = content, size = bytes, out = row;
     std::fill(out, out + column::COUNT, 0);
-    distinct.clear(), times.clear(), lines.clear();
+    distinct.clear(), rare.clear(), times.clear(), lines.clear();
     split();
     number_words();
     find_lines();
@@ -53,7 +42,7 @@ class Measurer {
     measure_words();
     measure_lines();
     measure_paragraphs();
-    measure_ngrams();
+    ngrams.measure(sequence.data(), num_words, distinct.data(), times.data(), out + column::top_2gram_characters);
   }
 
  private:
@@ -68,9 +57,11 @@ class Measurer {
   std::vector<Span> words, spans;
   std::vector<uint32_t> sequence, times;  // the text as numbers of words; how often each number occurs
   std::vector<Word> distinct;             // by number
+  std::vector<Rare> rare;
+  std::vector<Remembered> remembered = std::vector<Remembered>(4096);
   std::vector<Line> lines;
-  std::vector<uint32_t> firsts;                   // by number, the span that had it first
-  std::vector<uint32_t> places, numbers, counts;  // n-grams that occur more than once: first word, number; by number
+  std::vector<uint32_t> firsts;  // by number, the span that had it first
+  Ngrams ngrams;
 
   // Finds words by the borders of white space, 64 bytes at a time.
   void split() {
@@ -126,12 +117,30 @@ class Measurer {
       });
       sequence[i] = number;
       if (is_new) {
-        times.push_back(1);
-        distinct.push_back(examine(text, span.start, bytes, classes, vocabulary));
+        add_distinct(span, key);
       } else {
         ++times[number];
       }
     }
+  }
+
+  // Short words without rarities are remembered from text to text; what is remembered is what would be found again.
+  void add_distinct(Span span, uint64_t key) {
+    Remembered &known = remembered[mixed(key) >> 52];
+    if (known.key != key) {
+      Word word{span.start, span.end - span.start, 0, 0, 0, 0, false, false, false, false};
+      Rare one{uint32_t(distinct.size()), 0, 0, 0, 0, 0, 0};
+      examine(word, one, text + span.start, classes, vocabulary);
+      if (one.is_any()) rare.push_back(one);
+      distinct.push_back(word);
+      out[column::longest_run] = std::max<int64_t>(out[column::longest_run], one.longest_run);
+      if (word.bytes < 8 && !one.is_any()) known = {key, word, one.longest_run};
+    } else {
+      distinct.push_back(known.word);
+      distinct.back().start = span.start;
+      out[column::longest_run] = std::max<int64_t>(out[column::longest_run], known.longest_run);
+    }
+    times.push_back(1);
   }
 
   // A line end between two words begins a line, a second one a paragraph.
@@ -155,11 +164,7 @@ class Measurer {
     out[column::newlines] += newlines_in(last_end, size);
   }
 
-  uint64_t newlines_in(uint64_t from, uint64_t to) const {
-    uint64_t found = 0;
-    for (; from < to; ++from) found += text[from] == '\n';
-    return found;
-  }
+  uint64_t newlines_in(uint64_t from, uint64_t to) const { return std::count(text + from, text + to, '\n'); }
 
   void measure_words() {
     uint32_t stop_words_seen = 0;
@@ -170,19 +175,21 @@ class Measurer {
       out[column::alphabetic_words] += word.letters ? n : 0;
       out[column::sentences] += word.ends_sentence ? n : 0;
       out[column::alphabetic_characters] += n * word.letters;
-      out[column::digit_characters] += n * word.digits;
       out[column::upper_characters] += n * word.upper;
-      out[column::hash_marks] += n * word.hash_marks;
-      out[column::ellipses] += n * word.ellipses;
-      out[column::curly_brackets] += n * word.curly_brackets;
-      out[column::run_characters] += n * word.run_characters;
-      out[column::longest_run] = std::max<int64_t>(out[column::longest_run], word.longest_run);
       out[column::link_words] += word.is_link ? n : 0;
       out[column::link_characters] += word.is_link ? n * word.characters : 0;
       if (word.code && word.code <= vocabulary.num_stop_words) {
         out[column::stop_words] += n;
         stop_words_seen |= 1u << word.code;
       }
+    }
+    for (const Rare &one : rare) {
+      int64_t n = times[one.number];
+      out[column::digit_characters] += n * one.digits;
+      out[column::hash_marks] += n * one.hash_marks;
+      out[column::ellipses] += n * one.ellipses;
+      out[column::curly_brackets] += n * one.curly_brackets;
+      out[column::run_characters] += n * one.run_characters;
     }
     out[column::words] = num_words;
     out[column::distinct_words] = distinct.size();
@@ -259,67 +266,13 @@ class Measurer {
       }
     }
   }
-
-  void measure_ngrams() {
-    if (places.size() < num_words) places.resize(num_words), numbers.resize(num_words);
-    size_t found = 0;
-    for (size_t place = 0; place < num_words; ++place) {
-      places[found] = place, numbers[found] = sequence[place];
-      found += times[sequence[place]] > 1;
-    }
-    for (uint32_t words = 2; words <= LAST_SIZE && found > 1; ++words) {
-      found = keep_repeated(found);
-      if (words <= LAST_TOP_SIZE) {
-        uint32_t top = std::max_element(counts.begin(), counts.end()) - counts.begin();
-        out[column::top_2gram_characters + words - 2] =
-            covered_characters(found, words, [&](uint32_t number) { return number == top; });
-      } else {
-        out[column::duplicate_5gram_characters + words - FIRST_DUPLICATE_SIZE] =
-            covered_characters(found, words, [&](uint32_t number) { return !std::exchange(counts[number], 0); });
-      }
-    }
-  }
-
-  // From the repeated n-grams makes those of one word more, numbered in the order of their first occurrence.
-  size_t keep_repeated(size_t found) {
-    table.empty(found / 4);
-    counts.clear();
-    size_t joined = 0, kept = 0;
-    for (size_t i = 0; i + 1 < found; ++i) {
-      if (places[i + 1] != places[i] + 1) continue;
-      bool is_new;
-      uint64_t key = uint64_t(numbers[i]) << 32 | numbers[i + 1];
-      uint32_t number = table.number_of(key, is_new, [](uint32_t) { return true; });
-      if (is_new) counts.push_back(0);
-      ++counts[number];
-      places[joined] = places[i], numbers[joined++] = number;
-    }
-    for (size_t i = 0; i < joined; ++i) {
-      places[kept] = places[i], numbers[kept] = numbers[i];
-      kept += counts[numbers[i]] > 1;
-    }
-    return kept;
-  }
-
-  // Characters of the words under the chosen n-grams, each word once.
-  template <class Chosen> int64_t covered_characters(size_t found, uint32_t words, Chosen is_chosen) {
-    int64_t total = 0;
-    uint32_t covered_to = 0;
-    for (size_t i = 0; i < found; ++i) {
-      if (!is_chosen(numbers[i])) continue;
-      for (uint32_t word = std::max(covered_to, places[i]); word < places[i] + words; ++word)
-        total += distinct[sequence[word]].characters;
-      covered_to = places[i] + words;
-    }
-    return total;
-  }
 };
 
 }  // namespace
 
 extern "C" {
 
-// The columns of `measure_signals`, which `native.py` compares with its own.
+// The columns of `measure_signals`.
 const char *signal_names() {
 #define NAME(name) #name ","
   return SIGNALS(NAME);
