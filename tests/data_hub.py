@@ -68,7 +68,7 @@ class Hub:
         if key == "revision":
             return self.send(request, json.dumps({"id": "me/data", "sha": COMMIT, "siblings": []}).encode())
         if key == "tree":
-            return self.send_tree(request, int(urllib.parse.parse_qs(url.query).get("cursor", ["0"])[0]))
+            return self.send_tree(request, int(urllib.parse.parse_qs(url.query).get("cursor", ["0"])[0]), fault)
         if self.storage and not path.startswith("/storage/"):
             return self.send(request, b"", 302, {"Location": f"{self.storage}/storage{path}"})
         content = self.files.get(name)
@@ -76,7 +76,7 @@ class Hub:
             return self.send(request, b"{}", 404)
         return self.send_file(request, content, fault)
 
-    def send_tree(self, request, start):
+    def send_tree(self, request, start, fault):
         names = sorted(self.files)
         entries = [{"type": "directory", "oid": "0", "size": 0, "path": "data"}] if start == 0 else []
         for name in names[start : start + self.page_size]:
@@ -91,7 +91,12 @@ class Hub:
         if start + self.page_size < len(names):
             path = request.path.partition("?")[0]
             headers["Link"] = f'<{self.url}{path}?recursive=true&cursor={start + self.page_size}>; rel="next"'
-        self.send(request, json.dumps(entries).encode(), headers=headers)
+        content = json.dumps(entries).encode()
+        if fault:  # ("cut", bytes)
+            request.close_connection = True
+            self.send(request, content[: fault[1]], headers={"Content-Length": str(len(content))})
+        else:
+            self.send(request, content, headers=headers)
 
     def send_file(self, request, content, fault):
         action, value = (*fault, None)[:2] if fault else (None, None)
@@ -123,7 +128,8 @@ class Hub:
         request.send_response(status)
         for name, value in (headers or {}).items():
             request.send_header(name, value)
-        request.send_header("Content-Length", str(len(content)))
+        if "Content-Length" not in (headers or {}):
+            request.send_header("Content-Length", str(len(content)))
         request.end_headers()
         request.wfile.write(content)
 

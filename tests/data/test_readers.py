@@ -217,7 +217,6 @@ def test_real_books_in_two_encodings_are_read_or_named():
     [
         ("corpora/c4", "text", 10),
         ("corpora/arxiv", "text", 10),
-        ("corpora/wikipedia", "text", 107),
         ("corpora/redpajama-pile-samples", "text", 10),
         ("corpora/stackexchange/torchtune_stack_exchange_paired_tiny.json", "question", 10),
         ("curation/warc", "text", 37),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data_hub import COMMIT
 from mamba_slm.core.errors import DataError, DiskFullError, SetupError
 from mamba_slm.data.sources import download as module
+from mamba_slm.data.sources import web as web_module
 from mamba_slm.data.sources.download import choose_files, download
 from mamba_slm.data.sources.hub import HubFile
 from mamba_slm.data.sources.source import Source
@@ -275,6 +276,33 @@ def test_a_full_disk_is_known_before_anything_is_fetched(hub, tmp_path, monkeypa
     with pytest.raises(DiskFullError, match=r"needs 1\.95 KiB more, but 1000 B are free"):
         download(SOURCE, tmp_path)
     assert hub.ranges("a.jsonl") == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk that is always full")
+def test_a_disk_that_fills_up_on_the_way_is_said_and_not_tried_again(hub, tmp_path):
+    fill(hub, {"a": 2000})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl.partial").symlink_to("/dev/full")
+    web, waits = impatient()
+    with pytest.raises(DiskFullError, match="no space left while writing"):
+        download(SOURCE, tmp_path, web=web)
+    assert waits == []
+
+
+def test_a_list_that_breaks_off_is_asked_for_again(hub, tmp_path):
+    fill(hub, {"a": 100, "b": 100})
+    hub.faults["tree"].extend([("cut", 50), ("cut", 0)])
+    web, waits = impatient()
+    assert len(download(SOURCE, tmp_path, web=web).files) == 2 and len(waits) == 2
+
+
+def test_a_server_that_falls_silent_is_left_and_asked_for_the_rest(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(web_module, "TIMEOUT_SECONDS", 0.3)
+    fill(hub, {"a": 3 * MIB})
+    hub.faults["data/a.jsonl"].append(("stop", 2 * MIB))
+    web, waits = impatient()
+    download(SOURCE, tmp_path, web=web)
+    assert stored(tmp_path)["data/a.jsonl"] == hub.files["data/a.jsonl"] and len(waits) == 1
 
 
 def test_a_withdrawn_source_says_what_to_take_instead(tmp_path):
