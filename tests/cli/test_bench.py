@@ -82,7 +82,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(words, said, ca
 
 def test_lengths_beyond_the_context_of_a_trained_model_are_refused(folder, capsys):
     assert main(["bench", folder, "--lengths", "64Ki", "--peers", "none"]) == 2
-    assert "do not fit into the model's context of 48" in capsys.readouterr().err
+    assert "new ones included, do not fit into the model's context of 48" in capsys.readouterr().err
 
 
 def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsys, monkeypatch):

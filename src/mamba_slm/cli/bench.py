@@ -60,6 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--startup", action="store_true", help="seconds to import, to the help and to a first token")
     parser.add_argument("--tasks", type=words, metavar="NAME,NAME", help="default train,prefill,decode")
     parser.add_argument("--lengths", type=counts, metavar="N,N", help="tokens, default 512,1024,2048,4096")
+    parser.add_argument("--train-lengths", type=counts, metavar="N,N", help="of training, where they are others")
     parser.add_argument("--batches", type=counts, metavar="N,N", help="sequences decoded at once, default 1")
     parser.add_argument("--peers", type=words, metavar="NAME,NAME", help="default granite,llama; none: ours alone")
     parser.add_argument(

@@ -40,7 +40,8 @@ def settings_of(args: argparse.Namespace) -> BenchSettings:
     from mamba_slm.training.precision import choose_precision
 
     given: dict[str, Any] = dict(CROSSOVER) if args.crossover else {}
-    flags = {name: getattr(args, name) for name in ("tasks", "lengths", "batches", "rounds", "decode_tokens", "seed")}
+    names = ("tasks", "lengths", "train_lengths", "batches", "rounds", "decode_tokens", "seed")
+    flags = {name: getattr(args, name) for name in names}
     given |= {name: value for name, value in flags.items() if value is not None}
     engines = chosen_engines(args.engines, onnx=args.onnx)
     variants = tuple(f"ours-{name}" for name in args.ours or ())

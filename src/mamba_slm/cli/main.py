@@ -22,6 +22,7 @@ from mamba_slm import __version__
 from mamba_slm.cli import console
 from mamba_slm.cli.parser import GLOBAL_FLAGS, Parser, with_dashes
 from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError, UnknownNameError
+from mamba_slm.core.garbage import uncollected
 from mamba_slm.core.threads import spin_briefly
 
 COMMANDS = {
@@ -40,6 +41,9 @@ COMMANDS = {
     "report": ("mamba_slm.cli.report", "the report card of a run, as a page and as Markdown"),
 }
 """Command -> (module, one line of help)."""
+
+WAITED_FOR = ("generate", "chat")
+"""Commands that need torch in any case, and whose first answer somebody waits for."""
 
 EXAMPLES = """\
 examples:
@@ -96,6 +100,9 @@ def run_command(words: list[str]) -> int:
     for flag in [*GLOBAL_FLAGS, "--json"]:
         if not hasattr(args, flag[2:]):
             setattr(args, flag[2:], False)
+    if rest[0] in WAITED_FOR and "torch" not in sys.modules:
+        with uncollected():
+            importlib.import_module("torch")
     return start(module, args)
 
 

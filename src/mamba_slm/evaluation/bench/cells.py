@@ -26,6 +26,9 @@ class BenchSettings:
     lengths: tuple[int, ...] = (512, 1024, 2048, 4096)
     """Tokens of the sequence: trained on, prefilled, or read before the first decoded one."""
 
+    train_lengths: tuple[int, ...] = ()
+    """Of the training step, where they are others; none: `lengths`."""
+
     batches: tuple[int, ...] = (1,)
     """Sequences decoded at once; the other tasks have one."""
 
@@ -98,10 +101,14 @@ class BenchSettings:
                 "engines are measured in prefill and decode of fp32, and neither was chosen",
                 hint="--tasks prefill,decode --precision fp32",
             )
-        if not self.tasks or not self.lengths or min(self.lengths) < 2:
+        if not self.tasks or not self.lengths or min((*self.lengths, *self.train_lengths)) < 2:
             raise ConfigError("a benchmark needs a task and lengths of at least 2 tokens")
         if not self.batches or min(self.batches) < 1:
             raise ConfigError("a benchmark needs batches of at least 1 sequence")
+
+    def lengths_of(self, task: str) -> tuple[int, ...]:
+        """The lengths at which a task is measured."""
+        return self.train_lengths or self.lengths if task == "train" else self.lengths
 
     def rounds_of(self, first_seconds: float) -> int:
         """How often a contender is timed whose uncounted round took so long.
@@ -138,15 +145,15 @@ def cells(settings: BenchSettings, config: ModelConfig) -> Iterator[Cell]:
     """
     if (needed := context_needed(settings)) > config.max_context_tokens:
         raise ConfigError(
-            f"{max(settings.lengths):,} tokens and {needed - max(settings.lengths)} new ones do not fit into the "
-            f"model's context of {config.max_context_tokens:,}",
+            f"{needed:,} tokens, new ones included, do not fit into the model's context of "
+            f"{config.max_context_tokens:,}",
             hint="choose shorter --lengths",
         )
     made = [
         Cell(task=cast(Task, task), tokens=tokens, precision=precision, batch=batch)
         for task in settings.tasks
         for precision in (settings.train_precisions if task == "train" else settings.inference_precisions)
-        for tokens in sorted(settings.lengths)
+        for tokens in sorted(settings.lengths_of(task))
         for batch in (sorted(settings.batches) if task == "decode" else (1,))
     ]
     yield from sorted(made, key=lambda cell: cell.tokens) if settings.by_length else made
@@ -155,7 +162,7 @@ def cells(settings: BenchSettings, config: ModelConfig) -> Iterator[Cell]:
 def context_needed(settings: BenchSettings) -> int:
     """The shortest context in which everything can be measured; prefill chooses one token, too."""
     new_tokens = {"train": 0, "prefill": 1, "decode": settings.decode_tokens + 1}
-    return max(settings.lengths) + max(new_tokens[task] for task in settings.tasks)
+    return max(max(settings.lengths_of(task)) + new_tokens[task] for task in settings.tasks)
 
 
 def variants_of(settings: BenchSettings, cell: Cell) -> tuple[str, ...]:
