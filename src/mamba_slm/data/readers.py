@@ -81,7 +81,7 @@ def documents_of_files(
     path: Path, files: list[Path], options: ReadOptions, report: ReadReport, logs_problems: bool
 ) -> Iterator[Document]:
     """The generator behind `read_documents`, whose arguments are checked before the first document is asked for."""
-    before = report.num_documents
+    before, num_kept = report.num_documents, len(report.problems)
     for file in files:
         name = file.name if file == path else file.relative_to(path).as_posix()
         source = SourceFile(file=file, name=name, source=str(path), options=options, report=report)
@@ -102,10 +102,11 @@ def documents_of_files(
         if len(files) == 1 and not report.num_problems and not report.left_out:
             raise DataError(f"{files[0]} is empty", hint="give a file with some text in it")
         left_out = f"{report.left_out.total()} records that are no documents, " if report.left_out else ""
+        first = report.problems[num_kept] if len(report.problems) > num_kept else None
         raise DataError(
             f"no text in {path}: {len(files)} files, {report.num_empty} documents without text, {left_out}"
-            f"{report.num_problems} that could not be read",
-            hint="see what is wrong with them: mamba-slm data inspect PATH",
+            f"{report.num_problems} that could not be read" + (f"; the first: {first}" if first else ""),
+            hint=first.hint if first else "give files with some text in them",
         )
 
 
