@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from data.curation.duplicates.corpus import make_corpus, native_or_none, sets_of, texts_of
 from mamba_slm.core.native import missing_for_native
-from mamba_slm.data.curation.duplicates import definition
+from mamba_slm.data.curation.duplicates import definition, portable
 from mamba_slm.data.curation.duplicates import kernels as kernels_module
 from mamba_slm.data.curation.duplicates import native as native_module
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
@@ -59,7 +59,7 @@ def check(texts: list[str]) -> None:
     assert all(np.array_equal(hashes[0], other) for other in hashes)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.text(max_size=80), max_size=8))
 def test_any_texts(texts):
     check(texts)
@@ -67,6 +67,11 @@ def test_any_texts(texts):
 
 def test_hostile_texts():
     check(HOSTILE)
+
+
+def test_long_texts_are_cut_between_words(monkeypatch):
+    monkeypatch.setattr(portable, "BLOCK_BYTES", 50)
+    check(["one two three " * 30, "x" * 300, "", "ab cd " + "y" * 100 + " é", "", "漢字 " * 40, *HOSTILE[-3:]])
 
 
 def test_every_character():

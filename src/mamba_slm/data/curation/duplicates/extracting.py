@@ -97,9 +97,14 @@ class ExtractedParts:
         return np.where(where > 0, ends[where - 1], 0), ends[where]
 
 
-@functools.lru_cache(maxsize=8)
 def opened_index(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a part's candidates, and where their shingles end."""
+    """The numbers of a part's candidates, and where their shingles end; kept in memory."""
+    return index_as_of(folder, folder.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def index_as_of(folder: Path, time: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `opened_index`, of the folder that was made at that time."""
     return np.load(folder / "indices.npy"), np.load(folder / "ends.npy")
 
 

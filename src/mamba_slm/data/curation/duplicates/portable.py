@@ -20,6 +20,7 @@ from mamba_slm.data.curation.duplicates.kernels import ShingleSets, Signatures
 U = np.uint64
 LANES_AT_ONCE, BLOCK_VALUES = 64, 1 << 21
 """MinHash values per shingle, and of all shingles, that are held at once."""
+BLOCK_BYTES = 1 << 22
 FEW_WORDS = 8
 
 Numbers = NDArray[np.uint64]
@@ -71,7 +72,36 @@ def chunks_of(data: NDArray[np.uint8], offsets: Places) -> tuple[Numbers, Places
 
 
 def word_hashes(texts: Texts) -> tuple[Numbers, Places]:
-    """The hashes of all words in order, and how many each text has."""
+    """The hashes of all words in order, and how many each text has; some megabytes at a time."""
+    cuts = np.unique(np.concatenate([texts.offsets, cuts_of(texts)]))
+    words, counts = [np.zeros(0, U)], [np.zeros(0, np.int64)]
+    start = 0
+    while start < len(cuts) - 1:
+        end = max(start + 1, int(np.searchsorted(cuts, cuts[start] + BLOCK_BYTES, side="right")) - 1)
+        data = texts.data[cuts[start] : cuts[end]]
+        found, number = word_hashes_of_block(Texts(data=data, offsets=cuts[start : end + 1] - cuts[start]))
+        words.append(found)
+        counts.append(number)
+        start = end
+    before = starts_of(np.concatenate(counts))[np.searchsorted(cuts, texts.offsets)]
+    return np.concatenate(words), np.diff(before)
+
+
+def cuts_of(texts: Texts) -> Places:
+    """Places behind spaces where texts longer than a block may be cut without cutting a word."""
+    cuts = []
+    for number in np.flatnonzero(np.diff(texts.offsets) > BLOCK_BYTES).tolist():
+        text, start, place = texts.bytes_of(number), int(texts.offsets[number]), 0
+        while len(text) - place > BLOCK_BYTES:
+            place = max(text.rfind(b" ", place, place + BLOCK_BYTES), text.find(b" ", place + BLOCK_BYTES)) + 1
+            if not place:
+                break
+            cuts.append(start + place)
+    return np.array(cuts, np.int64)
+
+
+def word_hashes_of_block(texts: Texts) -> tuple[Numbers, Places]:
+    """As `word_hashes`."""
     points = np.frombuffer(texts.data.tobytes().decode().encode("utf-32-le"), "<u4").astype(np.uint32)
     entries = character_table()[points]
     kinds, folded = entries >> np.uint32(CLASS_SHIFT), entries & np.uint32((1 << CLASS_SHIFT) - 1)

@@ -161,9 +161,14 @@ class SignedParts:
         return bytes(ids[int(ends[index - 1]) if index else 0 : int(ends[index])]).decode()
 
 
-@functools.lru_cache(maxsize=64)
 def opened_ids(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Where the ids of a part end, and their bytes."""
+    """Where the ids of a part end, and their bytes; kept open."""
+    return ids_as_of(folder, folder.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def ids_as_of(folder: Path, time: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `opened_ids`, of the folder that was made at that time."""
     ids = folder / "ids.bin"
     return (
         np.memmap(folder / "ids.ends", "<i8", "r"),

@@ -85,12 +85,10 @@ class Removal:
         """Jaccard similarity with the document that stays."""
         return Fraction(self.shared, self.either) if self.either else Fraction(1)
 
-    def reason(self, threshold: float) -> Removed:
+    def reason(self) -> Removed:
         """For the funnel."""
-        detail = f"of {self.kept_id}"
-        if self.rule != RULES[NEAR]:
-            return Removed(rule=self.rule, detail=detail)
-        return Removed(rule=self.rule, detail=f"{detail}: below", value=float(self.similarity), threshold=threshold)
+        similarity = f", similarity {float(self.similarity):.3f}" if self.rule == RULES[NEAR] else ""
+        return Removed(rule=self.rule, detail=f"of {self.kept_id}{similarity}")
 
 
 @dataclass(frozen=True, kw_only=True)
