@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from mamba_slm.core.errors import CheckFailedError, ConfigError, SetupError
+from mamba_slm.core.errors import CheckFailedError, ConfigError, SetupError, UsageError
 from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime, open_compiled
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import RUNTIMES
@@ -213,6 +213,16 @@ def test_a_full_context_is_refused_as_by_the_plain_step():
     compiled.next_logits(random_tokens(1, 64), None, state)
     with pytest.raises(ConfigError, match="65 tokens do not fit"):
         compiled.next_logits(torch.tensor([[1]]), None, state)
+
+
+@pytest.mark.parametrize("token", [-1, 40])
+def test_a_token_outside_the_vocabulary_is_refused_and_changes_nothing(token):
+    compiled = CompiledRuntime(model_of("rotary"))
+    state = compiled.new_state(2)
+    expected = compiled.next_logits(torch.tensor([[1], [2]]), None, state.snapshot())
+    with pytest.raises(UsageError, match=f"row 1 holds token {token}"):
+        compiled.next_logits(torch.tensor([[1], [token]]), None, state)
+    assert torch.equal(compiled.next_logits(torch.tensor([[1], [2]]), None, state), expected)
 
 
 def test_a_wrong_step_is_found_before_the_first_token():

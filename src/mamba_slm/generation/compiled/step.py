@@ -7,6 +7,7 @@ import ctypes
 import torch
 from torch import Tensor, nn
 
+from mamba_slm.core.errors import UsageError
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.mamba2 import Mamba2
@@ -32,7 +33,7 @@ class CompiledStep:
         self._kept: list[Tensor] = []
         layers = (Layer * len(c.pattern))(*(self._layer(part) for part in model.sublayers))  # type: ignore[arg-type]
         head = model.embedding if model.lm_head is None else model.lm_head
-        self._layers, self._memory = layers, torch.empty(0)
+        self._layers = layers
         self._table = Model(
             d=c.hidden_size,
             num_layers=len(c.pattern),
@@ -64,22 +65,25 @@ class CompiledStep:
             self._table.slopes = self._pointer(alibi_slopes(c.num_heads))
 
     def __call__(self, tokens: Tensor, state: InferenceState) -> Tensor:
-        """Tokens [b 1] to logits [b v]; advances `state` in place."""
+        """Tokens [b 1] to logits [b v]; advances `state` in place.
+
+        Raises:
+            UsageError: a token outside the vocabulary; the state is as it was.
+        """
         b = tokens.shape[0]
         state.reserve(1)
         pointers = (ctypes.c_void_p * (2 * len(state.layers)))()
         is_bf16 = False
         for number, layer in enumerate(state.layers):
             if isinstance(layer, MambaState):
-                pair = layer.window, layer.ssm
+                layer.window, layer.ssm = pair = layer.window.contiguous(), layer.ssm.contiguous()
             elif isinstance(layer, KeyValueState):
-                pair = layer.keys, layer.values
+                layer.keys, layer.values = pair = layer.keys.contiguous(), layer.values.contiguous()
             else:
                 continue
-            assert pair[0].is_contiguous() and pair[1].is_contiguous()
             is_bf16 = pair[0].dtype == torch.bfloat16
             pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
-        tokens, logits = tokens.contiguous(), torch.empty(b, self.config.vocab_size)
+        tokens, logits = tokens.long().contiguous(), torch.empty(b, self.config.vocab_size)
         call = Call(
             rows=b,
             threads=torch.get_num_threads(),
@@ -95,11 +99,14 @@ class CompiledStep:
             logits=logits.data_ptr(),
         )
         table, run = ctypes.addressof(self._table), functions()
-        needed = run.decode_memory(table, ctypes.addressof(call))
-        if needed > self._memory.numel():
-            self._memory = torch.empty(needed)
-        call.memory = self._memory.data_ptr()
-        run.decode_step(table, ctypes.addressof(call))
+        memory = torch.empty(run.decode_memory(table, ctypes.addressof(call)))
+        call.memory = memory.data_ptr()
+        bad_row = run.decode_step(table, ctypes.addressof(call))
+        if bad_row >= 0:
+            raise UsageError(
+                f"row {bad_row} holds token {int(tokens[bad_row, 0])}, but the model's vocabulary has "
+                f"{self.config.vocab_size} tokens"
+            )
         state.length += 1
         state.num_tokens = state.num_tokens + 1
         return logits

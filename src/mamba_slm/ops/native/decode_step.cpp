@@ -248,7 +248,10 @@ int64_t decode_memory(const Model* model, const Call* call) {
   return memory.used;
 }
 
-void decode_step(const Model* model, const Call* call) {
+// Returns -1, or the first row whose token is not in the vocabulary; then nothing has changed.
+int64_t decode_step(const Model* model, const Call* call) {
+  for (int64_t row = 0; row < call->rows; row++)
+    if (call->tokens[row] < 0 || call->tokens[row] >= model->vocab) return row;
   Memory memory = {call->memory};
   Buffers b = buffers(*model, *call, memory);
   Barrier barrier;
@@ -258,5 +261,6 @@ void decode_step(const Model* model, const Call* call) {
     barrier.threads = omp_get_num_threads();
     Thread{*model, *call, b, barrier, omp_get_thread_num(), omp_get_num_threads()}.run();
   }
+  return -1;
 }
 }

@@ -85,5 +85,5 @@ def functions() -> ctypes.CDLL:
     """The compiled functions with their arguments declared."""
     found = library("decode_step")
     found.decode_memory.argtypes, found.decode_memory.restype = [POINTER, POINTER], SIZE
-    found.decode_step.argtypes, found.decode_step.restype = [POINTER, POINTER], None
+    found.decode_step.argtypes, found.decode_step.restype = [POINTER, POINTER], SIZE
     return found
