@@ -141,8 +141,17 @@ def add_product(total: Tensor, left: Tensor, right: Tensor, *, overwrite: bool =
     if total.dtype == left.dtype:
         total.addmm_(left, right, beta=0 if overwrite else 1)
         return
-    for part, factor in zip(total.split(PRODUCT_ROWS), left.split(PRODUCT_ROWS), strict=True):
-        if overwrite:
-            part.copy_(factor @ right)
-        else:
-            part.add_(factor @ right)
+    rows = PRODUCT_ROWS if total.device.type == "cpu" else len(total)
+    for part, factor in zip(total.split(rows), left.split(rows), strict=True):
+        accumulate(part, factor @ right, overwrite=overwrite)
+
+
+def accumulate(total: Tensor, product: Tensor, *, overwrite: bool) -> None:
+    """total += product, or total = product, in the dtype of total."""
+    kernel = loaded_kernel("accumulate", total.device.type, total, product, overwrite=overwrite)
+    if kernel is not None:
+        kernel(total, product, overwrite=overwrite)
+    elif overwrite:
+        total.copy_(product)
+    else:
+        total.add_(product)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mamba_slm.ops.kernels import loaded_kernel, without_kernels
-from mamba_slm.ops.loss import cross_entropy, cross_entropy_reference, token_losses, token_losses_reference
+from mamba_slm.ops.loss import add_product, cross_entropy, cross_entropy_reference, token_losses, token_losses_reference
 from tolerances import assert_close, tolerance_of
 
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
@@ -43,6 +43,15 @@ def test_extreme_logits_neither_overflow_nor_hide_a_broken_one(native_kernels):
     assert_close(gradient, expected_gradient, tolerance_of("loss").gradients)
     logits[3, 7] = torch.nan
     assert results(token_losses, logits, targets)[0][3].isnan()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_products_are_summed_to_the_same_bits(native_kernels, overwrite):
+    total, left, right = torch.randn(2500, 16), torch.randn(2500, 6).bfloat16(), torch.randn(6, 16).bfloat16()
+    expected = (0 if overwrite else total) + (left @ right).float()
+    assert loaded_kernel("accumulate", "cpu", total, left @ right, overwrite=overwrite) is not None
+    add_product(total, left, right, overwrite=overwrite)
+    assert torch.equal(total, expected)
 
 
 @every_dtype

@@ -1,4 +1,5 @@
-// Softmax of rows of logits with the loss of a target each, and the gradient over the logits. v values a row.
+// Softmax of rows of logits with the loss of a target each, and the gradient over the logits. v values a row. And a sum
+// in float32 of products in bfloat16.
 #include <cmath>
 
 #include "simd.h"
@@ -44,6 +45,13 @@ static void token_losses(T* logits, int64_t stride, const int64_t* targets, floa
 }
 
 extern "C" {
+// total = product, or total += product, whole multiples of 16.
+void accumulate_bf16(float* total, const bf16* product, int64_t count, int64_t overwrite) {
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < count; i += LANES)
+    store(total + i, overwrite ? load(product + i) : load(total + i) + load(product + i));
+}
+
 void token_losses_f32(float* logits, int64_t stride, const int64_t* targets, float* losses, int64_t m, int64_t v,
                       int64_t needs_grad) {
   token_losses(logits, stride, targets, losses, m, v, needs_grad != 0);

@@ -14,6 +14,8 @@ from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, refus
 from mamba_slm.ops.native.library import library
 from mamba_slm.ops.native.start import SELF_TEST_TOLERANCE, NativeKernels
 
+LANES = 16
+
 
 @functools.cache
 def functions() -> ctypes.CDLL:
@@ -21,7 +23,22 @@ def functions() -> ctypes.CDLL:
     found = library("loss")
     for suffix in SUFFIX.values():
         declare(found, f"token_losses_{suffix}", POINTER, SIZE, POINTER, POINTER, SIZE, SIZE, SIZE)
+    declare(found, "accumulate_bf16", POINTER, POINTER, SIZE, SIZE)
     return found
+
+
+def accumulate(total: Tensor, product: Tensor, *, overwrite: bool) -> None:
+    """See `mamba_slm.ops.loss.accumulate`."""
+    functions().accumulate_bf16(total.data_ptr(), product.data_ptr(), total.numel(), int(overwrite))
+
+
+def refuses_to_accumulate(total: Tensor, product: Tensor, *, overwrite: bool) -> str | None:
+    """Why the kernel cannot take these arguments, or None."""
+    if total.shape != product.shape or not (total.is_contiguous() and product.is_contiguous()):
+        return "the arguments differ in shape or lie apart"
+    if total.numel() % LANES:
+        return f"{total.numel()} values are no multiple of {LANES}"
+    return refused_tensor("total", total, torch.float32) or refused_tensor("product", product, torch.bfloat16)
 
 
 def token_losses(logits: Tensor, targets: Tensor, losses: Tensor, needs_grad: bool) -> None:
@@ -54,11 +71,17 @@ def self_test() -> str | None:
         error = float((found - expected).abs().max() / expected.abs().max())
         if not error <= SELF_TEST_TOLERANCE:
             return f"{what} are off by {error:.0e}"
-    return None
+    total, product = torch.randn(8, 16), torch.randn(8, 16).bfloat16()
+    expected = total + product
+    accumulate(total, product, overwrite=False)
+    return None if torch.equal(total, expected) else "sums of products differ"
 
 
 KERNELS = NativeKernels(
-    operations={"token_losses": Kernel(name="native", run=token_losses, refuses=refuses)},
+    operations={
+        "token_losses": Kernel(name="native", run=token_losses, refuses=refuses),
+        "accumulate": Kernel(name="native", run=accumulate, refuses=refuses_to_accumulate),
+    },
     unsupported=lambda: None,
     self_test=self_test,
 )
