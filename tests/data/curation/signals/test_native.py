@@ -177,7 +177,7 @@ def test_without_a_compiler_the_definition_is_used_and_says_so(monkeypatch, capl
             assert np.array_equal(measure_texts(texts), expected)
             measure_texts(texts)
         assert [record.getMessage() for record in caplog.records] == [
-            "quality signals=python (no native kernels: there is no g++); compiled ones are 100 times faster"
+            "quality signals=python (no native kernels: there is no g++); compiled ones are 200 times faster"
         ]
     finally:
         native_library.cache_clear()

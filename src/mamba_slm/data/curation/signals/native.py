@@ -33,7 +33,7 @@ def native_library() -> ctypes.CDLL | None:
     try:
         library = load_library(SOURCE)
     except SetupError as error:
-        log.warning("quality signals=python (%s); compiled ones are 100 times faster", error.message)
+        log.warning("quality signals=python (%s); compiled ones are 200 times faster", error.message)
         return None
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     declare(library, "signal_names", result=ctypes.c_char_p)
