@@ -5,8 +5,9 @@ import torch
 
 from mamba_slm.core.errors import ConfigError, SetupError
 from mamba_slm.generation import cuda_graph
-from mamba_slm.generation.cuda_graph import GraphRuntime, open_cuda_graph, open_on_gpu
+from mamba_slm.generation.cuda_graph import GraphRuntime, graphs_if_possible, open_cuda_graph
 from mamba_slm.generation.generate import generate
+from mamba_slm.generation.loading import open_torch
 from mamba_slm.generation.runtime import RuntimeSettings, TorchRuntime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.model.config import ModelConfig
@@ -152,7 +153,7 @@ def test_without_a_gpu_it_says_so(tmp_path):
     folder = save_small_model(tmp_path / "model")
     with pytest.raises(SetupError, match="run on NVIDIA GPUs, this model is on cpu"):
         open_cuda_graph(folder, RuntimeSettings(device="cpu"))
-    opened = open_on_gpu(folder, RuntimeSettings(device="cpu"))
+    opened = graphs_if_possible(open_torch(folder, RuntimeSettings(device="cpu")))
     assert type(opened.runtime) is TorchRuntime
     assert opened.reason.startswith("asked for; no CUDA graphs: CUDA graphs run on NVIDIA GPUs")
 

@@ -266,13 +266,12 @@ def open_cuda_graph(path: Path, settings: RuntimeSettings) -> Opened:
     return Opened(GraphRuntime(opened.runtime.model), opened.folder, opened.reason)
 
 
-def open_on_gpu(path: Path, settings: RuntimeSettings) -> Opened:
+def graphs_if_possible(opened: Opened) -> Opened:
     """What `auto` takes on a GPU: CUDA graphs, or the plain step with the reason why not."""
-    opened = open_torch(path, settings)
     assert isinstance(opened.runtime, TorchRuntime)
     try:
         return Opened(
-            GraphRuntime(opened.runtime.model), opened.folder, f"{opened.reason}; CUDA graphs for single tokens"
+            GraphRuntime(opened.runtime.model), opened.folder, f"{opened.reason}; single tokens by CUDA graphs"
         )
     except (SetupError, CheckFailedError, RuntimeError) as error:
         return Opened(opened.runtime, opened.folder, f"{opened.reason}; no CUDA graphs: {error}")

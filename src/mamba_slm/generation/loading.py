@@ -36,6 +36,7 @@ RUNTIMES = {
     "torch": "mamba_slm.generation.loading:open_torch",
     "onnx": "mamba_slm.generation.onnx_runtime:open_onnx",
     "compiled": "mamba_slm.generation.compiled.runtime:open_compiled",
+    "cuda-graph": "mamba_slm.generation.cuda_graph:open_cuda_graph",
 }
 """By name: functions (path, settings) -> Opened."""
 
@@ -118,6 +119,10 @@ def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings |
         opened: Opened = registry.load("runtime", runtime, RUNTIMES)(path, settings)
         if settings.kernels and runtime == "torch" and opened.runtime.device.type == "cpu":
             opened = compiled_if_possible(opened, settings)
+        elif runtime == "torch" and opened.runtime.device.type == "cuda":
+            from mamba_slm.generation.cuda_graph import graphs_if_possible
+
+            opened = graphs_if_possible(opened)
     else:
         opened = registry.load("runtime", runtime, RUNTIMES)(path, settings)
     tokenizer, folder = Tokenizer.load(opened.folder), opened.folder

@@ -84,6 +84,7 @@ def torch_checks(install: Installation, broken: dict[str, str], effort: Effort, 
     checks = settings.settings_checks(
         os.environ, threads=None if device != "cpu" else threads, cores=usable_cores(), speeds=speeds, waiting=waiting
     )
+    checks += libraries.gpu_kernel_checks(device)
     checks += kernels.kernel_checks(device=device, measure=measure, report=mend_kernels(install))
     checks.append(libraries.attention_check(device))
     rates = speeds.rates if speeds else None

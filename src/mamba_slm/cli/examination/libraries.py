@@ -21,7 +21,7 @@ GPU_PACKAGES = {
     "flash-attn": ("flash_attn", "CUDA kernels of attention; PyTorch's own are there anyway"),
 }
 """Package -> (module, what it is for)."""
-USED_BY_US = {"triton"}  # through `--compile`; our operations have no GPU kernels of their own yet
+USED_BY_US = {"triton"}  # through `--compile` and by `ops/triton`
 
 SDPA_KERNELS = {
     "ScaledDotProductFlashAttentionForCpu": "flash (CPU)",
@@ -101,6 +101,18 @@ def onednn_check(install: Installation, *, architecture: str, rates: Mapping[str
         section="kernels", name="onednn", status="note", text="this torch is built without oneDNN",
         cost=cost, hint=install.packages(["torch>=2.11"], again=True), about_speed=True,
     )  # fmt: skip
+
+
+def gpu_kernel_checks(device: str) -> list[Check]:
+    """Our kernels for GPUs, started so that the checks of single operations look at them; none without a GPU."""
+    if not device.startswith("cuda"):
+        return []
+    from mamba_slm.ops.triton.start import start_triton_kernels
+
+    started = start_triton_kernels(device)
+    cost = "these operations are PyTorch's, and slower" if started.left else ""
+    return [Check(section="kernels", name="GPU kernels", status="note" if started.left else "ok", text=str(started),
+                  cost=cost, about_speed=bool(started.left))]  # fmt: skip
 
 
 def gpu_package_checks(install: Installation, *, has_gpu: bool, broken: Mapping[str, str]) -> list[Check]:

@@ -85,7 +85,7 @@ def operations(sizes: Sizes, device: str = "cpu") -> list[Operation]:
 
 def scan(sizes: Sizes, device: str, documents: Tensor, normal: Callable, uniform: Callable) -> Operation:
     """The state-space scan over packed documents: every backend of the registry."""
-    from mamba_slm.ops.ssd import SSD_BACKENDS, automatic_ssd_backend, ssd_scan
+    from mamba_slm.ops.ssd import GPU_SSD_BACKENDS, SSD_BACKENDS, automatic_ssd_backend, ssd_scan
     from mamba_slm.ops.ssd_reference import ssd_reference
 
     b, t, h, p, g, n = sizes.scan_rows, sizes.tokens, sizes.heads, sizes.head_dim, sizes.groups, sizes.state
@@ -104,7 +104,7 @@ def scan(sizes: Sizes, device: str, documents: Tensor, normal: Callable, uniform
         definition=functools.partial(scanned, ssd_reference),
         ways={
             name: functools.partial(scanned, functools.partial(ssd_scan, backend=name))
-            for name in SSD_BACKENDS
+            for name in (*SSD_BACKENDS, *(GPU_SSD_BACKENDS if device.startswith("cuda") else ()))
             if name != "reference"
         },
         automatic=automatic_ssd_backend(device)[0],
