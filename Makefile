@@ -12,6 +12,7 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 QUICKSTART ?=
 BENCH ?= 60M
+RESULTS := benchmarks/results
 WORKERS ?= 2
 
 VENV := .venv
@@ -62,9 +63,14 @@ check: $(DEV)
 	$(BIN)/pyright
 
 bench: $(LLAMA)
+	$(BIN)/mamba-slm bench $(BENCH) --startup --out $(RESULTS)/startup.json
+	$(BIN)/mamba-slm bench $(BENCH) --train-lengths 1024,4096,8192 --lengths 2048 --out $(RESULTS)/transformers.json
+	$(BIN)/mamba-slm bench $(BENCH) --tasks prefill --lengths 512,1024,2048,4096,8192 --peers none --ours bf16,int8 \
+		--engines onnx-int8,llama.cpp-q8_0 --out $(RESULTS)/engines.json
+	$(BIN)/mamba-slm bench $(BENCH) --tasks decode --lengths 512 --batches 1,8,32 --peers granite \
+		--ours bf16,int8,int4 --onnx --out $(RESULTS)/decoding.json
+	$(BIN)/mamba-slm bench $(BENCH) --crossover --budget 720 --out $(RESULTS)/crossover.json
 	$(BIN)/python benchmarks/ops.py
-	$(BIN)/mamba-slm bench $(BENCH) --out benchmarks/results/transformers.json
-	$(BIN)/mamba-slm bench $(BENCH) --onnx --peers granite --lengths 512 --out benchmarks/results/engines.json
 	$(BIN)/python benchmarks/page.py
 
 docs: $(DEV)
