@@ -1,20 +1,22 @@
 """Near-duplicates on one core: every stage, memory, recall against exact truth, and the plan for a billion documents.
 
 python benchmarks/data_duplicates.py ../shared/data/corpora        texts of a folder, with changed copies put in
+python benchmarks/data_duplicates.py FOLDER --peer daft=VENV/bin/python --peer rensa=VENV/bin/python
 python benchmarks/data_duplicates.py FOLDER --kernel numpy         without compiled code
 python benchmarks/data_duplicates.py --documents 5M                a synthetic corpus of short texts instead
 python benchmarks/data_duplicates.py FOLDER --json --plan 1B --workers 32
 
 Seconds are those of the processor, in this process alone; 1 token = 4.1 bytes. Texts are in memory, both times they
-are read: reading files is measured elsewhere. Truth is every pair that shares a shingle, counted exactly.
+are read: reading files is measured elsewhere. Peers run on the same texts, in their own Python.
+Truth is every pair that shares a shingle, counted exactly.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,21 +27,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _duplicates_corpus import quality_of, texts_of, true_pairs
 
 from mamba_slm.core.units import format_bytes, parse_count
 from mamba_slm.data.curation.duplicates.batches import DocumentBatch, Texts, batches_of
 from mamba_slm.data.curation.duplicates.config import MIB, DuplicatesConfig
 from mamba_slm.data.curation.duplicates.find import find_duplicates
 from mamba_slm.data.curation.duplicates.kernels import KernelChoice, kernels
-from mamba_slm.data.curation.duplicates.matching import sorted_sides
 from mamba_slm.data.curation.duplicates.plan import MeasuredSearch, SearchPlan
-from mamba_slm.data.curation.duplicates.runs import LAST_KEY, Run, RunWriter, groups_of, read_records, runs_of
+from mamba_slm.data.curation.duplicates.runs import LAST_KEY, Run, RunWriter, read_records, runs_of
 from mamba_slm.data.curation.duplicates.signing import BATCH_BYTES
 from mamba_slm.data.curation.duplicates.synthetic import SyntheticPart, synthetic_parts
 from mamba_slm.data.curation.duplicates.tasks import Task
 from mamba_slm.data.document import Document
 
 TOKEN_BYTES = 4.1
+PEERS = Path(__file__).with_name("_duplicates_peers.py")
 PART_DOCUMENTS = 250_000
 BILLION_MEMORY = 512 * MIB
 
@@ -54,65 +57,6 @@ class ReadyPart:
     def batches(self, batch_bytes: int) -> Iterator[DocumentBatch]:
         """All of them, as they are."""
         yield from self.ready
-
-
-def texts_of(folder: Path, *, characters: int, seed: int = 1) -> list[str]:
-    """Pieces of UTF-8 text files, log-normal lengths around 2,000 characters; every fifth again, changed."""
-    source = random.Random(seed)
-    boilerplate = "Subscribe to our newsletter. All rights reserved. Terms of use, privacy, contact, imprint. " * 2
-    texts: list[str] = []
-    left = characters
-    for path in sorted(folder.rglob("*.txt")):
-        try:
-            content = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            continue
-        start = 0
-        while start < len(content) and left > 0:
-            length = min(100_000, int(source.lognormvariate(7.6, 1.0)))
-            texts.append(content[start : start + length])
-            start, left = start + length, left - length
-            if source.random() < 0.2:
-                texts.append(changed(texts[-1], boilerplate, source))
-                left -= length
-    source.shuffle(texts)
-    return texts
-
-
-def changed(text: str, boilerplate: str, source: random.Random) -> str:
-    """A copy as the web makes them."""
-    kind = source.randrange(5)
-    if kind == 0:
-        return text
-    if kind == 1:
-        return text.upper().replace(" ", "  ")
-    if kind == 2:
-        return boilerplate + text
-    share = source.choice([0.002, 0.01, 0.02, 0.04])
-    if kind == 3:
-        return " ".join("changed" if source.random() < share else word for word in text.split(" "))
-    return ". ".join(sentence for sentence in text.split(". ") if source.random() > 2 * share)
-
-
-def true_pairs(batches: Sequence[DocumentBatch], kernel: KernelChoice) -> np.ndarray:
-    """[pairs, 2] numbers of documents with a similarity of at least 0.8, by counting every shared shingle."""
-    sets = [kernels(kernel).shingles(batch.texts) for batch in batches]
-    sizes = np.concatenate([each.sizes() for each in sets])
-    values = np.concatenate([each.values for each in sets])
-    holders = np.repeat(np.arange(len(sizes)), sizes).astype(np.uint64)
-    order = np.argsort(values, kind="stable")
-    values, holders = values[order], holders[order]
-    starts, counts = groups_of(values)
-    keys = []
-    for count in np.unique(counts).tolist():
-        left, right = np.triu_indices(count, 1)
-        members = holders[starts[counts == count][:, None] + np.arange(count)]
-        pairs = sorted_sides(members[:, left].ravel(), members[:, right].ravel())
-        keys.append(pairs[:, 0] << np.uint64(32) | pairs[:, 1])
-    pairs, shared = np.unique(np.concatenate(keys), return_counts=True)
-    first, second = (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    near = 5 * shared >= 4 * (sizes[first] + sizes[second] - shared)
-    return np.stack([first[near], second[near]], axis=1)
 
 
 class Stopwatch:
@@ -185,24 +129,38 @@ def median_of(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure_folder(
-    folder: Path, megabytes: int, rounds: int, kernel: KernelChoice, config: DuplicatesConfig
+    folder: Path, megabytes: int, rounds: int, peers: Sequence[str], kernel: KernelChoice, config: DuplicatesConfig
 ) -> dict[str, Any]:
-    """Texts of a folder, with recall."""
+    """Texts of a folder, with recall, and peers on the same texts."""
     texts = texts_of(folder, characters=megabytes * 1_000_000)
     documents = (Document(id=f"{number}", text=text) for number, text in enumerate(texts))
     ready = list(batches_of(documents, batch_bytes=BATCH_BYTES))
     text_bytes = sum(len(batch.texts.data) for batch in ready)
     parts = [ReadyPart(name="texts", ready=ready)]
     measured = median_of([measure(parts, text_bytes, config, kernel) for _ in range(rounds)])
-    gone = np.zeros(measured["documents"], bool)
-    gone[measured.pop("gone")[0]] = True
-    pairs = true_pairs(ready, "auto")
-    has_duplicate = np.zeros(len(gone), bool)
-    has_duplicate[pairs] = True
-    measured["true_pairs"] = len(pairs)
-    measured["recall"] = float(gone[pairs].any(axis=1).mean())
-    measured["removed_without_true_duplicate"] = int((gone & ~has_duplicate).sum())
+    pairs = true_pairs(ready)
+    measured |= quality_of(measured.pop("gone")[0], pairs, len(texts))
+    measured["peers"] = {}
+    for peer in peers:
+        name, _, python = peer.partition("=")
+        found = peer_on(texts, name, python)
+        measured["peers"][name] = {
+            "version": found["version"],
+            "tokens_per_second": text_bytes / TOKEN_BYTES / found["seconds"],
+            **quality_of(np.array(found["removed"], np.int64), pairs, len(texts)),
+        }
     return measured
+
+
+def peer_on(texts: list[str], name: str, python: str) -> dict[str, Any]:
+    """What a peer prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "texts.json")
+        path.write_text(json.dumps(texts), encoding="utf-8")
+        done = subprocess.run([python, str(PEERS), name, str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {name} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure_synthetic(documents: int, kernel: KernelChoice, config: DuplicatesConfig) -> dict[str, Any]:
@@ -236,6 +194,13 @@ def report(measured: dict[str, Any], plan: SearchPlan) -> Iterator[str]:
         "" if wrong is None else f", {wrong} removed without a true duplicate"
     )
     yield f"  removed {measured['removed']}, pairs compared {measured['pairs_compared']:,}"
+    for name, peer in measured.get("peers", {}).items():
+        speed = peer["tokens_per_second"]
+        yield (
+            f"  {name} {peer['version']}: {speed / 1e6:.1f}M tokens/s, recall {peer['recall']:.5f}, "
+            f"{peer['removed_without_true_duplicate']} removed without a true duplicate; "
+            f"ours is {measured['tokens_per_second'] / speed:.1f} times as fast"
+        )
     yield ""
     yield str(plan)
 
@@ -248,6 +213,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs on the folder; the median one is reported")
     parser.add_argument("--documents", type=parse_count, help="synthetic documents instead")
     parser.add_argument("--kernel", choices=["auto", "native", "numpy"], default="auto")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help="daft, rensa")
     parser.add_argument("--plan", type=parse_count, default=10**9, help="documents to plan for")
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--json", action="store_true")
@@ -256,7 +222,9 @@ def main() -> None:
     if arguments.documents:
         measured = measure_synthetic(arguments.documents, arguments.kernel, config)
     elif arguments.folder:
-        measured = measure_folder(arguments.folder, arguments.megabytes, arguments.rounds, arguments.kernel, config)
+        measured = measure_folder(
+            arguments.folder, arguments.megabytes, arguments.rounds, arguments.peer, arguments.kernel, config
+        )
     else:
         parser.error("name a folder with texts, or --documents")
     names = ("documents", "text_bytes", "stage_seconds", "stage_bytes", "slice_seconds")
