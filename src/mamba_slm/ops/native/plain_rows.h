@@ -38,12 +38,20 @@ static inline float one_output(const bf16* w, const Rows& x) {
   return sum((sums[0] + sums[2]) + (sums[1] + sums[3]));
 }
 
-// Four rows of a matrix times M rows: out[m * 16 + r].
+// 256 bytes behind each other for every step of a product's loop, so that all of the next four rows of a matrix come as
+// one stream while these four are multiplied.
+static inline void fetch(const char*& next) {
+  if (!next) return;
+  for (int line = 0; line < 4; line++, next += 64) __builtin_prefetch(next);
+}
+
+// Four rows of a matrix times M rows: out[m * 16 + r]. `next` lies behind the four, or is null.
 template <int M>
-static inline void four_outputs(const float* const* w, const Rows& x, int64_t row, float* out) {
+static inline void four_outputs(const float* const* w, const Rows& x, int64_t row, const char* next, float* out) {
   f16 products[16] = {};
   const float* in = x.x + row * x.stride;
   for (int64_t i = 0; i < x.inputs; i += LANES) {
+    fetch(next);
     f16 inputs[M];
     for (int m = 0; m < M; m++) inputs[m] = load(in + m * x.stride + i);
     for (int r = 0; r < 4; r++) {
@@ -55,11 +63,12 @@ static inline void four_outputs(const float* const* w, const Rows& x, int64_t ro
 }
 
 template <int M>
-static inline void four_outputs(const bf16* const* w, const Rows& x, int64_t row, float* out) {
+static inline void four_outputs(const bf16* const* w, const Rows& x, int64_t row, const char* next, float* out) {
   f16 products[16] = {};
   int64_t i = 0;
 #ifdef __AVX512BF16__
   for (; i + BLOCK <= x.inputs; i += BLOCK) {
+    fetch(next);
     __m512bh high[M], low[M];
     for (int m = 0; m < M; m++) {
       int64_t at = (row + m) * x.stride + i;
@@ -104,16 +113,14 @@ static void plain_product(const Matrix& w, const Rows& x, int64_t begin, int64_t
       for (int q = 0; q < count; q += 4) {
         const T* four[4];
         for (int r = 0; r < 4; r++) four[r] = values + (o + (q + r < count ? q + r : count - 1)) * w.inputs;
-        if (first == 0) {  // one stream, while these four are multiplied
-          const char* next = (const char*)(values + (o + q + 4) * w.inputs);
-          for (int64_t byte = 0; byte < 4 * w.inputs * (int64_t)sizeof(T); byte += 64) __builtin_prefetch(next + byte);
-        }
+        const char* next = first == 0 ? (const char*)(values + (o + q + 4) * w.inputs) : nullptr;
         int64_t row = 0;
-        for (; row + 4 <= rows; row += 4) four_outputs<4>(four, x, first + row, tile + row * LANES + q);
+        for (; row + 4 <= rows; row += 4, next = nullptr)
+          four_outputs<4>(four, x, first + row, next, tile + row * LANES + q);
         switch (rows - row) {
-          case 3: four_outputs<3>(four, x, first + row, tile + row * LANES + q); break;
-          case 2: four_outputs<2>(four, x, first + row, tile + row * LANES + q); break;
-          case 1: four_outputs<1>(four, x, first + row, tile + row * LANES + q); break;
+          case 3: four_outputs<3>(four, x, first + row, next, tile + row * LANES + q); break;
+          case 2: four_outputs<2>(four, x, first + row, next, tile + row * LANES + q); break;
+          case 1: four_outputs<1>(four, x, first + row, next, tile + row * LANES + q); break;
         }
       }
       for (int64_t row = 0; row < rows; row++) {
