@@ -4,18 +4,24 @@ import pytest
 import torch
 
 from conformance.probes import TensorSizes, poisoned_memory
+from mamba_slm.core.processor import has_instructions
 from mamba_slm.ops.attention import alibi_bias, alibi_slopes, attention, attention_reference, document_starts
 from mamba_slm.ops.kernels import loaded_kernel
-from mamba_slm.ops.native.attention import multiplies_bf16, refuses
+from mamba_slm.ops.native.attention import attention as native_attention
+from mamba_slm.ops.native.attention import refuses, unsupported
 from tolerances import assert_close, tolerance_of
 
-pytestmark = pytest.mark.usefixtures("native_kernels")
+pytestmark = [
+    pytest.mark.usefixtures("native_kernels"),
+    pytest.mark.skipif(unsupported() is not None, reason=str(unsupported())),
+]
+HAS_BF16 = has_instructions("avx512f", "avx512_bf16")
 
 DTYPES = pytest.mark.parametrize(
     "dtype",
     [
         torch.float32,
-        pytest.param(torch.bfloat16, marks=pytest.mark.skipif(not multiplies_bf16(), reason="needs AVX512-BF16")),
+        pytest.param(torch.bfloat16, marks=pytest.mark.skipif(not HAS_BF16, reason="needs AVX512-BF16")),
     ],
     ids=["fp32", "bf16"],
 )
@@ -34,9 +40,8 @@ def values_and_gradients(function, inputs, first_key):
 
 
 def assert_same(inputs, first_key=None):
-    assert loaded_kernel("attention", "cpu", *inputs, first_key=first_key) is not None, refuses(*inputs)
     tolerance = tolerance_of("attention", inputs[0].dtype)
-    y, gradients = values_and_gradients(attention, inputs, first_key)
+    y, gradients = values_and_gradients(native_attention, inputs, first_key)
     expected, expected_gradients = values_and_gradients(attention_reference, inputs, first_key)
     assert y.dtype == inputs[0].dtype
     assert_close(y, expected, tolerance.values)
@@ -79,7 +84,7 @@ def test_documents_do_not_see_each_other_not_even_in_the_gradient(dtype, lengths
         alone = attention_reference(*(m[:, own] for m in inputs))
         assert_close(y[:, own], alone, tolerance_of("attention", dtype).values)
         leaves = [m.clone().requires_grad_() for m in inputs]
-        attention(*leaves, first_key=starts)[:, own].sum().backward()
+        native_attention(*leaves, first_key=starts)[:, own].sum().backward()
         for leaf in leaves:
             assert not leaf.grad[:, :begin].any()
             assert not leaf.grad[:, begin + n :].any()
@@ -98,7 +103,7 @@ def test_padding_on_the_left_is_not_seen_and_gives_no_nan(dtype):
     for tensor in inputs:
         tensor[1, :13] = tensor[2, :77] = 100
     first_key = torch.minimum(torch.arange(90), torch.tensor([0, 13, 77])[:, None])
-    y, gradients = values_and_gradients(attention, inputs, first_key)
+    y, gradients = values_and_gradients(native_attention, inputs, first_key)
     assert all(m.isfinite().all() for m in (y, *gradients))
     for row, padding in enumerate((0, 13, 77)):
         alone = attention_reference(*(m[row : row + 1, padding:] for m in inputs))
@@ -141,7 +146,7 @@ def test_every_number_of_threads_gives_the_definition_and_always_the_same(dtype,
     try:
         torch.set_num_threads(threads)
         assert_same(inputs)
-        first, second = (values_and_gradients(attention, inputs, None) for _ in range(2))
+        first, second = (values_and_gradients(native_attention, inputs, None) for _ in range(2))
     finally:
         torch.set_num_threads(before)
     for a, b in zip((first[0], *first[1]), (second[0], *second[1]), strict=True):
@@ -150,7 +155,7 @@ def test_every_number_of_threads_gives_the_definition_and_always_the_same(dtype,
 
 def test_the_softmax_is_stable_for_large_scores():
     q, k, v = random_inputs(40)
-    y, gradients = values_and_gradients(attention, (q * 10, k * 10, v), None)
+    y, gradients = values_and_gradients(native_attention, (q * 10, k * 10, v), None)
     assert_close(y, attention_reference(q * 10, k * 10, v), tolerance_of("attention").values)
     assert all(m.isfinite().all() for m in gradients)
 
@@ -169,8 +174,10 @@ def test_uninitialised_memory_is_never_read():
         assert_same(random_inputs(3, 7), torch.tensor([[1, 5, 0], [4, 5, 6]]))
 
 
-def test_a_call_without_gradients_gives_the_same():
-    inputs = random_inputs(67)
+@DTYPES
+def test_attention_takes_the_kernel_with_and_without_gradients(dtype):
+    inputs = random_inputs(67, dtype=dtype)
+    assert loaded_kernel("attention", "cpu", *inputs) is native_attention
     with torch.no_grad():
         y = attention(*inputs)
     assert torch.equal(y, assert_same(inputs))
@@ -183,7 +190,9 @@ def test_a_call_without_gradients_gives_the_same():
         ({"d": 24}, "multiple of 16"),
         ({"d": 272}, "up to 256"),
         ({"dtype": torch.float64}, "q is torch.float64"),
-        ({"t": 1}, "one query"),
+        ({"t": 1}, "1 queries and 1 keys"),
+        ({"t": 1, "s": 900}, "1 queries and 900 keys"),
+        ({"t": 31}, "31 queries and 31 keys"),
         ({"t": 9, "s": 8}, "shapes"),
         ({"t": 0, "s": 8}, "multiple of 16"),
     ],

@@ -18,6 +18,8 @@ from mamba_slm.ops.native.start import SELF_TEST_TOLERANCE, NativeKernels, diffe
 
 LANES = 16
 LARGEST_HEAD = 256
+SHORTEST = 32
+"""Below so many keys PyTorch's operators are as fast."""
 SELF_TEST_TOLERANCE_BF16 = 2e-2
 """Weights and their gradients are rounded at 2^-9 of their size before they are multiplied."""
 
@@ -39,9 +41,10 @@ def functions() -> ctypes.CDLL:
     return found
 
 
+@functools.cache
 def multiplies_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 into float32 in one instruction."""
-    return has_instructions("avx512f", "avx512_bf16")
+    """Whether processor and compiler know products of bfloat16 that are summed in float32."""
+    return has_instructions("avx512f", "avx512_bf16") and hasattr(library("attention"), "attention_forward_bf16")
 
 
 def attention(
@@ -133,9 +136,16 @@ def refuses(
         return f"shapes {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
     if not q.numel() or d % LANES or d > LARGEST_HEAD:
         return f"heads of {d}: no multiple of {LANES} up to {LARGEST_HEAD}"
-    if t == 1:
-        return "one query"
+    if t == 1 or s < SHORTEST:
+        return f"{t} queries and {s} keys: the call would cost more than the work"
     return None
+
+
+def unsupported() -> str | None:
+    """See `NativeKernels`."""
+    return (
+        None if has_instructions("avx512f") else "it keeps sums in the registers of AVX-512, which this processor lacks"
+    )
 
 
 def self_test() -> str | None:
@@ -161,6 +171,6 @@ def in_dtype(dtype: torch.dtype, way: Callable[..., Tensor], first_key: Tensor, 
 
 KERNELS = NativeKernels(
     operations={"attention": Kernel(name="native", run=attention, refuses=refuses)},
-    unsupported=lambda: None,
+    unsupported=unsupported,
     self_test=self_test,
 )

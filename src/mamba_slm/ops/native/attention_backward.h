@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int64_t BACK_QUERIES = 96, BACK_KEYS = 2 * TILE, COLUMNS = BACK_KEYS + 16;
+constexpr int64_t BACK_QUERIES = 192, BACK_KEYS = 3 * TILE, COLUMNS = BACK_KEYS + 16;
 
 // Two rows of values as words down columns, for products that sum over rows; for float32 they are stored as they are.
 template <class T>

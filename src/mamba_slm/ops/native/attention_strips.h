@@ -21,7 +21,6 @@ constexpr float BASE = PER_WORD<T> == 2 ? LN2 : 1.0f;  // natural logarithm of t
 
 template <class T>
 inline f16 power(f16 x) {
-#ifdef __AVX512F__
   if constexpr (PER_WORD<T> == 2) {
     f16 whole = (f16)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     f16 rest = x - whole;  // within 1/2; minimax polynomial of degree 4, off by 4e-6 of the result
@@ -31,7 +30,6 @@ inline f16 power(f16 x) {
     p = p * rest + 1.0f;
     return (f16)_mm512_scalef_ps((__m512)p, (__m512)whole);
   }
-#endif
   return exp(x);
 }
 

@@ -2,7 +2,7 @@
 //
 // Everything is read in words of 32 bits along k: one float32, or two neighbouring bfloat16, which one instruction
 // multiplies and adds. So the same loops serve both. b is packed with its n side by side: [k in words][n]; a lies in
-// rows [m][k in words] or down columns [k in words][m], and needs no packing.
+// rows [m][k in words] or down columns [k in words][m], and needs no packing. Written for the 32 registers of AVX-512.
 #pragma once
 #include <cstdlib>
 #include <new>
@@ -13,12 +13,7 @@ typedef uint32_t word;
 template <class T>
 constexpr int PER_WORD = sizeof(word) / sizeof(T);
 
-// Rows and vectors of sums that are held in registers.
-#ifdef __AVX512F__
-constexpr int ROWS = 6, VECTORS = 4;
-#else
-constexpr int ROWS = 2, VECTORS = 2;
-#endif
+constexpr int ROWS = 6, VECTORS = 4;  // of sums that are held in registers
 constexpr int TILE = VECTORS * LANES;
 
 static inline int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -52,13 +47,6 @@ static inline u16 load(const word* p) {
   return v;
 }
 
-// GCC would load a vector anew for each row that it is multiplied with.
-#ifdef __AVX512F__
-#define IN_REGISTER(vector) asm("" : "+v"(vector))
-#else
-#define IN_REGISTER(vector)
-#endif
-
 enum Layout { IN_ROWS, IN_COLUMNS };        // of a
 enum Start { FROM_ZERO, FROM_C, FROM_SCALED_C };  // scaled: row m of c is multiplied by scale[m] before
 
@@ -78,7 +66,7 @@ __attribute__((noinline)) void product_tile(const word* a, int64_t lda, const wo
 #pragma GCC unroll 4
     for (int n = 0; n < NV; n++) {
       row[n] = load(b + n * LANES);
-      IN_REGISTER(row[n]);
+      asm("" : "+v"(row[n]));  // or else GCC loads it anew for each row of a
     }
 #pragma GCC unroll 8
     for (int m = 0; m < ROWS; m++) {
@@ -102,10 +90,8 @@ static inline void product(const word* a, int64_t lda, const word* b, int64_t ld
     switch (width) {
       case 1: product_tile<T, 1, LAYOUT, START>(a, lda, b, ldb, k, c, ldc, scale); break;
       case 2: product_tile<T, 2, LAYOUT, START>(a, lda, b, ldb, k, c, ldc, scale); break;
-#ifdef __AVX512F__
       case 3: product_tile<T, 3, LAYOUT, START>(a, lda, b, ldb, k, c, ldc, scale); break;
       case 4: product_tile<T, 4, LAYOUT, START>(a, lda, b, ldb, k, c, ldc, scale); break;
-#endif
     }
     b += width * LANES, c += width * LANES, vectors -= width;
   }
