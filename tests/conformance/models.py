@@ -39,7 +39,13 @@ ORACLE_CONFIGS = {
     "attention, untied": ModelConfig(pattern="*-*-", tie_embeddings=False, **SIZES),
 }
 """Further models that only other people's code is compared on."""
-ALL_CONFIGS = CONFIGS | ORACLE_CONFIGS
+KERNEL_SIZES = SIZES | {"num_heads": 2, "num_kv_heads": 1, "ssm_head_dim": 16}
+KERNEL_CONFIGS = {
+    "portable, for kernels": ModelConfig(pattern="M-*-M-", **KERNEL_SIZES),
+    "classic, for kernels": ModelConfig(pattern="MM*-M*-", num_groups=2, tie_embeddings=False, **KERNEL_SIZES),
+}
+"""As `CONFIGS`, in multiples of 16, which is what the kernels for CPUs take."""
+ALL_CONFIGS = CONFIGS | ORACLE_CONFIGS | KERNEL_CONFIGS
 
 
 @cache

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from conformance.models import CONFIGS, SIZES, fresh_model, sequences
+from conformance.models import CONFIGS, KERNEL_CONFIGS, SIZES, fresh_model, sequences
+from conformance.paths import native_kernels
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.ops.ssd import SSD_BACKENDS
 
@@ -42,6 +43,21 @@ def test_the_gradient_of_a_document_with_respect_to_another_is_exactly_zero(layo
         (logits[0, own] * torch.randn(logits[0, own].shape, generator=generator)).sum().backward()
         assert not embedded.grad[0, ~own].any(), f"largest {embedded.grad[0, ~own].abs().max():.1e}"
         assert embedded.grad[0, own].any(dim=1).all()
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bf16 autocast"])
+@pytest.mark.parametrize("layout", KERNEL_CONFIGS)
+def test_native_kernels_keep_documents_apart_exactly(layout, autocast):
+    documents = sequences(LENGTHS)
+    ids = torch.cat([torch.full_like(tokens, number) for number, tokens in enumerate(documents)])[None]
+    with native_kernels(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        logits, embedded = logits_and_embedded(fresh_model(layout), torch.cat(documents)[None], ids)
+        for number in range(len(LENGTHS)):
+            own = ids[0] == number
+            weights = torch.randn(logits[0, own].shape)
+            (gradient,) = torch.autograd.grad((logits[0, own] * weights).sum(), embedded, retain_graph=True)
+            assert not gradient[0, ~own].any(), f"largest {gradient[0, ~own].abs().max():.1e}"
+            assert gradient[0, own].any(dim=1).all()
 
 
 @pytest.mark.parametrize("layout", CONFIGS)
