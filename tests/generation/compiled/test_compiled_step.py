@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import CheckFailedError, ConfigError, SetupError, UsageError
+from mamba_slm.generation.compiled import runtime as compiled_runtime
 from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime, open_compiled
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import RUNTIMES
@@ -225,7 +226,9 @@ def test_a_token_outside_the_vocabulary_is_refused_and_changes_nothing(token):
     assert torch.equal(compiled.next_logits(torch.tensor([[1], [2]]), None, state), expected)
 
 
-def test_a_wrong_step_is_found_before_the_first_token():
+def test_a_wrong_step_is_found_before_the_first_token(monkeypatch):
+    monkeypatch.setattr(compiled_runtime, "has_passed", lambda *depends_on: False)
+
     class Wrong(CompiledRuntime):
         def step(self, tokens, state):
             return -super().step(tokens, state)

@@ -64,3 +64,19 @@ def test_every_entry_of_the_table_has_operations(monkeypatch):
     for name, where in NATIVE_KERNELS.items():
         kernels = start.load("native kernel", name, {name: where})
         assert kernels.operations
+
+
+def test_a_test_that_passed_here_is_repeated_only_when_asked_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path))
+    tested = []
+    monkeypatch.setattr(swiglu, "KERNELS", replace(swiglu.KERNELS, self_test=lambda: tested.append("once")))
+    for keep, expected in ((True, 1), (True, 1), (False, 2)):
+        assert start_all(lambda line: None, keep_results=keep).used == ("swiglu",)
+        assert len(tested) == expected
+
+
+def test_a_failure_is_never_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMBA_SLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(swiglu, "KERNELS", replace(swiglu.KERNELS, self_test=lambda: "values are off"))
+    for _ in range(2):
+        assert "values are off" in start_all(lambda line: None, keep_results=True).left["swiglu"]

@@ -9,15 +9,20 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import CheckFailedError, SetupError
+from mamba_slm.core.tested import has_passed, keep_passed, sources_digest
 from mamba_slm.generation.compiled.step import CompiledStep
 from mamba_slm.generation.loading import open_torch
 from mamba_slm.generation.runtime import Opened, RuntimeSettings, TorchRuntime
+from mamba_slm.model.packed import PackedModel
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState, MambaState
 from mamba_slm.ops.native.library import library, library_path
 
 SELF_TEST_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 """Largest difference of a logit, relative to the largest logit, between the compiled and the plain step."""
+
+COMPILED = Path(__file__).parent
+PACKAGE = COMPILED.parents[1]
 
 MOST_ROWS = 128
 """Larger batches are worth a library's matrix products."""
@@ -32,6 +37,8 @@ class CompiledRuntime(TorchRuntime):
 
     def __init__(self, model: LanguageModel, *, say: Callable[[str], None] = lambda line: None):
         """Compile the step where this machine has not done so yet, then compare a few tokens with the plain step.
+
+        What passed is not repeated for models of the same shapes until a source changes (`core/tested.py`).
 
         Args:
             say: told before a compilation.
@@ -52,7 +59,11 @@ class CompiledRuntime(TorchRuntime):
         library("decode_step")
         self.description = f"torch {torch.__version__}, device cpu, compiled step"
         self._step = CompiledStep(model)
-        self.self_test()
+        if isinstance(model, PackedModel):
+            self.self_test()
+        elif not has_passed(*(depends_on := what_the_test_depends_on(model))):
+            self.self_test()
+            keep_passed(*depends_on)
 
     def next_logits(self, tokens: Tensor, padding_mask: Tensor | None, state: InferenceState) -> Tensor:
         b, t = tokens.shape
@@ -86,6 +97,14 @@ class CompiledRuntime(TorchRuntime):
                     f"the compiled step gives other logits than the plain one: {error:.1e} of the largest",
                     hint="use --runtime torch, and report this with the output of `mamba-slm doctor`",
                 )
+
+
+def what_the_test_depends_on(model: LanguageModel) -> tuple[object, ...]:
+    """Everything but the values of the weights that decides whether the compiled step of a model is right."""
+    tensors = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()]
+    sources = sources_digest(PACKAGE / "ops", PACKAGE / "model", COMPILED)
+    machine = (library_path("decode_step").name, torch.__version__, torch.get_num_threads())
+    return (sources, machine, model.config, tensors)
 
 
 def has_history(state: InferenceState) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import SetupError
 from mamba_slm.core.registry import load
+from mamba_slm.core.tested import has_passed, keep_passed, sources_digest
 from mamba_slm.ops.kernels import Kernel, install_kernel, installed_kernels, without_kernels
 from mamba_slm.ops.native.library import library, library_path, missing_for_native
 
@@ -24,6 +26,9 @@ NATIVE_KERNELS = {
     "swiglu": "mamba_slm.ops.native.swiglu:KERNELS",
 }
 """Name of the C++ source -> its `NativeKernels`."""
+
+DEFINITIONS = Path(__file__).parents[1]
+"""The folder of what kernels are compared with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +64,9 @@ _started: tuple[Started, dict[tuple[str, str], Kernel]] | None = None
 
 
 def start_native_kernels(say: Callable[[str], None] = lambda line: None) -> Started:
-    """Compile (once per machine, seconds), test (once per process) and install every kernel of `NATIVE_KERNELS`.
+    """Compile (once per machine, seconds), test and install every kernel of `NATIVE_KERNELS`.
 
+    A test that passed here is repeated when sources, compiler, processor or PyTorch have changed (`core/tested.py`).
     Nothing fails here: what cannot be used is left out, with its reason.
 
     Args:
@@ -69,15 +75,15 @@ def start_native_kernels(say: Callable[[str], None] = lambda line: None) -> Star
     global _started
     if _started is None:
         with without_kernels():
-            _started = start_all(say), installed_kernels()
+            _started = start_all(say, keep_results=True), installed_kernels()
     started, kernels = _started
     for (operation, device_type), kernel in kernels.items():
         install_kernel(operation, device_type, kernel)
     return started
 
 
-def start_all(say: Callable[[str], None]) -> Started:
-    """As `start_native_kernels`, every time."""
+def start_all(say: Callable[[str], None], *, keep_results: bool = False) -> Started:
+    """As `start_native_kernels`, every time, and testing anew unless results are kept."""
     if missing := missing_for_native():
         return Started(used=(), left={"native": missing})
     used, left = [], {}
@@ -90,8 +96,7 @@ def start_all(say: Callable[[str], None]) -> Started:
         failures = dict(zip(wanted, pool.map(failure_to_load, wanted), strict=True))
     for name in wanted:
         reason = failures[name]
-        with torch.random.fork_rng(devices=[]):  # whoever starts kernels has seeded for other things
-            wrong = None if reason is not None else found[name].self_test()
+        wrong = None if reason is not None else failed_test(name, found[name], keep_results)
         if wrong is not None:
             reason = f"WRONG on this machine, {wrong}; please report it with the output of `mamba-slm doctor`"
         if reason is not None:
@@ -101,6 +106,18 @@ def start_all(say: Callable[[str], None]) -> Started:
         for operation, kernel in found[name].operations.items():
             install_kernel(operation, "cpu", kernel)
     return Started(used=tuple(used), left=left)
+
+
+def failed_test(name: str, kernels: NativeKernels, keep_results: bool) -> str | None:
+    """What the self-test of one source finds wrong, or None; with `keep_results` also where it has passed before."""
+    depends_on = (name, library_path(name).name, sources_digest(DEFINITIONS), torch.__version__)
+    if keep_results and has_passed(*depends_on):
+        return None
+    with torch.random.fork_rng(devices=[]):  # whoever starts kernels has seeded for other things
+        wrong = kernels.self_test()
+    if keep_results and wrong is None:
+        keep_passed(*depends_on)
+    return wrong
 
 
 def failure_to_load(name: str) -> str | None:
