@@ -13,7 +13,10 @@ from mamba_slm.cli.examination.check import Check
 from mamba_slm.cli.examination.installing import PACKAGE, Installation
 
 OPTIONAL = {
-    "data": ("reads and writes .zst files", "`data`, `train` and `quickstart` refuse text in .zst files"),
+    "data": (
+        "reads Parquet, .zst files and web archives, JSON Lines and .gz twice as fast",
+        "`data`, `train` and `quickstart` refuse text in Parquet, .zst and WARC files",
+    ),
     "track": ("writes TensorBoard logs", "`train --log tensorboard` refuses to start"),
     "hf": (
         "makes our models transformers models (Auto classes, `generate`)",
@@ -23,6 +26,7 @@ OPTIONAL = {
         "puts PEFT adapters and TRL trainers on our models, from Python",
         "PEFT and TRL cannot be used on our models; no command of this version needs them",
     ),
+    "gpu": ("compiles our kernels for NVIDIA GPUs", "training and decoding on a GPU take PyTorch's own operations"),
     "gguf": ("writes and reads GGUF files for llama.cpp", "`export gguf` and `verify` of .gguf files refuse to start"),
     "onnx": (
         "writes ONNX models and runs them with ONNX Runtime",
