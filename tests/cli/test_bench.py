@@ -184,7 +184,7 @@ def test_ctrl_c_of_a_terminal_leaves_no_process_behind(folder, tmp_path):
     started = subprocess.Popen(
         [sys.executable, "-c", program, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
-    assert "about" in "".join(started.stderr.readline() for _ in range(2))
+    assert any("about" in line for line in started.stderr)  # and reads no further
     time.sleep(8)  # its workers are loaded and busy
     os.killpg(started.pid, signal.SIGINT)
     _, said = started.communicate(timeout=30)

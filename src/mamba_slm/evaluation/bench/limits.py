@@ -19,10 +19,13 @@ from mamba_slm.model.config import ModelConfig
 SQUARE = 2048
 PRODUCTS = ("fp32", "bf16", "int8")
 GPU_SQUARE, GPU_COPY_BYTES = 8192, 2**30
+MOST_PASSES = 20
+"""More do not find a better one."""
 
 
 def machine_limits(config: ModelConfig, *, threads: int, passes: int) -> dict[str, Any]:
-    """Limits by number of threads, 1 to `threads`; the best of `passes` passes, since other work only slows them.
+    """Limits by number of threads, 1 to `threads`; the best of `passes` passes (at most
+    `MOST_PASSES`), since other work only slows them.
 
     Returns:
         products: one row per number of threads, {"threads", and FLOP/s per kind of product}.
@@ -31,7 +34,7 @@ def machine_limits(config: ModelConfig, *, threads: int, passes: int) -> dict[st
         gpu: {"name", "bf16_flops_per_second", "copy_bytes_per_second"}, or None.
         square: side of the matrices.
     """
-    before = torch.get_num_threads()
+    before, passes = torch.get_num_threads(), min(passes, MOST_PASSES)
     products, reading = [], []
     sizes = {precision: read_weight_bytes(config, precision) for precision in BYTES_PER_VALUE}
     buffers = {huge: Reading(sizes.values(), huge_pages=huge) for huge in (True, False)}
