@@ -83,20 +83,8 @@ def documents_of_files(
     """The generator behind `read_documents`, whose arguments are checked before the first document is asked for."""
     before, num_kept = report.num_documents, len(report.problems)
     for file in files:
-        name = file.name if file == path else file.relative_to(path).as_posix()
-        source = SourceFile(file=file, name=name, source=str(path), options=options, report=report)
-        for found in documents_of_file(source):
-            if isinstance(found, DataError):
-                if options.on_error == "stop":
-                    raise found
-                report.add_problem(found)
-                if logs_problems:
-                    log.warning("left out: %s", found)
-            elif not found.text.strip():
-                report.num_empty += 1
-            else:
-                report.num_documents += 1
-                yield found
+        source = SourceFile(file=file, name=name_of(file, path), source=str(path), options=options, report=report)
+        yield from counted_documents(source, logs_problems)
         report.num_files += 1
     if report.num_documents == before:
         if len(files) == 1 and not report.num_problems and not report.left_out:
@@ -108,6 +96,28 @@ def documents_of_files(
             f"{report.num_problems} that could not be read" + (f"; the first: {first}" if first else ""),
             hint=first.hint if first else "give files with some text in them",
         )
+
+
+def name_of(file: Path, path: Path) -> str:
+    """How the ids of a file's documents begin: its path inside the folder `path`, or its own name."""
+    return file.name if file == path else file.relative_to(path).as_posix()
+
+
+def counted_documents(source: SourceFile, logs_problems: bool = False) -> Iterator[Document]:
+    """The documents of one file with text in them; the rest is counted in the report, or raised as the options say."""
+    report = source.report
+    for found in documents_of_file(source):
+        if isinstance(found, DataError):
+            if source.options.on_error == "stop":
+                raise found
+            report.add_problem(found)
+            if logs_problems:
+                log.warning("left out: %s", found)
+        elif not found.text.strip():
+            report.num_empty += 1
+        else:
+            report.num_documents += 1
+            yield found
 
 
 def documents_of_file(source: SourceFile) -> Iterator[Document | DataError]:

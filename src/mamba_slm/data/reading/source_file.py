@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,21 @@ from mamba_slm.data.reading.report import ReadReport
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 DRAINED_BYTES = 1 << 20
+WINDOW_BUFFER_BYTES = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A part of a file that is read alone, so that several processes share a large one."""
+
+    begin: int
+    """First byte of an uncompressed JSON Lines file, where a line begins; first row group of a Parquet file."""
+
+    end: int
+    """Where it ends, in the same unit: bytes or row groups from `begin` to before `end`."""
+
+    first_number: int
+    """Number, from 1, of its first line or row within the whole file: documents keep their ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +53,17 @@ class SourceFile:
     options: ReadOptions
     report: ReadReport
 
+    window: Window | None = None
+    """Read only this part; only of formats that `reading/parts.py` cuts."""
+
     @contextlib.contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The decompressed bytes."""
+        """The decompressed bytes, those of the window where there is one."""
         with open_bytes(self.file, max_expansion=self.options.max_expansion) as stream:
-            yield stream
+            if self.window is None:
+                yield stream
+            else:
+                yield io.BufferedReader(BytesWindow(stream, self.window), WINDOW_BUFFER_BYTES)
 
     def decode(self, content: bytes, place: str, *, at_start: bool = True, encoding: str | None = None) -> str:
         """Bytes to text as the options say; repairs are counted.
@@ -100,9 +122,9 @@ class SourceFile:
         )
 
     def numbered_lines(self, stream: BinaryIO) -> Iterator[tuple[int, bytes | DataError]]:
-        """Lines with their number, from 1; one that is too long is a problem and never in memory as a whole."""
+        """Lines with their number in the file, from 1; one too long is a problem and never in memory as a whole."""
         limit = self.options.max_document_bytes
-        number = 0
+        number = self.window.first_number - 1 if self.window else 0
         while line := stream.readline(limit + 1):
             number += 1
             if len(line) <= limit:
@@ -115,6 +137,24 @@ class SourceFile:
                 line = stream.readline(DRAINED_BYTES)
                 length += len(line)
             yield number, self.too_long(number, "the line", length)
+
+
+class BytesWindow(io.RawIOBase):
+    """The bytes of a stream from `begin` to before `end`."""
+
+    def __init__(self, stream: BinaryIO, window: Window):
+        self.stream = stream
+        self.left = window.end - window.begin
+        stream.seek(window.begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        target = memoryview(buffer).cast("B")[: self.left]
+        count = self.stream.readinto(target)  # type: ignore[attr-defined]
+        self.left -= count
+        return count
 
 
 def is_encodable(text: str) -> bool:

@@ -12,7 +12,7 @@ from mamba_slm.data.compressed import COMPRESSIONS
 from mamba_slm.data.decoding import byte_order_mark, is_single_byte_based
 from mamba_slm.data.document import Document
 from mamba_slm.data.reading.json_records import missing_key
-from mamba_slm.data.reading.source_file import SourceFile
+from mamba_slm.data.reading.source_file import SourceFile, Window
 
 BATCH_ROWS = 512
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -54,8 +54,9 @@ def rows_of_parquet(source: SourceFile, table: Any, pyarrow: Any) -> Iterator[Do
             f"{source.file}: the column {key!r} is not text but {kind}",
             hint="name the column that holds the text: mamba-slm data tokenize --text-key COLUMN",
         )
-    first = 0
-    for group in range(table.num_row_groups):
+    window = source.window or Window(begin=0, end=table.num_row_groups, first_number=1)
+    first = window.first_number - 1
+    for group in range(window.begin, window.end):
         try:
             yield from rows_of_group(source, table, group, first, pyarrow)
         except (pyarrow.ArrowException, OSError) as error:
