@@ -1,6 +1,7 @@
 """Promises about a model that was really trained: it compresses unseen text, and writes the same text everywhere."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -15,11 +16,13 @@ from mamba_slm.generation.runtime import RuntimeSettings
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.model.checkpoint import load_config
 from mamba_slm.model.portability import portability_issues
+from trained_model import STORIES
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = ("Once upon a time", "One day, a girl named Lily found", "Tom and his dog went to the park.\n\n", "")
 NEW_TOKENS = 80
+WORD = re.compile(r"[a-z']+")
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +56,13 @@ def test_the_trained_model_can_leave_to_every_runtime(trained_model):
     assert config.vocab_size % 64 == 0
 
 
-def test_it_writes_text_and_not_one_word(greedy_text):
+def test_it_writes_sentences_of_known_words_and_not_one_word_again_and_again(greedy_text):
     texts = [greedy_text[1].decode(new) for _, new in greedy_text[0]]
-    assert all(len(set(text.split())) > 20 for text in texts), texts
+    known = set(WORD.findall(STORIES.read_text(encoding="utf-8").lower()))
+    for text in texts:  # greedy text of a small model repeats itself: how much differs with the machine that trained it
+        words = WORD.findall(text.lower())
+        assert len(words) > 40 and len(set(words)) >= 10, text
+        assert sum(word in known for word in words) > 0.9 * len(words), text
 
 
 def test_transformers_writes_the_same_text(trained_model, greedy_text, tmp_path):
