@@ -119,3 +119,15 @@ def test_two_processes_may_compile_at_the_same_time(sources, tmp_path):
     names = {process.communicate(timeout=200)[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert len(names) == 1
+
+
+def test_a_changed_header_in_another_folder_makes_another_library(sources, tmp_path):
+    header = tmp_path / "other" / "far.h"
+    header.parent.mkdir()
+    header.write_text('#include "farther.h"\n')
+    (header.parent / "farther.h").write_text("const int far_away = 7;\n")
+    (sources / "answer.cpp").write_text('#include "../other/far.h"\nextern "C" { int answer() { return far_away; } }\n')
+    before = library_path(sources / "answer.cpp")
+    assert load_library(sources / "answer.cpp").answer() == 7
+    (header.parent / "farther.h").write_text("const int far_away = 8;\n")
+    assert library_path(sources / "answer.cpp") != before

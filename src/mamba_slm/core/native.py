@@ -12,6 +12,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -63,10 +64,21 @@ def load_library(source: Path) -> ctypes.CDLL:
 
 def library_path(source: Path) -> Path:
     """Where the compiled library is kept, named by a hash of all it depends on. Nothing need be there."""
-    texts = [file.read_text(encoding="utf-8") for file in (source, *sorted(source.parent.glob("*.h")))]
+    texts = [file.read_text(encoding="utf-8") for file in with_headers(source)]
     depends_on = (texts, FLAGS, compiler_version(), processor_features(), platform.libc_ver())
     digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:20]
     return cache_folder() / "native" / f"{source.stem}-{digest}.so"
+
+
+def with_headers(source: Path) -> list[Path]:
+    """The source, all headers beside it, and those in other folders that these files include in quotation marks."""
+    found = [source, *sorted(source.parent.glob("*.h"))]
+    for file in found:
+        for name in re.findall(r'^#include "([^"]+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
+            path = (file.parent / name).resolve()
+            if path.is_file() and path not in [known.resolve() for known in found]:
+                found.append(path)
+    return found
 
 
 def compiler_version() -> str:
