@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import sys
 import tracemalloc
 
@@ -125,3 +126,17 @@ def test_reading_zst_without_the_package_says_what_to_install(tmp_path, monkeypa
 def test_the_suffix_of_the_compression_is_taken_off(tmp_path):
     names = {"a.jsonl.gz": "a.jsonl", "a.JSONL.ZST": "a.JSONL", "a.txt": "a.txt", "a.b": "a.b"}
     assert {name: without_compression(tmp_path / name).name for name in names} == names
+
+
+def test_lines_before_the_place_where_a_zst_file_was_cut_off_are_read(tmp_path):
+    lines = b"".join(b"line %d %s\n" % (number, os.urandom(40).hex().encode()) for number in range(20_000))
+    whole = zstandard.ZstdCompressor().compress(lines)
+    file = tmp_path / "a.txt.zst"
+    file.write_bytes(whole[: len(whole) // 2])
+    read = []
+    with pytest.raises(DataError, match="cut off"), open_bytes(file) as stream:
+        while line := stream.readline():
+            read.append(line)
+    content = b"".join(read)
+    assert lines.startswith(content)
+    assert len(content) > len(lines) // 3  # all whole blocks before the cut, not only whole buffers

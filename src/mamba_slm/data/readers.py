@@ -113,7 +113,7 @@ def counted_documents(source: SourceFile, logs_problems: bool = False) -> Iterat
             report.add_problem(found)
             if logs_problems:
                 log.warning("left out: %s", found)
-        elif not found.text.strip():
+        elif not found.text or found.text.isspace():
             report.num_empty += 1
         else:
             report.num_documents += 1

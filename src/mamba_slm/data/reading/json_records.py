@@ -168,8 +168,8 @@ def document_of(source: SourceFile, record: Any, number: int, *, is_valid: bool)
     if isinstance(record, dict):
         if text_key not in record:
             return missing_key(source, record, f"{source.file}:{number} has no key")
-        text = record[text_key]
-        metadata = {key: value for key, value in record.items() if key != text_key}
+        metadata = record  # it is ours alone
+        text = metadata.pop(text_key)
     if not isinstance(text, str):
         what = f"the value of {text_key!r}" if isinstance(record, dict) else "the record"
         kind = "null" if text is None else type(text).__name__

@@ -81,16 +81,15 @@ def rows_of_group(
         others = [plain_values(batch.column(columns.index(name))) for name in names]
         for text, *values in zip(texts, *others, strict=True):
             number += 1
-            place = source.place(number)
             if isinstance(text, bytes):
                 try:
-                    text = source.decode(text, place, at_start=False, encoding="utf-8")
+                    text = source.decode(text, source.place(number), at_start=False, encoding="utf-8")
                 except DataError as problem:
                     yield problem
                     continue
             if text is None:
                 yield DataError(
-                    f"{place}: the value of {key!r} is not text but null",
+                    f"{source.place(number)}: the value of {key!r} is not text but null",
                     hint="leave such rows out: mamba-slm data tokenize --on-error skip",
                 )
                 continue

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
 from mamba_slm.data.curation.duplicates.exact import copies_of_part, find_copies
@@ -33,9 +33,10 @@ from mamba_slm.data.curation.duplicates.parts import Part
 from mamba_slm.data.curation.duplicates.resolution import resolve
 from mamba_slm.data.curation.duplicates.runs import key_ranges, ranges_needed, runs_of
 from mamba_slm.data.curation.duplicates.signing import SignedParts, sign_part
-from mamba_slm.data.curation.duplicates.tasks import RunTasks, Task, delete_leftovers, local_pool
 from mamba_slm.data.curation.duplicates.verdicts import Duplicates, judge_part
 from mamba_slm.data.curation.duplicates.verification import verify_part
+from mamba_slm.data.engine.local import local_engine
+from mamba_slm.data.engine.task import RunTasks, Task, delete_leftovers
 
 FORMAT_VERSION = 1
 STAGES = ("signed", "copies", "copied", "matched", "extracted", "verified", "resolved", "judged")
@@ -66,12 +67,14 @@ def find_duplicates(
 
     Raises:
         DataError: a text is not valid Unicode, or a part changed between its two readings.
-        SetupError: a worker died; the same call again continues.
+        ConfigError: `workers` is below 1.
+        SetupError: worker after worker died; the same call again continues.
     """
+    if run_tasks is None:
+        with local_engine(workers) as engine:
+            run = engine.for_stage("duplicates")
+            return find_duplicates(parts, folder, config, run_tasks=run, kernel=kernel, say=say)
     config = config or DuplicatesConfig()
-    if workers < 1:
-        raise ConfigError(f"workers must be at least 1, got {workers}")
-    run = run_tasks or local_pool(workers)
     start_or_continue(folder, parts, config)
     of = {stage: functools.partial(path_of, folder / stage) for stage in STAGES}
     every = range(len(parts))
@@ -79,7 +82,7 @@ def find_duplicates(
     def stage(name: str, calls: Sequence[Callable[..., None]]) -> tuple[Path, ...]:
         say(f"duplicates: {name}, {len(calls)} {'task' if len(calls) == 1 else 'tasks'}")
         outs = tuple(of[name](number) for number in range(len(calls)))
-        run([Task(out=out, call=functools.partial(call, out=out)) for call, out in zip(calls, outs, strict=True)])
+        run_tasks([Task(out=out, call=functools.partial(call, out=out)) for call, out in zip(calls, outs, strict=True)])
         return outs
 
     def bound(function: Callable[..., None], *arguments: object, **named: object) -> Callable[..., None]:
