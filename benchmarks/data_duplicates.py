@@ -38,8 +38,8 @@ from mamba_slm.data.curation.duplicates.plan import MeasuredSearch, SearchPlan
 from mamba_slm.data.curation.duplicates.runs import LAST_KEY, Run, RunWriter, read_records, runs_of
 from mamba_slm.data.curation.duplicates.signing import BATCH_BYTES
 from mamba_slm.data.curation.duplicates.synthetic import SyntheticPart, synthetic_parts
-from mamba_slm.data.curation.duplicates.tasks import Task
 from mamba_slm.data.document import Document
+from mamba_slm.data.engine.task import Task
 
 TOKEN_BYTES = 4.1
 PEERS = Path(__file__).with_name("_duplicates_peers.py")

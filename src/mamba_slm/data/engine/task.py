@@ -1,0 +1,57 @@
+"""Tasks: a function that writes one folder, whole or not at all. What is there already is not done again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One call. It can be pickled, and calling it twice is the same as once."""
+
+    out: Path
+    """The folder that it writes atomically; when it is there, the task is done. Its name is the task's name and belongs
+    to no other task of the stage. Numbers in a `summary.json` inside are its counts in the manifest."""
+
+    call: Callable[[], None]
+
+    size: int = 1
+    """How much work it is compared with the other tasks of its stage, best in bytes to read: for the time left."""
+
+    @property
+    def name(self) -> str:
+        """What it is called within its stage."""
+        return self.out.name
+
+    def run(self) -> None:
+        """Do it, unless it is done."""
+        if not self.out.exists():
+            self.call()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A task that could not be done, while everything else went on."""
+
+    task: Task
+    error: str
+    """What happened the last time: a traceback, or how the worker died."""
+    attempts: int
+
+    @property
+    def reason(self) -> str:
+        """The error in one line."""
+        return self.error.strip().rpartition("\n")[2]
+
+
+RunTasks = Callable[[Sequence[Task]], None]
+"""Runs tasks in any order and returns when all are done."""
+
+
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed tasks have begun. Only while no task runs."""
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
