@@ -88,8 +88,7 @@ def test_a_poisonous_task_is_set_aside_with_its_error_and_the_others_go_on(
     assert said in found.error
     if trouble not in ("killed",):
         assert "in happen" in found.error
-    done = contents(tmp_path / "out")
-    assert {name: data for name, data in done.items() if not name.startswith(".poison")} == expected
+    assert contents(tmp_path / "out") == expected
 
 
 @pytest.mark.parametrize("trouble", ["stopped", "holds Python's lock for ever"])
@@ -157,9 +156,10 @@ class OnlyHere:
 
 
 def test_a_task_that_a_worker_cannot_read_is_an_error(tmp_path):
+    """And of the program: setting aside one input after the other would hide it."""
     task = Task(out=tmp_path / "out", call=functools.partial(print, OnlyHere()))
-    with LocalEngine(1, limits=FAST) as engine, pytest.raises(ZeroDivisionError):
-        engine.run([task], stage="write")
+    with LocalEngine(1, limits=FAST) as engine, pytest.raises(SetupError, match="cannot read its task: ZeroDivision"):
+        engine.run([task], stage="write", may_quarantine=True)
 
 
 def test_what_is_done_is_not_done_again(tmp_path):
@@ -195,3 +195,13 @@ def note_pid(out, pids):
     with pids.open("a") as file:
         file.write(f"{os.getpid()}\n")
     write(out, "")
+
+
+def test_nothing_of_a_killed_attempt_is_left(tmp_path):
+    task = task_of(tmp_path / "out", "poison", always, trouble="killed")
+    with LocalEngine(1, limits=FAST) as engine:
+        engine.run([task], stage="write", may_quarantine=True)
+    assert not list((tmp_path / "out").iterdir())
+    (tmp_path / "out" / ".000.of-a-killed-engine").mkdir()
+    HereEngine().run(tasks_in(tmp_path / "out", 1), stage="write")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000"]

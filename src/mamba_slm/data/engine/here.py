@@ -37,7 +37,9 @@ class HereEngine:
         self.close()
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Give the folder back. The engine can be used again."""
+        if self.manifest is not None:
+            self.manifest.close()
 
     def for_stage(self, stage: str) -> RunTasks:
         """As `Engine.for_stage`."""
@@ -45,6 +47,8 @@ class HereEngine:
 
     def run(self, tasks: Sequence[Task], *, stage: str, may_quarantine: bool = False) -> tuple[Quarantined, ...]:
         """As `Engine.run`; errors are raised with their own traceback."""
+        if self.manifest is not None:
+            self.manifest.open()
         ledger = Ledger(
             tasks,
             stage=stage,

@@ -14,7 +14,7 @@ from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.manifest import Manifest
 from mamba_slm.data.engine.outcome import Failure, Outcome
 from mamba_slm.data.engine.progress import StageProgress
-from mamba_slm.data.engine.task import Quarantined, Task
+from mamba_slm.data.engine.task import Quarantined, Task, delete_leftovers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,7 @@ class Ledger:
         self.started = self.last_sign = time.monotonic()
         for index in range(len(tasks)):
             self.admit(index)
+        delete_leftovers_of([tasks[index] for index in self.waiting])
 
     def admit(self, index: int) -> None:
         """What an earlier run has left is taken as it is."""
@@ -104,6 +105,10 @@ class Ledger:
         self.running.discard(index)
         self.waiting.appendleft(index)
 
+    def abandon(self) -> None:
+        """Nothing goes on: the workers are gone."""
+        delete_leftovers_of([self.tasks[index] for index in self.running])
+
     def note(self, index: int, outcome: Outcome) -> None:
         """An attempt is over.
 
@@ -131,6 +136,7 @@ class Ledger:
 
     def note_failure(self, index: int, failure: Failure) -> None:
         """Try it again, set it aside, or raise."""
+        delete_leftovers_of([self.tasks[index]])
         if failure.kind == "fatal":
             raise failure.exception()
         died = failure.kind == "died"

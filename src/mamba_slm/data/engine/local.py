@@ -63,8 +63,10 @@ class LocalEngine:
         self.close()
 
     def close(self) -> None:
-        """End the workers. The engine can be used again."""
+        """End the workers and give the folder back. The engine can be used again."""
         close_all(self.workers)
+        if self.manifest is not None:
+            self.manifest.close()
 
     def for_stage(self, stage: str) -> RunTasks:
         """As `Engine.for_stage`."""
@@ -72,6 +74,8 @@ class LocalEngine:
 
     def run(self, tasks: Sequence[Task], *, stage: str, may_quarantine: bool = False) -> tuple[Quarantined, ...]:
         """As `Engine.run`."""
+        if self.manifest is not None:
+            self.manifest.open()
         ledger = Ledger(
             tasks,
             stage=stage,
@@ -86,7 +90,8 @@ class LocalEngine:
                 self.hear(ledger)
                 ledger.sign()
         except BaseException:
-            self.close()  # what they still do is not wanted any more
+            close_all(self.workers)  # what they still do is not wanted any more
+            ledger.abandon()
             raise
         return ledger.result()
 

@@ -9,19 +9,22 @@ Neither paths nor names of machines are in it. A line that a kill has cut off is
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.errors import DataError
+from mamba_slm.core.errors import DataError, RunLockedError
 from mamba_slm.core.files import disk_full_is_explained
 
 MANIFEST = "manifest.jsonl"
 
 
 class Manifest:
-    """What is known about the tasks of all stages that work in a folder."""
+    """What is known about the tasks of all stages that work in a folder; one process at a time keeps it."""
 
     def __init__(self, folder: Path, configuration: str):
         """
@@ -30,17 +33,35 @@ class Manifest:
 
         Raises:
             DataError: the folder is of another configuration, or its manifest is damaged.
+            RunLockedError: another process works in the folder.
         """
-        self.path, self.configuration = folder / MANIFEST, configuration
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.path, self.configuration = folder, folder / MANIFEST, configuration
         self.entries: dict[tuple[str, str], dict[str, Any]] = {}
+        self.unlock: Callable[[], object] | None = None
+        self.open()
+
+    def open(self) -> None:
+        """Take the folder and read what is known; nothing, if that was done and not given back."""
+        if self.unlock is not None:
+            return
+        with disk_full_is_explained(self.path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.unlock = weakref.finalize(self, os.close, locked(self.folder))
+        self.entries = {}
         for entry in read_manifest(self.path):
-            if entry["configuration"] != configuration:
+            if entry["configuration"] != self.configuration:
+                self.close()
                 raise DataError(
-                    f"{folder} holds work of another configuration",
-                    hint=f"delete it, or choose another folder: rm -r {folder}",
+                    f"{self.folder} holds work of another configuration",
+                    hint=f"delete it, or choose another folder: rm -r {self.folder}",
                 )
             self.entries[entry["stage"], entry["task"]] = entry
+
+    def close(self) -> None:
+        """Give the folder back."""
+        if self.unlock is not None:
+            self.unlock()
+            self.unlock = None
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append a line."""
@@ -58,6 +79,25 @@ class Manifest:
     def of_stage(self, stage: str) -> list[dict[str, Any]]:
         """The lines that hold for a stage, by task."""
         return [entry for (name, _), entry in sorted(self.entries.items()) if name == stage]
+
+
+def locked(folder: Path) -> int:
+    """A file descriptor that holds a lock on the folder until it is closed, or its process ends.
+
+    Raises:
+        RunLockedError: another one does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise RunLockedError(
+            f"another process works in {folder}", hint="wait until it is done, end it, or choose another folder"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def read_manifest(path: Path) -> list[dict[str, Any]]:

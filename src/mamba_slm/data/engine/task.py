@@ -55,3 +55,15 @@ def delete_leftovers(folder: Path) -> None:
     """Delete what killed tasks have begun. Only while no task runs."""
     for path in folder.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def delete_leftovers_of(tasks: Sequence[Task]) -> None:
+    """Delete what killed attempts at these tasks have begun: folders called `.NAME.anything` beside theirs."""
+    names: dict[Path, set[str]] = {}
+    for task in tasks:
+        names.setdefault(task.out.parent, set()).add(task.name)
+    for folder, wanted in names.items():
+        found = [path for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
+        for path in found:
+            if path.name[1:].rpartition(".")[0] in wanted:
+                shutil.rmtree(path, ignore_errors=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mamba_slm.core.errors import SetupError
 from mamba_slm.core.network import forbid_network
 from mamba_slm.data.engine.attempt import attempt
 from mamba_slm.data.engine.limits import EngineLimits
@@ -85,7 +86,12 @@ def obeyed(data: bytes, watchdog: Watchdog) -> Outcome:
     """Do what an order says."""
     try:
         order: Order = pickle.loads(data)
-    except Exception as error:  # a class that cannot be imported here, or whatever it does when it is
-        return Outcome(seconds=0.0, failure=failure_of(error))
+    except Exception as error:  # a function that cannot be imported here, or whatever it does when it is
+        problem = SetupError(
+            f"a worker cannot read its task: {type(error).__name__}: {error}",
+            hint="functions and classes of tasks belong into a module that can be imported, not into the script itself",
+        )
+        problem.__cause__ = error
+        return Outcome(seconds=0.0, failure=failure_of(problem))
     with watchdog.watching(timed=order.timed):
         return attempt(order.task, describe=order.describe)

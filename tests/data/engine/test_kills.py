@@ -1,0 +1,96 @@
+"""Kill -9 of a worker or of the engine itself, at any moment: the result is what it would have been."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.engine.stages import run_all
+from data.engine.work import contents
+from mamba_slm.data.engine.here import HereEngine
+from mamba_slm.data.engine.limits import EngineLimits
+
+DRIVER = Path(__file__).with_name("driver.py")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_all(HereEngine(limits=EngineLimits(attempts=1)), folder)
+    return contents(folder)
+
+
+def start(kind: str, workers: int, folder: Path, stderr: int | None = None) -> subprocess.Popen[str]:
+    """A process with an engine."""
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), kind, str(workers), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(DRIVER.parents[2])},
+    )
+
+
+def run_with_kills(kind: str, folder: Path, kills: int, seed: int) -> dict[str, int]:
+    """Kill who runs, again and again, and start it anew with another number of workers; how often who was killed."""
+    source, killed = random.Random(seed), {"engine": 0, "worker": 0}
+    while True:
+        workers = source.choice((1, 2, 3))
+        driver = start(kind, workers, folder)
+        with driver:
+            assert driver.stdout is not None
+            wait = source.randrange(6)
+            for line in driver.stdout:
+                pids = json.loads(line)
+                if pids == "over":
+                    assert driver.wait(60) == 0
+                    return killed
+                wait -= 1
+                if wait < 0 and sum(killed.values()) < kills:
+                    wait = source.randrange(4)
+                    who = "engine" if source.random() < 0.3 or not pids else "worker"
+                    killed[who] += 1
+                    kill(driver.pid if who == "engine" else source.choice(pids))
+            assert driver.wait(60) == -signal.SIGKILL
+
+
+def kill(pid: int) -> None:
+    """Kill -9."""
+    with contextlib.suppress(ProcessLookupError):  # it was faster
+        os.kill(pid, signal.SIGKILL)
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """All that was written except the manifest, which has seconds in it."""
+    return {name: data for name, data in contents(folder).items() if not name.startswith("work/")}
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_after_some_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
+    killed = run_with_kills("local", tmp_path, kills=4, seed=seed)
+    assert sum(killed.values()) == 4
+    assert outputs(tmp_path) == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_after_twenty_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
+    killed = run_with_kills("local", tmp_path, kills=20, seed=seed)
+    assert sum(killed.values()) == 20 and min(killed.values()) > 0
+    assert outputs(tmp_path) == undisturbed
+
+
+def test_the_workers_of_a_killed_engine_end(tmp_path):
+    """They hold the pipe that this test reads; it ends when the last of them does."""
+    driver = start("local", 2, tmp_path, stderr=subprocess.STDOUT)
+    with driver:
+        assert driver.stdout is not None
+        assert len(json.loads(driver.stdout.readline())) > 0
+        kill(driver.pid)
+        driver.stdout.read()
