@@ -3,6 +3,7 @@
 #   make quickstart   from text to a small model that talks          make check      format, lint, types
 #   make test         everything that is quick, and `check`          make bench      speed beside transformers
 #   make test-slow    the long tests                                 make docs       regenerate the generated pages
+#   make bench-data   every stage of curation beside other tools, on the texts of TEXTS=FOLDER
 #   make llama        llama.cpp for the tests that compare with it: compiles for several minutes
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
@@ -14,6 +15,8 @@ QUICKSTART ?=
 BENCH ?= 60M
 RESULTS := benchmarks/results
 WORKERS ?= 2
+TEXTS ?= ../shared/data/corpora
+TOKENIZER ?= ../shared/data/tokenizers/neox/20B_tokenizer.json
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,8 +24,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 LLAMA := $(VENV)/.llama-installed
+PEERS := .venv-peers
+DOLMA := .venv-dolma
 
-.PHONY: quickstart test test-slow llama check bench docs
+.PHONY: quickstart test test-slow llama check bench bench-data docs
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -72,6 +77,20 @@ bench: $(LLAMA)
 	$(BIN)/mamba-slm bench $(BENCH) --crossover --budget 720 --out $(RESULTS)/crossover.json
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/page.py
+
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
+
+$(DOLMA)/.installed: benchmarks/peers-dolma.txt
+	$(PYTHON) -m venv $(DOLMA)
+	$(DOLMA)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers-dolma.txt
+	@touch $@
+
+bench-data: $(DEV) $(PEERS)/.installed $(DOLMA)/.installed
+	$(BIN)/python benchmarks/data.py $(TEXTS) --tokenizer $(TOKENIZER) \
+		--peers $(PEERS)/bin/python --dolma $(DOLMA)/bin/python
 
 docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
