@@ -1,8 +1,4 @@
-"""Token shards: documents as token ids in flat little-endian files that are memory-mapped, never loaded.
-
-    FOLDER/shards.json          format_version, tokenizer fingerprint, counts, and per file its size and SHA-256
-    FOLDER/tokens-00000.bin     the documents of the first shard one after another, uint16 or uint32
-    FOLDER/ends-00000.bin       uint64: where each of its documents ends, in tokens from the start of the shard
+"""Token shards: documents as token ids in flat files that are memory-mapped, never loaded. Format: `shard_format`.
 
 A stored document is [bos] + ids + [eos]. The folder appears complete or not at all.
 """
@@ -12,59 +8,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file, write_json_atomic
 from mamba_slm.core.units import format_bytes, format_count
+from mamba_slm.data.provenance import Origin
+from mamba_slm.data.shard_format import (
+    ENCODE_AGAIN,
+    MANIFEST,
+    ShardFile,
+    ShardManifest,
+    check_header,
+    dtype_of,
+    header_of,
+    read_manifest,
+)
 
-FORMAT_VERSION = 1
-MANIFEST = "shards.json"
 MAX_SHARD_TOKENS = 1 << 28
-ENCODE_AGAIN = "write the folder again with: mamba-slm data tokenize"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardFile:
-    """One entry of the manifest."""
-
-    name: str
-    """File name inside the folder."""
-
-    size_bytes: int
-    """Size; a different one means that the file was truncated or written to."""
-
-    sha256: str
-    """Hex digest of the content."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardManifest:
-    """What shards.json says."""
-
-    tokenizer_fingerprint: str
-    """`Tokenizer.fingerprint` of the tokenizer that made the ids."""
-
-    vocab_size: int
-    """Every id is below this."""
-
-    num_documents: int
-    """Documents in all shards."""
-
-    num_tokens: int
-    """Tokens in all shards, begin and end tokens included."""
-
-    text_bytes: int
-    """UTF-8 bytes of the texts behind the tokens."""
-
-    files: tuple[ShardFile, ...]
-    """The token and end files, shard by shard."""
 
 
 class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
@@ -89,11 +53,14 @@ class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
         self.tokenizer_fingerprint = tokenizer_fingerprint
         self.vocab_size = vocab_size
         self.max_shard_tokens = max_shard_tokens
-        self.dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+        self.dtype = dtype_of(vocab_size)
+        self.provenance: tuple[Origin, ...] = ()
+        """Set it before the `with` block ends."""
         self.num_documents = self.num_tokens = self.text_bytes = 0
         self.files: list[ShardFile] = []
         self.stack = contextlib.ExitStack()
-        self.ends: list[int] = []
+        self.ends: list[np.ndarray] = []
+        self.shard_tokens = 0
 
     def __enter__(self) -> ShardWriter:
         with contextlib.ExitStack() as stack:
@@ -104,10 +71,16 @@ class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
 
     def open_shard(self) -> None:
         """Start the next pair of files."""
-        self.ends = []
+        self.ends, self.shard_tokens = [], 0
         self.name = f"{len(self.files) // 2:05d}.bin"
         self.file = (self.temporary / f"tokens-{self.name}").open("wb")
         self.digest = hashlib.sha256()
+        self.write(header_of(self.vocab_size))
+
+    def write(self, data: bytes) -> None:
+        """Add bytes to the token file."""
+        self.file.write(data)
+        self.digest.update(data)
 
     def append(self, tokens: Sequence[int] | np.ndarray, *, text_bytes: int) -> None:
         """Add one document.
@@ -117,19 +90,37 @@ class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
             text_bytes: UTF-8 length of the text behind it.
         """
         ids = np.asarray(tokens)
-        assert ids.ndim == 1 and len(ids) >= 2, "a stored document has at least its begin and end token"
-        assert ids.min() >= 0 and ids.max() < self.vocab_size, "token id outside the vocabulary"
-        end = self.ends[-1] if self.ends else 0
-        if self.ends and end + len(ids) > self.max_shard_tokens:
-            self.close_shard()
-            self.open_shard()
-            end = 0
-        data = ids.astype(self.dtype).tobytes()
-        self.file.write(data)
-        self.digest.update(data)
-        self.ends.append(end + len(ids))
-        self.num_documents += 1
-        self.num_tokens += len(ids)
+        self.append_many(ids, np.asarray([len(ids)]), text_bytes=text_bytes)
+
+    def append_many(self, tokens: np.ndarray, lengths: np.ndarray, *, text_bytes: int) -> None:
+        """Add documents; the files are the same as from `append` for each of them.
+
+        Args:
+            tokens: [t] the documents one after another, each [bos] + ids + [eos].
+            lengths: [documents] tokens of each.
+            text_bytes: UTF-8 length of the texts behind them.
+        """
+        if not len(lengths):
+            return
+        assert tokens.ndim == 1 and lengths.min() >= 2, "a stored document has at least its begin and end token"
+        assert tokens.min() >= 0 and tokens.max() < self.vocab_size, "token id outside the vocabulary"
+        ends = np.cumsum(lengths, dtype=np.int64)
+        assert ends[-1] == len(tokens), "the lengths are not those of the tokens"
+        first = start = 0
+        while first < len(ends):
+            last = int(np.searchsorted(ends, start + self.max_shard_tokens - self.shard_tokens, side="right"))
+            if last <= first and self.shard_tokens:
+                self.close_shard()
+                self.open_shard()
+                continue
+            last = max(last, first + 1)
+            end = int(ends[last - 1])
+            self.write(tokens[start:end].astype(self.dtype).tobytes())
+            self.ends.append(ends[first:last] - start + self.shard_tokens)
+            self.shard_tokens += end - start
+            first, start = last, end
+        self.num_documents += len(lengths)
+        self.num_tokens += len(tokens)
         self.text_bytes += text_bytes
 
     def close_shard(self) -> None:
@@ -137,7 +128,7 @@ class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
         self.file.close()
         tokens = self.temporary / f"tokens-{self.name}"
         ends = self.temporary / f"ends-{self.name}"
-        ends.write_bytes(np.asarray(self.ends, dtype="<u8").tobytes())
+        ends.write_bytes(np.concatenate([np.empty(0, np.int64), *self.ends]).astype("<u8").tobytes())
         self.files.append(ShardFile(name=tokens.name, size_bytes=tokens.stat().st_size, sha256=self.digest.hexdigest()))
         self.files.append(ShardFile(name=ends.name, size_bytes=ends.stat().st_size, sha256=sha256_of_file(ends)))
 
@@ -154,22 +145,23 @@ class ShardWriter(contextlib.AbstractContextManager["ShardWriter"]):
                 num_tokens=self.num_tokens,
                 text_bytes=self.text_bytes,
                 files=tuple(self.files),
+                provenance=self.provenance,
             )
-            content = {"format_version": FORMAT_VERSION, "dtype": self.dtype.str, **asdict(manifest)}
-            write_json_atomic(self.temporary / MANIFEST, content)
+            write_json_atomic(self.temporary / MANIFEST, manifest.to_dict())
         return None
 
 
 class TokenShards:
     """A folder of shards, opened for reading. Documents are views into the memory-mapped files."""
 
-    def __init__(self, folder: Path, manifest: ShardManifest, dtype: np.dtype):
+    def __init__(self, folder: Path, manifest: ShardManifest):
         self.folder = folder
         self.manifest = manifest
         self.tokens: list[np.ndarray] = []
         ends_of_shards: list[np.ndarray] = []
         for tokens, ends in zip(manifest.files[::2], manifest.files[1::2], strict=True):
-            self.tokens.append(map_file(folder / tokens.name, dtype))
+            check_header(folder / tokens.name, manifest)
+            self.tokens.append(map_file(folder / tokens.name, manifest.dtype, offset=manifest.header_bytes))
             ends_of_shards.append(map_file(folder / ends.name, np.dtype("<u8")))
         self.ends = ends_of_shards
         self.first_documents = np.cumsum([0, *(len(ends) for ends in ends_of_shards)])
@@ -186,7 +178,7 @@ class TokenShards:
             DataError: not a shard folder, written by a newer version, or a file is missing, truncated or damaged.
         """
         folder = Path(folder)
-        manifest, dtype = read_manifest(folder)
+        manifest = read_manifest(folder)
         for file in manifest.files:
             path = folder / file.name
             if not path.is_file():
@@ -197,7 +189,7 @@ class TokenShards:
                 raise DataError(f"{path} {what}: {size} bytes instead of {file.size_bytes}", hint=ENCODE_AGAIN)
             if verify and sha256_of_file(path) != file.sha256:
                 raise DataError(f"{path} is damaged: its SHA-256 is not the one in {MANIFEST}", hint=ENCODE_AGAIN)
-        return cls(folder, manifest, dtype)
+        return cls(folder, manifest)
 
     @property
     def num_tokens(self) -> int:
@@ -249,35 +241,11 @@ class TokenShards:
         )
 
 
-def read_manifest(folder: Path) -> tuple[ShardManifest, np.dtype]:
-    """Read and check shards.json.
-
-    Raises:
-        DataError: absent, unreadable, or written by a newer version.
-    """
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} holds no token shards (no {MANIFEST})", hint="make some: mamba-slm data tokenize")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        version = content.pop("format_version")
-        if version > FORMAT_VERSION:
-            raise DataError(
-                f"{path} has format_version {version}; this program reads up to {FORMAT_VERSION}",
-                hint="update mamba-slm: pip install -U mamba-slm",
-            )
-        dtype = np.dtype(content.pop("dtype"))
-        files = tuple(ShardFile(**file) for file in content.pop("files"))
-        return ShardManifest(files=files, **content), dtype
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error}", hint=ENCODE_AGAIN) from error
-
-
-def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
-    """Memory-map a flat array; an empty file, which cannot be mapped, gives an empty array."""
-    if path.stat().st_size == 0:
+def map_file(path: Path, dtype: np.dtype, *, offset: int = 0) -> np.ndarray:
+    """Memory-map a flat array that begins at this byte; nothing, which cannot be mapped, gives an empty array."""
+    if path.stat().st_size <= offset:
         return np.empty(0, dtype=dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset)
 
 
 def is_shard_folder(folder: Path | str) -> bool:
