@@ -1,8 +1,9 @@
-"""One tokenizer interface over the `tokenizers` library: byte-level BPE with known special tokens.
+"""One tokenizer interface over the `tokenizers` library, for vocabularies from which any text comes back.
 
 Our own tokenizers hold four special tokens first (`SPECIAL_TOKENS`); `<|endoftext|>` is both the begin and the end of a
-document. Tokenizers of other projects load too when they are byte-level BPE (GPT-2, GPT-NeoX, Llama 3, Qwen, SmolLM);
-their special tokens are found by name.
+document. Tokenizers of other projects load too, in the forms of `vocabularies.opening`: byte-level BPE (GPT-2,
+GPT-NeoX, Llama 3, Qwen, SmolLM, tiktoken's encodings) and sentencepiece with byte fallback (Llama 2, Mistral). Their
+special tokens are found by name. Whatever the form, `save` writes a tokenizer.json.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tokenizers
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import write_bytes_atomic
+from mamba_slm.text.alphabet import Alphabet, alphabet_of, what_gets_lost
+from mamba_slm.text.vocabularies.opening import FILE_NAME, find_vocabulary, read_vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"
@@ -25,10 +28,13 @@ PAD = "<|pad|>"
 SPECIAL_TOKENS = (END_OF_TEXT, IM_START, IM_END, PAD)
 """The special tokens of a tokenizer trained here, in the order of their ids from 0."""
 
-FILE_NAME = "tokenizer.json"
 BOS_NAMES = ("<|begin_of_text|>", "<s>", "<bos>", END_OF_TEXT)
 EOS_NAMES = ("<|end_of_text|>", "</s>", "<eos>", END_OF_TEXT)
 PAD_NAMES = (PAD, "<pad>", "<|padding|>", "<|finetune_right_pad_id|>")
+
+
+class UnknownAlphabetError(DataError):
+    """The vocabulary's entries do not stand for bytes in a way that is known, so that text would get lost."""
 
 
 class Tokenizer:
@@ -42,6 +48,14 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True  # "<|im_end|>" typed by a user is nine ordinary characters, not a token
         self.backend = backend
+        description = json.loads(backend.to_str())
+        alphabet = alphabet_of(description)
+        if alphabet is None:
+            raise UnknownAlphabetError("text would not survive this tokenizer: it is neither byte-level nor falls back")
+        self.alphabet: Alphabet = alphabet
+        """What kind of tokenizer it is, and what its entries stand for."""
+        self.losses: tuple[str, ...] = what_gets_lost(description)
+        """What of a text does not come back, in sentences; mostly nothing."""
         added = backend.get_added_tokens_decoder()
         self.special_ids: frozenset[int] = frozenset(id for id, token in added.items() if token.special)
         """Ids of all special tokens."""
@@ -70,32 +84,19 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
-        """Read a tokenizer.json, or the one inside a folder.
+        """Read a vocabulary: a file of any form in `vocabularies.opening`, or the one inside a folder.
 
         Raises:
-            DataError: no such file, not a tokenizer, or not byte-level (another kind would not be lossless).
+            DataError: no such file, not a tokenizer, or of a kind from which text would not come back.
         """
-        path = Path(path)
-        file = path / FILE_NAME if path.is_dir() else path
-        if not file.is_file():
-            raise DataError(
-                f"no tokenizer at {file}",
-                hint="give a tokenizer.json, a folder with one, or train one with: mamba-slm data train-tokenizer",
-            )
+        file = find_vocabulary(path)
         try:
-            text = file.read_text("utf-8")
-            description = json.loads(text)
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises bare Exception for every broken description
+            return cls(read_vocabulary(file))
+        except UnknownAlphabetError as error:
             raise DataError(
-                f"{file} is not a tokenizer.json: {error}", hint="copy it again, or train a tokenizer"
+                f"{file} is not a byte-level BPE tokenizer, nor sentencepiece with byte fallback",
+                hint="one of them is needed so that any text survives encoding; GPT-2's and Llama's are such",
             ) from error
-        if description["model"].get("type") != "BPE" or "ByteLevel" not in json.dumps(description.get("decoder")):
-            raise DataError(
-                f"{file} is not a byte-level BPE tokenizer",
-                hint="byte-level BPE is needed so that any text survives encoding; GPT-2's and Llama 3's are such",
-            )
-        return cls(backend)
 
     def save(self, folder: Path | str) -> Path:
         """Write `folder`/tokenizer.json atomically and return its path."""
@@ -140,8 +141,7 @@ class Tokenizer:
             return b""
         if id in self.backend.get_added_tokens_decoder():
             return text.encode()
-        table = byte_of_letter()
-        return bytes(table[letter] for letter in text)
+        return self.alphabet.bytes_of(text)
 
     def token_byte_lengths(self) -> list[int]:
         """Bytes of text behind each id, 0 for special tokens: what bits per byte needs, `vocab_size` numbers."""
@@ -150,7 +150,7 @@ class Tokenizer:
         lengths = [0] * self.vocab_size
         for id, text in entries.items():
             if id not in added:
-                lengths[id] = len(text)  # one letter of the byte-level alphabet is one byte
+                lengths[id] = len(self.alphabet.bytes_of(text))
             elif id not in self.special_ids:
                 lengths[id] = len(text.encode())
         return lengths
@@ -163,16 +163,3 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint={self.fingerprint[:12]})"
-
-
-@functools.cache
-def byte_of_letter() -> dict[str, int]:
-    """The printable letter that byte-level BPE writes for each byte, inverted.
-
-    Source: `bytes_to_unicode` in GPT-2's encoder.py.
-    """
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    table = {chr(byte): byte for byte in printable}
-    table.update({chr(256 + rank): byte for rank, byte in enumerate(others)})
-    return table
