@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.data_curate import configure_curate, run_curate
 from mamba_slm.cli.data_input import add_input, first_texts, input_documents, read_json, read_options
 from mamba_slm.cli.data_sources import configure_download, configure_sources, run_download, run_sources
 from mamba_slm.core.errors import ConfigError, DataError
@@ -64,6 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     configure_sources(commands.add_parser("sources", help="public data sets: size, licence, access, the mixture"))
     configure_download(commands.add_parser("download", help="download a part of a public data set"))
 
+    configure_curate(commands.add_parser("curate", help="keep the text worth training on"))
+
     tokenize = commands.add_parser("tokenize", help="write text as token shards", epilog=TOKENIZE_EPILOG)
     tokenize.description = "Tokenize text into shards that training reads."
     add_input(tokenize, nargs="+")
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     return {
         "sources": run_sources,
         "download": run_download,
+        "curate": run_curate,
         "tokenize": run_tokenize,
         "train-tokenizer": run_train_tokenizer,
         "inspect": run_inspect,

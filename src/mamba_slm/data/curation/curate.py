@@ -1,0 +1,205 @@
+"""From text to text worth training on: a list of tasks that any engine runs, and a funnel at the end.
+
+    stage        a task per    does
+    chained      part          reads, and judges each document by itself: quality, language, …
+    duplicates.* part, range   as `duplicates/find.py`, among what is above the quality cut of its kind
+    written      part          what stays; what goes, and why
+
+Everything in between is in OUT.work, beside the result and deleted at its end. A killed run continues there, with any
+number of workers. The result is a function of the documents and the settings; see `assembly.py` for its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from mamba_slm.core.errors import DataError
+from mamba_slm.core.files import write_json_atomic
+from mamba_slm.data.curation.assembly import Clock, Outcome, assemble
+from mamba_slm.data.curation.chained import BLOCKS_FILE, chain_part
+from mamba_slm.data.curation.config import MAX_DOCUMENT_BYTES, CurateConfig, parse_inputs
+from mamba_slm.data.curation.curation import CURATION, Curation, read_curation
+from mamba_slm.data.curation.duplicates.find import find_duplicates
+from mamba_slm.data.curation.plan import CuratePlan, plan_of
+from mamba_slm.data.curation.surviving import Survivors, find_cuts
+from mamba_slm.data.curation.timing import Estimate, estimate
+from mamba_slm.data.curation.verdict import Kind
+from mamba_slm.data.curation.written import write_part
+from mamba_slm.data.engine.engine import Engine
+from mamba_slm.data.engine.estimate import check_room
+from mamba_slm.data.engine.ledger import Reporting
+from mamba_slm.data.engine.local import local_engine
+from mamba_slm.data.engine.task import Task, delete_leftovers
+from mamba_slm.data.reading.options import ReadOptions
+
+PLAN, ESTIMATE = "plan.json", "estimate.json"
+DEFAULT_OPTIONS = ReadOptions(max_document_bytes=MAX_DOCUMENT_BYTES)
+MakeEngine = Callable[[Path, str], contextlib.AbstractContextManager[Engine]]
+"""Makes the engine for a work folder and the fingerprint of what is done there."""
+
+
+def curate(
+    inputs: Sequence[str],
+    out: Path | str,
+    *,
+    kind: Kind | None = None,
+    config: CurateConfig | None = None,
+    options: ReadOptions | None = None,
+    benchmarks: Sequence[str | Path] = (),
+    workers: int = 1,
+    make_engine: MakeEngine | None = None,
+    reporting: Reporting | None = None,
+) -> Curation:
+    """Curate text; the same call again continues after a kill, and returns at once when all is done.
+
+    Args:
+        inputs: files, folders or python-library, each as PATH or KIND=PATH; their order means nothing.
+        out: the folder of the result; must not exist, or hold the result of the same plan.
+        kind: of the inputs that do not say their own.
+        config: all decisions.
+        options: how files are read. With on_error="skip" a part whose tasks fail again and again is left out, too.
+        benchmarks: files and folders of benchmarks; documents that hold one of their questions go.
+        workers: processes of this machine.
+        make_engine: something else that runs the tasks; then `workers` is only for the estimate.
+        reporting: who is told what is going on.
+
+    Raises:
+        ConfigError, DataError: settings, or input that cannot be read; DiskFullError, SetupError: as `Engine.run`.
+        RunLockedError: another process is making this result.
+    """
+    begin = time.monotonic()
+    reporting, out = reporting or Reporting(), Path(out)
+    plan = plan_of(parse_inputs(inputs, kind), config or CurateConfig(), options or DEFAULT_OPTIONS, benchmarks)
+    work = out.with_name(f"{out.name}.work")
+    if out.exists():
+        return finished(out, work, plan)
+    is_resumed = is_continued(work, plan)
+    engine_of = make_engine or functools.partial(own_engine, workers, reporting)
+    with engine_of(work, plan.fingerprint) as engine:  # which locks the folder
+        for folder in (work, work / "chained", work / "written"):
+            delete_leftovers(folder)
+        write_json_atomic(work / PLAN, plan.to_dict())
+        planned = planned_in(work, plan, workers)
+        reporting.say(str(planned))
+        outcome = run_stages(plan, work, engine)
+        clock = Clock(planned=planned, workers=workers, begin=begin, is_resumed=is_resumed)
+        curation = assemble(plan, work, out, outcome, clock)
+    shutil.rmtree(work, ignore_errors=True)
+    return curation
+
+
+def own_engine(
+    workers: int, reporting: Reporting, folder: Path, configuration: str
+) -> contextlib.AbstractContextManager[Engine]:
+    """Processes of this machine; 1 worker is this process."""
+    return local_engine(workers, folder=folder, configuration=configuration, reporting=reporting)
+
+
+def finished(out: Path, work: Path, plan: CuratePlan) -> Curation:
+    """The result that is there already.
+
+    Raises:
+        DataError: it is not that of this plan.
+    """
+    if (out / CURATION).is_file():
+        found = read_curation(out)
+        if found.record.get("plan") == plan.fingerprint:
+            shutil.rmtree(work, ignore_errors=True)
+            return found
+        raise DataError(
+            f"{out} is a curation of other input or with other settings",
+            hint="choose another folder with --out, or delete this one first",
+        )
+    raise DataError(f"{out} exists already", hint="choose another folder with --out, or delete this one first")
+
+
+def is_continued(work: Path, plan: CuratePlan) -> bool:
+    """Whether an earlier call has begun this plan in its work folder.
+
+    Raises:
+        DataError: the folder is of another plan.
+    """
+    path = work / PLAN
+    if not path.exists():
+        return False
+    if json.loads(path.read_text(encoding="utf-8")) != plan.to_dict():
+        raise DataError(
+            f"{work} holds the unfinished curation of other input or with other settings",
+            hint=f"repeat the command as it was, delete the folder (rm -r {work}), or choose another --out",
+        )
+    return True
+
+
+def planned_in(work: Path, plan: CuratePlan, workers: int) -> Estimate:
+    """The estimate that the first call for this work folder made."""
+    path = work / ESTIMATE
+    if path.exists():
+        return Estimate(**json.loads(path.read_text(encoding="utf-8")))
+    found = estimate(plan, workers)
+    check_room(work, round(found.work_bytes))
+    write_json_atomic(path, asdict(found))
+    return found
+
+
+def run_stages(plan: CuratePlan, work: Path, engine: Engine) -> Outcome:
+    """Run all tasks."""
+    index = None
+    if plan.benchmarks is not None:
+        index = work / "benchmarks.index"
+        if not index.exists():
+            plan.benchmarks.save(index)
+    chained = [work / "chained" / f"{number:06d}" for number in range(len(plan.parts))]
+    tasks = [
+        Task(
+            out=out,
+            call=functools.partial(chain_part, one.part, kind=one.kind, config=plan.config, benchmarks=index, out=out),
+            size=one.part.size_bytes,
+        )
+        for one, out in zip(plan.parts, chained, strict=True)
+    ]
+    quarantined = engine.run(tasks, stage="chained", may_quarantine=plan.options.on_error == "skip")
+    set_aside = {one.task.out: one.reason for one in quarantined}
+    there = [(one, out) for one, out in zip(plan.parts, chained, strict=True) if out not in set_aside]
+    if not there:
+        raise DataError(
+            f"none of {len(chained)} parts of the input could be read; the last error: {list(set_aside.values())[-1]}",
+            hint=f"{work / 'manifest.jsonl'} has all errors; to try again, delete the folder: rm -r {work}",
+        )
+    folders: dict[Kind, list[Path]] = {}
+    for one, out in there:
+        folders.setdefault(one.kind, []).append(out)
+    cuts = find_cuts(folders, plan.config.drop_share)
+    survivors = [Survivors(name=one.part.name, folder=out, kind=one.kind, cut=cuts[one.kind]) for one, out in there]
+    duplicates = None
+    if plan.config.duplicates is not None:
+        duplicates = find_duplicates(
+            survivors, work / "duplicates", plan.config.duplicates, run_tasks=engine.for_stage("duplicates")
+        )
+    written = [work / "written" / out.name for _, out in there]
+    engine.run(
+        [
+            Task(
+                out=out,
+                call=functools.partial(
+                    write_part, part, number, duplicates, keep_rejects=plan.config.keep_rejects, out=out
+                ),
+                size=(part.folder / BLOCKS_FILE).stat().st_size + 1,
+            )
+            for number, (part, out) in enumerate(zip(survivors, written, strict=True))
+        ],
+        stage="written",
+    )
+    names = {out: one.part.name for one, out in zip(plan.parts, chained, strict=True)}
+    return Outcome(
+        survivors=tuple(survivors),
+        written=tuple(written),
+        cuts=cuts,
+        quarantined=tuple(f"{names[out]}: {reason}" for out, reason in set_aside.items()),
+    )

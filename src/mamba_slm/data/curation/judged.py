@@ -1,0 +1,35 @@
+"""A document on its way through the chain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mamba_slm.data.curation.signals.score import TOP_SCORE
+from mamba_slm.data.curation.verdict import Removed
+from mamba_slm.data.document import Document
+
+
+@dataclass(kw_only=True)
+class Judged:
+    """What becomes of one document."""
+
+    document: Document
+    """As it was read; a part of a book is a document of its own."""
+
+    text: str
+    """What stays of its text."""
+
+    removed: Removed | None = None
+    """Why it goes; None where it stays."""
+
+    score_steps: int = 0
+    """Quality in steps of 1 / 65,535; meaningless where it goes."""
+
+    changes: Counter[str] = field(default_factory=Counter)
+    """How often what was taken out or masked, such as "repeated lines" or "e-mail"."""
+
+    @property
+    def quality(self) -> float:
+        """The score in [0, 1]."""
+        return self.score_steps / TOP_SCORE

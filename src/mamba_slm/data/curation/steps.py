@@ -1,0 +1,100 @@
+"""The stages of the chain for one kind of source, each built once per process from its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from mamba_slm.data.curation.config import CurateConfig
+from mamba_slm.data.curation.contamination.index import BenchmarkIndex
+from mamba_slm.data.curation.judged import Judged
+from mamba_slm.data.curation.signals.assess import QualityConfig, assess
+from mamba_slm.data.curation.signals.native import measure_texts
+from mamba_slm.data.curation.signals.ratios import quantity
+from mamba_slm.data.curation.signals.rules import broken_rules
+from mamba_slm.data.curation.signals.score import score
+from mamba_slm.data.curation.verdict import Kind, Removed
+
+
+class Step(Protocol):
+    """One stage. It judges every document alone."""
+
+    @property
+    def name(self) -> str:
+        """For the table of times; rules begin with it."""
+        ...
+
+    def apply(self, batch: Sequence[Judged]) -> None:
+        """Change texts, or say why a document goes. None of the batch has been removed before."""
+        ...
+
+    def measured(self, text: str) -> list[str]:
+        """What the stage sees in a text, line by line, for `explain`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityStep:
+    """Length, signals, rules and score; then lines and paragraphs that a text repeats are taken out."""
+
+    config: QualityConfig
+    name: str = "signals"
+
+    def apply(self, batch: Sequence[Judged]) -> None:
+        """As `Step.apply`."""
+        found = assess([one.text for one in batch], self.config)
+        shortest = self.config.rules.min_characters or 0
+        for one, removed, steps, kept in zip(batch, found.removed, found.steps.tolist(), found.kept, strict=True):
+            one.removed, one.score_steps = removed, steps
+            if kept is None or kept.text is one.text:
+                continue
+            one.text = kept.text
+            counts = {"repeated lines": kept.lines, "repeated paragraphs": kept.paragraphs}
+            one.changes.update({what: count for what, count in counts.items() if count})
+            if len(kept.text) < shortest:
+                one.removed = Removed(
+                    rule="signals.min_characters_without_repeats",
+                    value=len(kept.text),
+                    threshold=shortest,
+                    detail="at least",
+                )
+
+    def measured(self, text: str) -> list[str]:
+        """Every limit with what was measured, and the score."""
+        matrix = measure_texts([text])
+        broken = broken_rules(matrix, self.config.rules)[0].tolist()
+        lines = []
+        for (name, limit), is_broken in zip(self.config.rules.limits.items(), broken, strict=True):
+            side, _, what = name.partition("_")
+            value, words = quantity(matrix, what)[0].item(), "at least" if side == "min" else "at most"
+            lines.append(f"{'✗' if is_broken else '✓'} {what} {value:.6g} ({words} {limit:g})")
+        return [*lines, f"score {score(matrix, self.config.parts)[0]:.5f}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictStep:
+    """A stage that only says what goes."""
+
+    name: str
+    removed: Callable[[list[str]], Sequence[Removed | None]]
+    value: Callable[[str], str] | None = None
+    """What is measured, for `explain`."""
+
+    def apply(self, batch: Sequence[Judged]) -> None:
+        """As `Step.apply`."""
+        for one, removed in zip(batch, self.removed([one.text for one in batch]), strict=True):
+            one.removed = removed
+
+    def measured(self, text: str) -> list[str]:
+        """As `Step.measured`."""
+        return [] if self.value is None else [self.value(text)]
+
+
+def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None = None) -> tuple[Step, ...]:
+    """All stages, in their order: the cheap ones that remove much come first."""
+    quality = replace(QualityConfig.of(kind), rules=getattr(config.rules, kind))
+    steps: list[Step] = [QualityStep(config=quality)]
+    if benchmarks is not None:
+        steps.append(VerdictStep(name="contamination", removed=benchmarks.removed))
+    return tuple(steps)
