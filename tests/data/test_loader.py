@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.data.loader import BatchLoader, validation_batches
 from mamba_slm.data.mixture import Mixture
-from mamba_slm.data.packing import Packer
 
 LENGTHS = {"a": [2, 30, 5, 5, 17, 100], "b": [12] * 7}
 
@@ -29,15 +28,20 @@ def same(first, second):
     )
 
 
+def loader_of(sources, *, context_tokens=8, seed=4, say=None, **sizes):
+    mixture = Mixture(sources, context_tokens=context_tokens, seed=seed)
+    return BatchLoader(mixture, **{"batch_rows": 1, **sizes}, **({"say": say} if say else {}))
+
+
 @given(before=st.integers(0, 30), context_tokens=st.integers(1, 40), batch_rows=st.integers(1, 4))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_state_after_batch_n_continues_with_batch_n_plus_one(sources, before, context_tokens, batch_rows):
     sizes = {"context_tokens": context_tokens, "batch_rows": batch_rows}
-    loader = BatchLoader(Mixture(sources, seed=4), **sizes)
+    loader = loader_of(sources, **sizes)
     for _ in range(before):
         next(loader)
     state = json.loads(json.dumps(loader.state_dict()))
-    restored = BatchLoader(Mixture(sources, seed=4), **sizes)
+    restored = loader_of(sources, **sizes, say=pytest.fail)
     next(restored)
     restored.load_state_dict(state)
     for _ in range(5):
@@ -45,49 +49,25 @@ def test_a_state_after_batch_n_continues_with_batch_n_plus_one(sources, before, 
     assert loader.state_dict() == restored.state_dict()
 
 
-@given(context_tokens=st.integers(1, 40), shuffle_tokens=st.integers(1, 300))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_block_holds_the_rows_of_the_stream_in_another_order(sources, context_tokens, shuffle_tokens):
-    sizes = {"context_tokens": context_tokens, "shuffle_tokens": shuffle_tokens}
-    loader = BatchLoader(Mixture(sources, seed=4), batch_rows=1, **sizes)
-    packer = Packer(Mixture(sources, seed=4).next_document, context_tokens=context_tokens)
-    rows = max(1, min(shuffle_tokens, 243) // context_tokens)
-    for _ in range(3):
-        shuffled = [next(loader) for _ in range(rows)]
-        stream = [packer.next_row() for _ in range(rows)]
-        assert sorted(batch.inputs[0].tolist() for batch in shuffled) == sorted(row.inputs.tolist() for row in stream)
-
-
 def test_rows_of_one_document_are_spread_over_the_batches(write_shards):
     shards = write_shards("long", [1000] * 8)
-    loader = BatchLoader(Mixture([("long", shards, None)]), context_tokens=50, batch_rows=8)
+    loader = loader_of([("long", shards, None)], context_tokens=50, batch_rows=8)
     origins = [{(row[0] - 10) // 1000 for row in next(loader).inputs.tolist()} for _ in range(10)]
     assert sum(map(len, origins)) / len(origins) > 3
 
 
-def test_with_another_length_of_rows_a_run_resumes_in_the_same_block(sources):
-    loader = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=3)
-    for _ in range(15):  # 30 rows of 8 tokens are a block
-        next(loader)
-    longer = BatchLoader(Mixture(sources, seed=4), context_tokens=16, batch_rows=1)
-    longer.load_state_dict(loader.state_dict())
-    assert (longer.block_number, longer.rows_taken) == (1, 7)
-    assert next(longer).inputs.shape == (1, 16)
-
-
 def test_another_process_continues_exactly(sources):
-    loader = BatchLoader(Mixture(sources, seed=4), context_tokens=16, batch_rows=3)
+    loader = loader_of(sources, context_tokens=16, batch_rows=3)
     for _ in range(11):
         next(loader)
     program = f"""
 import json, sys
 from mamba_slm.data.loader import BatchLoader
 from mamba_slm.data.mixture import Mixture
-from mamba_slm.data.packing import Packer
 from mamba_slm.data.shards import TokenShards
 folders = {[(name, str(shards.folder), weight) for name, shards, weight in sources]!r}
-mixture = Mixture([(name, TokenShards.open(folder), weight) for name, folder, weight in folders], seed=4)
-loader = BatchLoader(mixture, context_tokens=16, batch_rows=3)
+sources = [(name, TokenShards.open(folder), weight) for name, folder, weight in folders]
+loader = BatchLoader(Mixture(sources, context_tokens=16, seed=4), batch_rows=3)
 loader.load_state_dict(json.load(sys.stdin))
 print(json.dumps([next(loader).inputs.tolist() for _ in range(4)]))
 assert "torch" not in sys.modules
@@ -98,19 +78,16 @@ assert "torch" not in sys.modules
 
 
 def test_a_batch_has_the_shapes_and_types_that_a_model_takes(sources):
-    batch = next(BatchLoader(Mixture(sources), context_tokens=16, batch_rows=3))
+    batch = next(loader_of(sources, context_tokens=16, batch_rows=3))
     assert batch.inputs.shape == batch.targets.shape == batch.document_ids.shape == (3, 16)
     assert (batch.inputs.dtype, batch.targets.dtype, batch.document_ids.dtype) == ("int64", "int64", "int32")
     assert 0 < batch.num_targets == int((batch.targets != -100).sum()) <= 48
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_the_ranks_share_one_stream_without_overlap(sources, world_size):
-    whole = BatchLoader(Mixture(sources, seed=2), context_tokens=8, batch_rows=2 * world_size)
-    ranks = [
-        BatchLoader(Mixture(sources, seed=2), context_tokens=8, batch_rows=2, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
+def test_the_ranks_share_one_order_without_overlap(sources, world_size):
+    whole = loader_of(sources, batch_rows=2 * world_size)
+    ranks = [loader_of(sources, batch_rows=2, rank=rank, world_size=world_size) for rank in range(world_size)]
     for _ in range(5):
         parts = [next(loader).inputs for loader in ranks]
         assert np.array_equal(next(whole).inputs, np.concatenate(parts))
@@ -118,27 +95,26 @@ def test_the_ranks_share_one_stream_without_overlap(sources, world_size):
 
 
 def test_a_run_resumes_with_another_number_of_processes_and_rows(sources):
-    two = BatchLoader(Mixture(sources, seed=2), context_tokens=8, batch_rows=2, rank=1, world_size=2)
+    two = loader_of(sources, batch_rows=2, rank=1, world_size=2)
     for _ in range(6):
         next(two)
-    one = BatchLoader(Mixture(sources, seed=2), context_tokens=8, batch_rows=4)
+    one = loader_of(sources, batch_rows=4, say=pytest.fail)
     one.load_state_dict(two.state_dict())
     assert np.array_equal(next(one).inputs[2:], next(two).inputs)
 
 
-def test_the_stream_goes_on_into_the_next_epoch(sources):
-    mixture = Mixture(sources)
-    loader = BatchLoader(mixture, context_tokens=50, batch_rows=4)
+def test_the_rows_go_on_into_the_next_epoch(sources):
+    loader = loader_of(sources, context_tokens=50, batch_rows=4)
     for _ in range(10):
         assert next(loader).inputs.shape == (4, 50)
-    assert min(mixture.epochs().values()) > 3
+    assert min(loader.mixture.epochs(loader.sample).values()) > 3
 
 
 def test_a_corpus_shorter_than_one_row_says_how_many_tokens_are_needed(sources):
     with pytest.raises(DataError, match="too small: 243 tokens, but one row of 243 needs 244") as caught:
-        BatchLoader(Mixture(sources), context_tokens=243, batch_rows=1)
-    assert "--context-tokens 242" in caught.value.hint
-    BatchLoader(Mixture(sources), context_tokens=242, batch_rows=1)
+        loader_of(sources, context_tokens=243)
+    assert "--context-tokens 242" in str(caught.value.hint)
+    loader_of(sources, context_tokens=242)
 
 
 @pytest.mark.parametrize(
@@ -146,23 +122,7 @@ def test_a_corpus_shorter_than_one_row_says_how_many_tokens_are_needed(sources):
 )
 def test_impossible_sizes_are_refused(sources, wrong):
     with pytest.raises(ConfigError, match="must"):
-        BatchLoader(Mixture(sources), **{"context_tokens": 8, "batch_rows": 1, **wrong})
-
-
-def test_a_state_of_a_newer_version_is_refused(sources):
-    loader = BatchLoader(Mixture(sources), context_tokens=8, batch_rows=1)
-    with pytest.raises(DataError, match="format_version 3"):
-        loader.load_state_dict({**loader.state_dict(), "format_version": 3})
-
-
-def test_a_state_of_version_1_goes_on_at_its_place_in_the_stream(sources):
-    loader = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=30)
-    next(loader)
-    next(loader)
-    old = {name: loader.block_start[name] for name in ("mixture", "document", "offset")} | {"format_version": 1}
-    restored = BatchLoader(Mixture(sources, seed=4), context_tokens=8, batch_rows=30)
-    restored.load_state_dict(json.loads(json.dumps(old)))
-    assert sorted(next(restored).inputs.tolist()) == sorted(row.inputs.tolist() for row in loader.block)
+        loader_of(sources, **wrong)
 
 
 @pytest.mark.parametrize("context_tokens", [1, 7, 64, 1000])

@@ -4,25 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.mixture import DrawnDocument
-from mamba_slm.data.packing import NO_TARGET, Packer
+from mamba_slm.data.packing import NO_TARGET, row_of_parts, rows_end_to_end
 
 LENGTHS = st.lists(st.integers(2, 40), max_size=12)
 
 
 def numbered(lengths):
-    """Documents whose tokens are 0, 1, 2, … through the whole stream."""
+    """Documents whose tokens are 0, 1, 2, … through all of them."""
     starts = np.cumsum([0, *lengths])
-    return [
-        DrawnDocument(tokens=np.arange(start, start + length), source="s", index=index)
-        for index, (start, length) in enumerate(zip(starts, lengths, strict=False))
-    ]
+    return [np.arange(start, start + length) for start, length in zip(starts, lengths, strict=False)]
 
 
 def rows_of(lengths, context_tokens):
-    documents = iter(numbered(lengths))
-    packer = Packer(lambda: next(documents, None), context_tokens=context_tokens)
-    return list(iter(packer.next_row, None))
+    return list(rows_end_to_end(numbered(lengths), context_tokens=context_tokens))
 
 
 @given(lengths=LENGTHS, context_tokens=st.integers(1, 50))
@@ -65,11 +59,20 @@ def test_a_worked_example():
     assert third.document_ids.tolist() == [0, 0, 1, 1]
 
 
+def test_parts_lie_side_by_side_and_what_is_left_over_has_no_targets():
+    row = row_of_parts([np.array([1, 2, 3]), np.array([7, 8, 9])], 6)
+    assert row.inputs.tolist() == [1, 2, 7, 8, 8, 8]
+    assert row.targets.tolist() == [2, 3, 8, 9, -100, -100]
+    assert row.document_ids.tolist() == [0, 0, 1, 1, 2, 2]
+    full = row_of_parts([np.array([1, 2, 3], dtype=np.uint16)], 2)
+    assert (full.inputs.tolist(), full.targets.tolist(), full.document_ids.tolist()) == ([1, 2], [2, 3], [0, 0])
+
+
 def test_rows_have_the_types_that_a_model_takes():
-    row = rows_of([9], 4)[0]
-    assert (row.inputs.dtype, row.targets.dtype, row.document_ids.dtype) == ("int64", "int64", "int32")
+    for row in (rows_of([9], 4)[0], row_of_parts([np.arange(5, dtype="<u2")], 6)):
+        assert (row.inputs.dtype, row.targets.dtype, row.document_ids.dtype) == ("int64", "int64", "int32")
 
 
 def test_a_row_needs_at_least_one_token():
     with pytest.raises(ConfigError, match="context_tokens must be at least 1"):
-        Packer(lambda: None, context_tokens=0)
+        next(rows_end_to_end([], context_tokens=0))

@@ -36,8 +36,7 @@ def make_trainer(tmp_path, train_shards, validation_shards):
         trainer = Trainer(
             build_model(model, seed=config.seed),
             BatchLoader(
-                Mixture([("numbers", train_shards, None)], seed=config.seed),
-                context_tokens=config.context_tokens,
+                Mixture([("numbers", train_shards, None)], context_tokens=config.context_tokens, seed=config.seed),
                 batch_rows=config.rows_per_step,
             ),
             config,
@@ -59,5 +58,4 @@ def make_trainer(tmp_path, train_shards, validation_shards):
 @pytest.fixture
 def batch(train_shards):
     """One batch of 4 rows of 32 tokens, with several documents and some positions without a target."""
-    loader = BatchLoader(Mixture([("numbers", train_shards, None)], seed=0), context_tokens=32, batch_rows=4)
-    return next(loader)
+    return next(BatchLoader(Mixture([("numbers", train_shards, None)], context_tokens=32), batch_rows=4))

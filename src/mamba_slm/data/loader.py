@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mamba_slm.core.errors import ConfigError, DataError
-from mamba_slm.data.mixture import DrawnDocument, Mixture
-from mamba_slm.data.packing import NO_TARGET, Packer, Row
+from mamba_slm.data.loader_state import restore, state_of
+from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.packing import NO_TARGET, Row, rows_end_to_end
 from mamba_slm.data.permutation import Permutation
 from mamba_slm.data.shards import TokenShards
-
-FORMAT_VERSION = 2  # 1 knew no blocks: its rows came in the order of the stream
-SHUFFLE_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of equal length, cut from a stream of documents."""
+    """Rows of equal length with parts of documents in them."""
 
     inputs: np.ndarray
     """[b t] int64 token ids."""
@@ -49,21 +47,17 @@ def stack_rows(rows: Sequence[Row]) -> Batch:
 
 
 class BatchLoader(Iterator[Batch]):
-    """An endless iterator of training batches; the stream goes on into the next epoch by itself.
-
-    The stream of packed rows is cut into blocks of about `shuffle_tokens`, and the rows of each block come in shuffled
-    order: neighbouring rows are often of one document, and batches of one document teach much less.
+    """An endless iterator of training batches; its whole state is the number of samples that are done.
 
     Of each batch over all processes, `batch_rows` × `world_size` rows, this process gets rows rank × batch_rows and
-    following. Every process walks through the whole stream (a copy per row, no model work), so that the state is the
-    same everywhere and a run may be resumed with another number of processes.
+    following, and reads no others. The state is the same in every process, and a run may be resumed with another number
+    of processes or rows.
 
     Args:
-        mixture: the stream; the loader advances it, up to one block ahead of the batches, and owns it from here on.
-        context_tokens: length of a row.
+        mixture: gives the rows.
         batch_rows: rows per batch of this process.
         rank, world_size: which of how many processes this is.
-        shuffle_tokens: tokens per block, at most one epoch; a block is held in memory at 20 bytes a token.
+        say: takes lines for people.
 
     Raises:
         ConfigError: a size below one, or a rank outside the world.
@@ -74,103 +68,45 @@ class BatchLoader(Iterator[Batch]):
         self,
         mixture: Mixture,
         *,
-        context_tokens: int,
         batch_rows: int,
         rank: int = 0,
         world_size: int = 1,
-        shuffle_tokens: int = SHUFFLE_TOKENS,
+        say: Callable[[str], None] = lambda line: None,
     ):
-        for name, value in (("batch_rows", batch_rows), ("shuffle_tokens", shuffle_tokens)):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if batch_rows < 1:
+            raise ConfigError(f"batch_rows must be at least 1, got {batch_rows}")
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank must lie in [0, {world_size - 1}], got {rank}")
-        check_fits_a_row(mixture.num_tokens, context_tokens)
+        check_fits_a_row(mixture.num_tokens, mixture.context_tokens)
         self.mixture = mixture
-        self.context_tokens = context_tokens
         self.batch_rows = batch_rows
         self.rank = rank
         self.world_size = world_size
-        self.packer = Packer(mixture.next_document, context_tokens=context_tokens)
-        self.block_rows = max(1, min(shuffle_tokens, mixture.num_tokens) // context_tokens)
-        self.block: list[Row] = []
-        self.block_number = -1
-        self.block_start = self.place_in_stream()
-        self.rows_taken = 0
+        self.say = say
+        self.sample = 0
 
     def __next__(self) -> Batch:
-        rows = [self.next_row() for _ in range(self.batch_rows * self.world_size)]
-        first = self.rank * self.batch_rows
-        return stack_rows(rows[first : first + self.batch_rows])
-
-    def next_row(self) -> Row:
-        """The next row of the shuffled block; after its last one a new block is read."""
-        if self.rows_taken == len(self.block):
-            self.read_block(self.block_number + 1)
-        self.rows_taken += 1
-        return self.block[self.rows_taken - 1]
-
-    def read_block(self, number: int) -> None:
-        """Read the following rows of the stream and shuffle them."""
-        self.block_number, self.block_start, self.rows_taken = number, self.place_in_stream(), 0
-        rows = [row for _ in range(self.block_rows) if (row := self.packer.next_row()) is not None]
-        order = Permutation(size=len(rows), seed=self.mixture.seed, label=f"rows of block {number}")
-        self.block = [rows[order[position]] for position in range(len(rows))]
-
-    def place_in_stream(self) -> dict[str, Any]:
-        """Where the packer stands, JSON-able."""
-        document = self.packer.document
-        return {
-            "mixture": self.mixture.state_dict(),
-            "document": None if document is None else {"source": document.source, "index": document.index},
-            "offset": self.packer.offset,
-        }
+        first = self.sample + self.rank * self.batch_rows
+        batch = stack_rows([self.mixture.row(number) for number in range(first, first + self.batch_rows)])
+        self.sample += self.batch_rows * self.world_size
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch, JSON-able: where its block begins, and how many of its rows are taken.
-
-        It does not depend on `batch_rows`, rank or the number of processes.
-        """
-        return {
-            "format_version": FORMAT_VERSION,
-            **self.block_start,
-            "block": self.block_number,
-            "block_rows": self.block_rows,
-            "rows_taken": self.rows_taken,
-            "context_tokens": self.context_tokens,
-        }
+        """The place after the last batch, JSON-able: the same whatever `batch_rows`, rank and number of processes."""
+        return state_of(self.mixture, self.sample)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue with the batch that would have followed when the state was taken.
 
-        With another length of rows the block is cut anew, and as many of its tokens are passed over as were taken: some
-        of one block's rows then come twice and others wait for the next epoch.
+        Weights of the mixture that differ from those of the state hold from here on. With another length of rows, or
+        after a version that read documents otherwise, the run goes on after as many tokens of each source, and says so.
 
         Raises:
             DataError: the state belongs to other data, another seed or a newer version.
         """
-        if state["format_version"] > FORMAT_VERSION:
-            raise DataError(
-                f"the loader state has format_version {state['format_version']}; "
-                f"this program reads up to {FORMAT_VERSION}",
-                hint="update mamba-slm: pip install -U mamba-slm",
-            )
-        self.mixture.load_state_dict(state["mixture"])
-        place = state["document"]
-        if place is None:
-            self.packer.document = None
-        else:
-            source, index = place["source"], place["index"]
-            tokens = self.mixture.document(source, index)
-            self.packer.document = DrawnDocument(tokens=tokens, source=source, index=index)
-        self.packer.offset = state["offset"]
-        if state.get("block", -1) < 0:  # taken before the first block, or by version 1
-            self.block, self.block_number, self.block_start, self.rows_taken = [], -1, self.place_in_stream(), 0
-            return
-        if state["context_tokens"] == self.context_tokens:
-            self.block_rows = state["block_rows"]
-        self.read_block(state["block"])
-        self.rows_taken = min(state["rows_taken"] * state["context_tokens"] // self.context_tokens, len(self.block))
+        self.sample, remark = restore(self.mixture, state)
+        if remark is not None:
+            self.say(remark)
 
 
 def validation_batches(
@@ -198,10 +134,8 @@ def validation_batches(
     if shards.num_documents == 0:
         raise DataError(f"{shards.folder} holds no documents to validate on")
     order = Permutation(size=shards.num_documents, seed=0, label="validation")
-    indices = (order[position] for position in range(shards.num_documents))
-    documents = (DrawnDocument(tokens=shards.document(index), source="validation", index=index) for index in indices)
-    packer = Packer(lambda: next(documents, None), context_tokens=context_tokens)
-    rows = iter(packer.next_row, None)
+    documents = (shards.document(order[position]) for position in range(shards.num_documents))
+    rows = rows_end_to_end(documents, context_tokens=context_tokens)
     if max_tokens is not None:
         rows = itertools.islice(rows, -(-max_tokens // context_tokens))
     while batch := list(itertools.islice(rows, batch_rows)):

@@ -1,23 +1,21 @@
-"""Cut rows of equal length from the concatenation of documents, keeping the borders.
+"""Rows of equal length from parts of documents, with their borders kept.
 
-    documents   A A A A A | B B B | C C …          a row of 4 context tokens is 5 tokens of the stream
-    row 1       inputs A A A A    targets A A A A
-    row 2       inputs A B B B    targets - B B -   the last token of row 1 is the first input of row 2
-                                                    "-" is -100: the next token belongs to another document
+A part is n + 1 tokens in a row of one document: n inputs, each with the token after it as its target.
 
-Nothing is lost and nothing doubled: every token of the stream is an input exactly once, and, unless it begins a
-document, a target exactly once.
+    parts               A A A | B B B B            a row of 6 places
+    inputs              A A B B B B                "-" is -100: nothing is to be predicted here
+    targets             A A B B B -                the last place is filled up with the token before it
+    document ids        0 0 1 1 1 2
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.mixture import DrawnDocument
 
 NO_TARGET = -100
 
@@ -36,50 +34,67 @@ class Row:
     """[t] int32: 0 for the first document of the row, 1 for the second, …"""
 
 
-class Packer:
-    """Cuts rows from a stream of documents.
+def row_of_parts(parts: Iterable[np.ndarray], context_tokens: int) -> Row:
+    """Lay parts side by side; what stays empty has no targets and a document id of its own.
 
     Args:
-        next_document: returns the next document, or None when the stream has ended.
-        context_tokens: length of a row.
+        parts: [n + 1] token ids each; together at most `context_tokens` inputs, and at least one.
     """
+    inputs = np.empty(context_tokens, dtype=np.int64)
+    targets = np.full(context_tokens, NO_TARGET, dtype=np.int64)
+    document_ids = np.empty(context_tokens, dtype=np.int32)
+    filled = number = 0
+    for number, part in enumerate(parts, 1):
+        end = filled + len(part) - 1
+        inputs[filled:end] = part[:-1]
+        targets[filled:end] = part[1:]
+        document_ids[filled:end] = number - 1
+        filled = end
+    inputs[filled:] = inputs[filled - 1]
+    document_ids[filled:] = number
+    return Row(inputs=inputs, targets=targets, document_ids=document_ids)
 
-    def __init__(self, next_document: Callable[[], DrawnDocument | None], *, context_tokens: int):
-        if context_tokens < 1:
-            raise ConfigError(f"context_tokens must be at least 1, got {context_tokens}")
-        self.next_document = next_document
-        self.context_tokens = context_tokens
-        self.document: DrawnDocument | None = None
-        self.offset = 0
 
-    def next_row(self) -> Row | None:
-        """The next row, or None when the stream has ended.
+def rows_end_to_end(documents: Iterable[np.ndarray], *, context_tokens: int) -> Iterator[Row]:
+    """Cut rows from the concatenation of documents.
 
-        The last row of a stream that ends is filled up with its last token; the filling has no targets and a document
-        id of its own.
-        """
-        size = self.context_tokens + 1
+    Every token is an input once, and a target once unless it begins a document. The end of a document is an
+    input without a target. The last row is filled up.
+
+    Args:
+        documents: [n] token ids each.
+        context_tokens: length of a row.
+
+    Raises:
+        ConfigError: `context_tokens` is below 1.
+    """
+    if context_tokens < 1:
+        raise ConfigError(f"context_tokens must be at least 1, got {context_tokens}")
+    size = context_tokens + 1
+    stream = iter(documents)
+    document, offset = np.empty(0, dtype=np.int64), 0
+    while True:
         tokens = np.empty(size, dtype=np.int64)
         document_ids = np.empty(size, dtype=np.int32)
-        filled = document_id = 0
+        filled = number = 0
         while filled < size:
-            if self.document is None or self.offset == len(self.document.tokens):
-                following = self.next_document()
+            if offset == len(document):
+                following = next(stream, None)
                 if following is None:
                     break
-                document_id += filled > 0
-                self.document, self.offset = following, 0
-            taken = self.document.tokens[self.offset : self.offset + size - filled]
+                number += filled > 0
+                document, offset = following, 0
+            taken = document[offset : offset + size - filled]
             tokens[filled : filled + len(taken)] = taken
-            document_ids[filled : filled + len(taken)] = document_id
+            document_ids[filled : filled + len(taken)] = number
             filled += len(taken)
-            self.offset += len(taken)
+            offset += len(taken)
         if filled < 2:  # nothing, or only the last token of the row before, which has no successor
-            return None
+            return
         if filled == size:
-            self.offset -= 1  # the last token is the first input of the next row
+            offset -= 1  # the last token is the first input of the next row
         tokens[filled:] = tokens[filled - 1]
-        document_ids[filled:] = document_id + 1
+        document_ids[filled:] = number + 1
         targets = np.where(document_ids[1:] == document_ids[:-1], tokens[1:], NO_TARGET)
         targets[filled - 1 :] = NO_TARGET
-        return Row(inputs=tokens[:-1], targets=targets, document_ids=document_ids[:-1])
+        yield Row(inputs=tokens[:-1], targets=targets, document_ids=document_ids[:-1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+import numpy as np
+
 ROUNDS = 6
 MASK_64 = (1 << 64) - 1
 
@@ -55,8 +57,20 @@ class Permutation:
                 return value
 
 
+def hashed(seed: int, label: str) -> int:
+    """64 bits for a seed and a label."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}\0{label}".encode(), digest_size=8).digest(), "little")
+
+
 def mix(value: int) -> int:
     """Scramble 64 bits. Source: the finaliser of SplitMix64, Steele, Lea and Flood, OOPSLA 2014."""
     value = ((value ^ value >> 30) * 0xBF58476D1CE4E5B9) & MASK_64
     value = ((value ^ value >> 27) * 0x94D049BB133111EB) & MASK_64
     return value ^ value >> 31
+
+
+def mix_array(values: np.ndarray) -> np.ndarray:
+    """`mix` of each element: uint64, any shape."""
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)

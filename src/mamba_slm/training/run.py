@@ -121,16 +121,14 @@ def train(
 
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
-        loader = BatchLoader(
-            Mixture(prepared.sources, seed=config.seed),
-            context_tokens=config.context_tokens,
-            batch_rows=config.rows_per_step,
-        )
+        mixture = Mixture(prepared.sources, context_tokens=config.context_tokens, seed=config.seed)
+        loader = BatchLoader(mixture, batch_rows=config.rows_per_step, say=say)
         if set_length is not None and not config.has_limit:
             config = set_length(config, prepared)
         config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
         if reason:
             say(reason)
+        say_mixture(mixture, config, say)
         if model_config is None:
             model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
         write_run_config(directory, config, model_config)
@@ -299,6 +297,15 @@ def read_options(config: TrainConfig) -> ReadOptions:
     return ReadOptions(
         pattern=config.data_pattern, text_key=config.text_key, encoding=config.encoding, on_error=config.on_error
     )
+
+
+def say_mixture(mixture: Mixture, config: TrainConfig, say: Callable[[str], None]) -> None:
+    """Say what each of several sources contributes, and which are read too often, where the length is known."""
+    samples = None if config.limit_tokens is None else config.limit_tokens // config.context_tokens
+    if len(mixture.sources) > 1:
+        say(mixture.table(samples))
+    for warning in mixture.warnings(samples or 0):
+        say(f"careful: {warning}")
 
 
 def validation_of(prepared: PreparedData, config: TrainConfig) -> Callable[[], Iterator[Any]] | None:
