@@ -17,6 +17,9 @@ JSON_LINES_SUFFIXES = frozenset({".jsonl", ".ndjson"})
 PARQUET_SUFFIXES = frozenset({".parquet"})
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 WARC_SUFFIXES = frozenset({".warc"})
+CURATION, CURATED_FILES = "curation.json", "part-*.jsonl.zst"
+"""What marks the result of a curation, and its text; the rest is reports, and documents that were removed."""
+
 DUMP_SUFFIX = ".xml-p"  # Wikipedia's parts of a dump are called …pages-articles1.xml-p1p41242.bz2
 TEXT_SUFFIXES = frozenset(
     f".{name}"
@@ -35,7 +38,8 @@ def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[
     """The files to read, sorted by their path, and how many others there are by suffix.
 
     A file is taken as it is. In a folder, and the folders inside it, hidden files, hidden folders and `__pycache__` are
-    passed over; without a pattern the files with a known suffix are taken, compressed or not.
+    passed over; without a pattern the files with a known suffix are taken, compressed or not. Of the result of a
+    curation only the files with text are, unless a pattern asks for others.
 
     Args:
         path: a file or a folder.
@@ -50,6 +54,8 @@ def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[
     if not path.is_dir():
         return [path], Counter()
     wanted = [part.strip() for part in pattern.split(",")] if isinstance(pattern, str) else list(pattern or ())
+    if not wanted and (path / CURATION).is_file():
+        return sorted(path.glob(CURATED_FILES)), Counter()
     taken: list[Path] = []
     left_out: Counter[str] = Counter()
     for folder, folders, names in os.walk(path):

@@ -19,6 +19,7 @@ from mamba_slm.data.curation.quantile import document_hashes
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.rules import WEB, RulesConfig
 from mamba_slm.data.engine.manifest import locked
+from mamba_slm.data.readers import read_documents
 from mamba_slm.data.reading.options import ReadOptions
 
 KEEP_ALL = CurateConfig(drop_share=0.0)
@@ -240,3 +241,11 @@ def test_a_kind_is_needed_and_must_be_known():
         parse_inputs(["pages"], "boks")
     with pytest.raises(ConfigError, match="unknown kind of source 'wbe'"):
         parse_inputs(["wbe=pages"])
+
+
+def test_who_reads_the_folder_of_a_result_gets_the_text_that_stays_and_nothing_else(corpus):
+    curate(["web"], "out", kind="web", config=CurateConfig(keep_rejects=True, part_bytes=9_000))
+    texts = sorted(document.text for document in read_documents("out"))
+    assert texts == sorted(row["text"] for row in kept_rows("out").values())
+    removed = list(read_documents("out", ReadOptions(pattern="removed/*")))
+    assert len(removed) == len(removed_rows("out"))

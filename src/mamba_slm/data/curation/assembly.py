@@ -22,7 +22,7 @@ from typing import Any
 
 from mamba_slm.core.config import to_dict
 from mamba_slm.core.files import folder_written_atomically, fsync_folder, write_json_atomic, write_text_atomic
-from mamba_slm.data.curation.curation import CURATION, FUNNEL, REMOVED_FOLDER, REPORT, TIMING, Curation, read_curation
+from mamba_slm.data.curation.curation import FUNNEL, REMOVED_FOLDER, REPORT, TIMING, Curation, read_curation
 from mamba_slm.data.curation.funnel import Funnel
 from mamba_slm.data.curation.plan import FORMAT_VERSION, CuratePlan, fingerprint_of, source_of
 from mamba_slm.data.curation.quantile import Cut
@@ -34,6 +34,7 @@ from mamba_slm.data.curation.timing import Estimate, Timing
 from mamba_slm.data.curation.verdict import Kind
 from mamba_slm.data.curation.written import KEPT_FILE, REMOVED_FILE
 from mamba_slm.data.engine.manifest import MANIFEST, read_manifest
+from mamba_slm.data.folders import CURATION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from mamba_slm.core.files import write_json_atomic
 from mamba_slm.data.curation.assembly import Clock, Outcome, assemble
 from mamba_slm.data.curation.chained import BLOCKS_FILE, chain_part
 from mamba_slm.data.curation.config import MAX_DOCUMENT_BYTES, CurateConfig, parse_inputs
-from mamba_slm.data.curation.curation import CURATION, Curation, read_curation
+from mamba_slm.data.curation.curation import Curation, read_curation
 from mamba_slm.data.curation.duplicates.find import find_duplicates
 from mamba_slm.data.curation.plan import CuratePlan, plan_of
 from mamba_slm.data.curation.surviving import Survivors, find_cuts
@@ -37,6 +37,7 @@ from mamba_slm.data.engine.estimate import check_room
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.local import local_engine
 from mamba_slm.data.engine.task import Task, delete_leftovers
+from mamba_slm.data.folders import CURATION
 from mamba_slm.data.reading.options import ReadOptions
 
 PLAN, ESTIMATE = "plan.json", "estimate.json"

@@ -11,9 +11,9 @@ from typing import Any
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.curation.funnel import Funnel
 from mamba_slm.data.curation.timing import Timing
+from mamba_slm.data.folders import CURATION
 
-CURATION, FUNNEL, REPORT, TIMING = "curation.json", "funnel.json", "report.html", "timing.json"
-PART_PATTERN = "part-*.jsonl.zst"
+FUNNEL, REPORT, TIMING = "funnel.json", "report.html", "timing.json"
 REMOVED_FOLDER = "removed"
 
 

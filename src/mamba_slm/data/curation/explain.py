@@ -11,10 +11,11 @@ from typing import Any
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.compressed import open_bytes
 from mamba_slm.data.curation.chain import Chain
-from mamba_slm.data.curation.curation import CURATION, PART_PATTERN, REMOVED_FOLDER, read_curation
+from mamba_slm.data.curation.curation import REMOVED_FOLDER, read_curation
 from mamba_slm.data.curation.plan import CuratePlan
 from mamba_slm.data.curation.verdict import Kind, Removed
 from mamba_slm.data.document import Document
+from mamba_slm.data.folders import CURATED_FILES, CURATION
 from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.runs.markdown import printable
 
@@ -112,7 +113,7 @@ def after_the_chain(out: Path | None, document: Document, quality: float) -> str
 def rows_about(folder: Path, document: Document) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The lines of a result about a document, with the file in which they are."""
     wanted = json.dumps(document.id, ensure_ascii=False).encode(errors="replace")
-    for file in [*sorted(folder.glob(PART_PATTERN)), *sorted((folder / REMOVED_FOLDER).glob("*.jsonl.zst"))]:
+    for file in [*sorted(folder.glob(CURATED_FILES)), *sorted((folder / REMOVED_FOLDER).glob("*.jsonl.zst"))]:
         with open_bytes(file) as lines:
             for line in lines:
                 if wanted in line:
