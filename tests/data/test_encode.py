@@ -1,21 +1,16 @@
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mamba_slm.core.errors import DataError, DiskFullError
 from mamba_slm.data.document import Document
-from mamba_slm.data.encode import cut, encode_documents
+from mamba_slm.data.encode import encode_batch, encode_documents
 from mamba_slm.data.shards import TokenShards
-from mamba_slm.text.train_tokenizer import PRE_TOKENIZERS, train_tokenizer
+from mamba_slm.text import bulk
+from mamba_slm.text.bulk import DifferentIdsError, FastEncoder
 
 TEXTS = ["def f(x):\n    return x\n", "你好", "<|endoftext|>", "a" * 1000]
 DOCUMENTS = [Document(text=text, id=str(number)) for number, text in enumerate(TEXTS)]
-MERGING = {
-    name: train_tokenizer(["a\nb \n\n a\r\nb(\n  (\nab" * 50, *TEXTS], vocab_size=275, pre_tokenizer=name)
-    for name in PRE_TOKENIZERS
-}
 
 
 def test_each_document_is_stored_between_its_begin_and_end_token(tokenizer, tmp_path):
@@ -49,19 +44,37 @@ def test_the_same_documents_give_the_same_bytes(tokenizer, tmp_path):
     assert len(a.manifest.files) > 2
 
 
-@pytest.mark.parametrize("name", PRE_TOKENIZERS)
-@given(text=st.text(alphabet=st.sampled_from(list("ab \n\r\t(1é\u00a0"))))
-def test_cutting_a_long_text_changes_no_token(name, text):
-    pieces = cut(text, piece_characters=3)
-    assert "".join(pieces) == text
-    ids = [id for piece in MERGING[name].encode_batch(pieces) for id in piece]
-    assert ids == MERGING[name].encode(text)
+def test_the_fast_way_and_the_exact_one_give_the_same_bytes(tokenizer, tmp_path):
+    pytest.importorskip("fastokens")
+    fast = encode_documents(lambda: iter(DOCUMENTS), tokenizer, tmp_path / "fast")
+    exact = encode_documents(iter(DOCUMENTS), tokenizer, tmp_path / "exact")
+    assert fast.encoder.startswith("fastokens") and exact.encoder.startswith("tokenizers")
+    for file in (tmp_path / "fast").iterdir():
+        assert file.read_bytes() == (tmp_path / "exact" / file.name).read_bytes()
 
 
-def test_a_long_text_is_cut_into_pieces_of_bounded_size():
-    pieces = cut("line of text\n" * 1000, piece_characters=100)
-    assert max(map(len, pieces)) < 120
-    assert cut("x" * 1000, piece_characters=100) == ["x" * 1000]
+def test_a_fast_encoder_that_turns_out_wrong_is_replaced_and_all_is_done_again(tokenizer, tmp_path, monkeypatch):
+    pytest.importorskip("fastokens")
+
+    class Wrong(FastEncoder):
+        def encode(self, texts):
+            ids, lengths = super().encode(texts)
+            if self.num_texts > 1:
+                raise DifferentIdsError("fastokens gives other ids near 'x'")
+            return ids + 1, lengths
+
+    monkeypatch.setattr(bulk, "FastEncoder", Wrong)
+    documents = [Document(text="a" * 1_200_000, id="long"), *DOCUMENTS]
+    report = encode_documents(lambda: documents, tokenizer, tmp_path / "s")
+    assert report.encoder == "tokenizers (fastokens gives other ids near 'x')"
+    encode_documents(documents, tokenizer, tmp_path / "expected")
+    assert TokenShards.open(tmp_path / "s").fingerprint == TokenShards.open(tmp_path / "expected").fingerprint
+
+
+def test_a_long_document_is_the_same_as_its_ids(tokenizer):
+    documents = [Document(text="word, " * 60_000, id="long"), Document(text="", id="empty"), DOCUMENTS[0]]
+    for document, tokens in zip(documents, encode_batch(tokenizer, documents), strict=True):
+        assert tokens.tolist() == [tokenizer.bos_id, *tokenizer.encode(document.text), tokenizer.eos_id]
 
 
 @pytest.mark.parametrize("documents", [[], [Document(text="", id="e")]])

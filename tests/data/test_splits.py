@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.splits import is_held_out
+from mamba_slm.data.document import Document
+from mamba_slm.data.splits import is_held_out, is_text_held_out
 
 
 @given(id=st.text(), small=st.floats(0, 1), large=st.floats(0, 1))
@@ -29,3 +30,10 @@ def test_another_salt_chooses_independently():
 def test_a_share_outside_zero_to_one_is_refused(share):
     with pytest.raises(ConfigError, match=r"must lie in \[0, 1\]"):
         is_held_out("x", share)
+
+
+def test_copies_of_a_text_are_on_the_same_side_whatever_they_are_called():
+    texts = [f"text number {number}" for number in range(4000)]
+    chosen = [is_text_held_out(Document(text=text, id="a"), 0.1) for text in texts]
+    assert chosen == [is_text_held_out(Document(text=text, id=text, source="b"), 0.1) for text in texts]
+    assert abs(sum(chosen) - 400) < 80

@@ -32,7 +32,7 @@ def test_hostile_texts_are_the_same_everywhere():
 
 def test_the_choice_and_its_reason_are_said():
     tokenizer = TOKENIZERS["llama3"]
-    assert bulk_encoder(tokenizer).description.startswith("fastokens, compared with tokenizers")
+    assert bulk_encoder(tokenizer).description.startswith("fastokens (compared with tokenizers")
     assert bulk_encoder(tokenizer, speed="exact").description == "tokenizers (asked for)"
 
 

@@ -134,6 +134,16 @@ def test_a_given_tokenizer_is_used(run, book, tmp_path):
     assert data.tokenizer.fingerprint == tokenizer.fingerprint
 
 
+def test_a_vocabulary_of_another_form_becomes_the_runs_tokenizer_json(run, book, tmp_path):
+    letters = [*sorted(set(book.read_text()) - {"\n", " "}), "Ċ", "Ġ"]
+    ids = {letter: id for id, letter in enumerate([*letters, "<|endoftext|>"])}
+    (tmp_path / "vocab.json").write_text(json.dumps(ids))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    data = prepared(run, book, tokenizer=str(tmp_path / "vocab.json"))
+    assert json.loads(run.tokenizer_file.read_text())["model"]["type"] == "BPE"
+    assert "".join(texts_of(data.sources[0][1], data.tokenizer)) in book.read_text()
+
+
 def test_a_second_call_uses_what_the_first_one_made(run, folder):
     first = prepared(run, folder)
     said = []

@@ -67,7 +67,7 @@ def prepare_corpus(
     for part, documents in parts.items():
         folder = run.path / "data" / part
         if not is_shard_folder(folder):
-            say(str(replace(encode_documents(documents(), tokenizer, folder), folder=part)))
+            say(str(replace(encode_documents(documents, tokenizer, folder), folder=part)))
         shards[part] = TokenShards.open(folder)
     prepared = PreparedData(
         sources=((name, shards["train"], None),),

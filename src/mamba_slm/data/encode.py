@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
 from mamba_slm.data.document import Document
 from mamba_slm.data.shards import MAX_SHARD_TOKENS, ShardWriter
+from mamba_slm.text.bulk import BulkEncoder, DifferentIdsError, ExactEncoder, bulk_encoder
+from mamba_slm.text.cutting import Cutter
 from mamba_slm.text.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
-PIECE_CHARACTERS = 1 << 18
-# Byte-level pre-tokenizers never join a single line end with the ASCII letter after it, so that a cut here
-# changes no token; the character before must not be white space, or a run of line ends might be cut.
-SAFE_CUT = re.compile(r"(?<=[^\s]\n)(?=[A-Za-z])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +43,9 @@ class EncodeReport:
     seconds: float
     """Wall time, reading included."""
 
+    encoder: str = "tokenizers"
+    """Which library made the ids, and why."""
+
     @property
     def bytes_per_token(self) -> float:
         """UTF-8 bytes per stored token, begin and end tokens counted."""
@@ -60,12 +60,38 @@ class EncodeReport:
         return (
             f"{self.folder}: {self.num_documents} documents{empty}, {format_bytes(self.text_bytes)} of text, "
             f"{format_count(self.num_tokens)} tokens ({self.bytes_per_token:.2f} bytes per token) "
-            f"in {format_seconds(self.seconds)} ({format_count(self.num_tokens / max(self.seconds, 1e-9))} tokens/s)"
+            f"in {format_seconds(self.seconds)} ({format_count(self.num_tokens / max(self.seconds, 1e-9))} tokens/s) "
+            f"by {self.encoder}"
         )
 
 
+class DocumentEncoder:
+    """Documents to tokens: [bos] + ids + [eos] of each; long texts are cut where that changes no token."""
+
+    def __init__(self, tokenizer: Tokenizer, bulk: BulkEncoder):
+        self.tokenizer, self.bulk, self.cutter = tokenizer, bulk, Cutter(tokenizer)
+
+    def encode(self, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of all documents one after another, uint32 [t], and how many each has, int64 [documents].
+
+        Raises:
+            DifferentIdsError: the encoder was found to be wrong.
+        """
+        pieces = [self.cutter.cut(document.text) for document in documents]
+        ids, piece_lengths = self.bulk.encode([piece for parts in pieces for piece in parts])
+        firsts = np.cumsum([0, *(len(parts) for parts in pieces[:-1])])
+        lengths = np.add.reduceat(piece_lengths, firsts) + 2 if pieces else np.empty(0, np.int64)
+        ends = np.cumsum(lengths)
+        tokens = np.empty(int(lengths.sum()), dtype=np.uint32)
+        is_text = np.ones(len(tokens), dtype=bool)
+        for places, id in ((ends - lengths, self.tokenizer.bos_id), (ends - 1, self.tokenizer.eos_id)):
+            tokens[places], is_text[places] = id, False
+        tokens[is_text] = ids
+        return tokens, lengths
+
+
 def encode_documents(
-    documents: Iterable[Document],
+    documents: Iterable[Document] | Callable[[], Iterable[Document]],
     tokenizer: Tokenizer,
     folder: Path | str,
     *,
@@ -77,7 +103,8 @@ def encode_documents(
     Each document is stored as [bos] + ids + [eos]. The same documents and tokenizer give the same bytes.
 
     Args:
-        documents: read once, in order.
+        documents: in their order; a function that reads them anew allows the faster encoder, whose work is done again
+            by the exact one when it turns out to be wrong.
         tokenizer: its fingerprint is stored with the tokens.
         folder: must not exist.
         max_shard_tokens: a shard is closed before it grows beyond this.
@@ -86,6 +113,30 @@ def encode_documents(
     Raises:
         DataError: the folder exists, or there is no text at all.
         DiskFullError: no space left; nothing is left behind.
+    """
+    settings = {"max_shard_tokens": max_shard_tokens, "on_progress": on_progress}
+    if not callable(documents):
+        exact = ExactEncoder(tokenizer, "the documents can be read once only")
+        return encode_with(exact, documents, tokenizer, folder, **settings)
+    try:
+        return encode_with(bulk_encoder(tokenizer), documents(), tokenizer, folder, **settings)
+    except DifferentIdsError as error:
+        return encode_with(ExactEncoder(tokenizer, error.message), documents(), tokenizer, folder, **settings)
+
+
+def encode_with(
+    bulk: BulkEncoder,
+    documents: Iterable[Document],
+    tokenizer: Tokenizer,
+    folder: Path | str,
+    *,
+    max_shard_tokens: int,
+    on_progress: Callable[[int], None] | None,
+) -> EncodeReport:
+    """`encode_documents` with this encoder.
+
+    Raises:
+        DifferentIdsError: it was found to be wrong; nothing is left behind.
     """
     start = time.perf_counter()
     num_empty = 0
@@ -98,6 +149,7 @@ def encode_documents(
             else:
                 num_empty += 1
 
+    encoder = DocumentEncoder(tokenizer, bulk)
     writer = ShardWriter(
         folder,
         tokenizer_fingerprint=tokenizer.fingerprint,
@@ -106,11 +158,8 @@ def encode_documents(
     )
     with writer:
         for batch in batches(with_text(), BATCH_CHARACTERS):
-            batch_bytes = 0
-            for document, ids in zip(batch, encode_batch(tokenizer, batch), strict=True):
-                num_bytes = document.num_bytes
-                writer.append(ids, text_bytes=num_bytes)
-                batch_bytes += num_bytes
+            batch_bytes = sum(document.num_bytes for document in batch)
+            writer.append_many(*encoder.encode(batch), text_bytes=batch_bytes)
             if on_progress is not None:
                 on_progress(batch_bytes)
         if writer.num_documents == 0:
@@ -122,6 +171,7 @@ def encode_documents(
         text_bytes=writer.text_bytes,
         num_empty=num_empty,
         seconds=time.perf_counter() - start,
+        encoder=bulk.description,
     )
 
 
@@ -140,24 +190,6 @@ def batches(documents: Iterable[Document], max_characters: int) -> Iterator[list
 
 
 def encode_batch(tokenizer: Tokenizer, documents: list[Document]) -> list[np.ndarray]:
-    """[bos] + ids + [eos] of each document, int64; long texts are cut where it changes nothing, to use all cores."""
-    pieces = [cut(document.text) for document in documents]
-    encoded = iter(tokenizer.encode_batch([piece for parts in pieces for piece in parts]))
-    result = []
-    for parts in pieces:
-        ids = [np.asarray(next(encoded), dtype=np.int64) for _ in parts]
-        result.append(np.concatenate([[tokenizer.bos_id], *ids, [tokenizer.eos_id]]).astype(np.int64))
-    return result
-
-
-def cut(text: str, piece_characters: int = PIECE_CHARACTERS) -> list[str]:
-    """Cut a long text at line ends where no token can reach across; a text without such places stays whole."""
-    pieces, start = [], 0
-    while len(text) - start > piece_characters:
-        place = SAFE_CUT.search(text, start + piece_characters)
-        if place is None:
-            break
-        pieces.append(text[start : place.start()])
-        start = place.start()
-    pieces.append(text[start:])
-    return pieces
+    """[bos] + ids + [eos] of each document, int64."""
+    tokens, lengths = DocumentEncoder(tokenizer, ExactEncoder(tokenizer, "few documents")).encode(documents)
+    return np.split(tokens.astype(np.int64), np.cumsum(lengths)[:-1])

@@ -1,10 +1,11 @@
-"""Choose held-out documents by a hash of their id: the same ones on every machine, whatever else is in the corpus."""
+"""Choose held-out documents by a hash: the same ones on every machine, whatever else is in the corpus."""
 
 from __future__ import annotations
 
 import hashlib
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.data.document import Document
 
 
 def is_held_out(document_id: str, share: float, *, salt: str = "held-out") -> bool:
@@ -24,3 +25,13 @@ def is_held_out(document_id: str, share: float, *, salt: str = "held-out") -> bo
         raise ConfigError(f"the held-out share must lie in [0, 1], got {share}")
     digest = hashlib.sha256(f"{salt}\0{document_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def is_text_held_out(document: Document, share: float, *, salt: str = "held-out") -> bool:
+    """Whether a document belongs to the held-out part, by its text alone: copies never end up on both sides.
+
+    Raises:
+        ConfigError: `share` is outside [0, 1].
+    """
+    digest = hashlib.blake2b(document.text.encode(), digest_size=16).hexdigest()
+    return is_held_out(digest, share, salt=salt)

@@ -86,7 +86,7 @@ class FastEncoder:
     def __init__(self, tokenizer: Tokenizer):
         fastokens = require("fastokens", extra="data", purpose="fast tokenization")
         self.tokenizer = tokenizer
-        self.description = "fastokens, compared with tokenizers on the first texts of each part and 1 in 10,000"
+        self.description = "fastokens (compared with tokenizers: the first texts of each part and 1 in 10,000)"
         self.fast: Any = not_failing(fastokens.Tokenizer.from_json_str, tokenizer.backend.to_str())
         self.num_texts = 0
         texts = hostile_texts()

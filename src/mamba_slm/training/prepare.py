@@ -24,6 +24,8 @@ from mamba_slm.data.shards import TokenShards, is_shard_folder
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
+from mamba_slm.text.vocabularies.gpt2_files import pair_of
+from mamba_slm.text.vocabularies.opening import find_vocabulary
 from mamba_slm.training.holdout import Documents, Split, split_documents
 
 
@@ -164,7 +166,7 @@ def prepare_data(
     def encoded(documents: Documents, folder: Path) -> TokenShards:
         if is_shard_folder(folder):
             return TokenShards.open(folder)
-        say(str(encode_documents(documents(), chosen, folder)))
+        say(str(encode_documents(documents, chosen, folder)))
         return TokenShards.open(folder, verify=False)
 
     folder = run.path / "data"
@@ -235,8 +237,11 @@ def choose_tokenizer(
         wanted = str(beside[0]) if beside else None
     if wanted is not None:
         tokenizer = Tokenizer.load(wanted)
-        path = Path(wanted)
-        shutil.copyfile(path / "tokenizer.json" if path.is_dir() else path, run.tokenizer_file)
+        file = find_vocabulary(wanted)
+        if file.suffix == ".json" and pair_of(file) is None:
+            shutil.copyfile(file, run.tokenizer_file)
+        else:  # another form of vocabulary; a run holds a tokenizer.json
+            tokenizer.save(run.path)
         say(f"tokenizer: {wanted}, {tokenizer.vocab_size:,} tokens")
         return Tokenizer.load(run.tokenizer_file)
     if not splits:
