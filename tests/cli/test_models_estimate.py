@@ -92,3 +92,12 @@ def test_what_does_not_fit_is_warned_about_not_refused(capsys):
 def test_a_request_that_makes_no_sense_says_why(capsys, words, message):
     assert main(["models", "estimate", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_published_run_brings_its_gpus_and_length_and_its_claim_is_shown(capsys):
+    answer = estimate(capsys, "small_scale")
+    assert (answer["name"], answer["devices"], answer["tokens"]) == ("1.3B", 4, 64 * 2048 * 50_000)
+    assert answer["claimed_flops_per_second"] == pytest.approx(50e12, rel=0.02)
+    assert estimate(capsys, "small_scale", "--gpus", "8")["seconds"] == pytest.approx(answer["seconds"] / 2)
+    assert main(["models", "estimate", "production"]) == 0
+    assert "183% of the peak of 8 × A100 80GB" in capsys.readouterr().out

@@ -67,15 +67,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     described.add_argument("--json", action="store_true", help="one object")
 
     estimated = commands.add_parser("estimate", help="memory, time and cost of training it")
-    add_model_arguments(estimated)
+    add_model_arguments(estimated, named="a preset of `mamba-slm models list`, or a published run such as small_scale")
     models_estimate.configure(estimated)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser, named: str = "a preset of `mamba-slm models list`") -> None:
     """NAME and the options that change a preset's layers or vocabulary."""
     from mamba_slm.core.values import parse_float
 
-    parser.add_argument("name", metavar="NAME", help="a preset of `mamba-slm models list`")
+    parser.add_argument("name", metavar="NAME", help=named)
     parser.add_argument("--layout", choices=LAYOUTS, help="default: the preset's own")
     parser.add_argument(
         "--vocab-size", type=parse_count, metavar="N", help="rows of the embedding; default: the preset's"
@@ -117,8 +117,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         from mamba_slm.cli import models_estimate
 
+        published = models_estimate.take_published_run(args)
         config = config_of(args)
-        return models_estimate.run(args, config, facts(args.name, config, layout_of(args)))
+        return models_estimate.run(args, config, facts(args.name, config, layout_of(args)), published)
     return 0
 
 

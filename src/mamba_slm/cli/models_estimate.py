@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mamba_slm.model.config import ModelConfig
     from mamba_slm.training.config import TrainConfig
     from mamba_slm.training.estimate import Estimate
+    from mamba_slm.training.published_runs import PublishedRun
 
 DEFAULT_GPU = "H100 80GB"
 TOKENS_PER_PARAMETER = 20  # compute-optimal for transformers, arXiv:2203.15556; small models are usually trained longer
@@ -26,6 +27,7 @@ Weights, gradients and optimiser state are sharded over the GPUs; activations ar
 examples:
   mamba-slm models estimate nano --tokens 2M
   mamba-slm models estimate 1.3B --gpus 8 --gpu "H100 80GB" --tokens 30B
+  mamba-slm models estimate small_scale
   mamba-slm models estimate 350M --gpus 1 --gpu "RTX 4090" --price 0.45 --json
 """
 
@@ -64,8 +66,35 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one object")
 
 
-def run(args: argparse.Namespace, config: ModelConfig, facts: dict[str, Any]) -> int:
-    """Print the estimate for `config`; `facts` are what `--json` says about the model itself."""
+def take_published_run(args: argparse.Namespace) -> PublishedRun | None:
+    """Where NAME is a published run: put its model, GPUs, batch and length into the arguments that are not given."""
+    from mamba_slm.training.published_runs import GPU, PUBLISHED_RUNS
+
+    if args.name not in PUBLISHED_RUNS:
+        return None
+    run = PUBLISHED_RUNS[args.name]()
+    context_tokens = args.context_tokens or run.context_tokens
+    own = {
+        "gpus": run.gpus,
+        "gpu": None if args.gpus == 0 else GPU,
+        "context_tokens": context_tokens,
+        "batch_tokens": run.rows_per_step * context_tokens,
+    }
+    for name, value in own.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    args.tokens = args.tokens or args.batch_tokens * run.steps
+    args.name = run.model
+    return run
+
+
+def run(
+    args: argparse.Namespace, config: ModelConfig, facts: dict[str, Any], published: PublishedRun | None = None
+) -> int:
+    """Print the estimate for `config`; `facts` are what `--json` says about the model itself.
+
+    With a published run, its claimed time and what that would need come after it.
+    """
     gpu, devices = devices_of(args)
     if args.measure and gpu is not None:
         raise UsageError(
@@ -83,15 +112,23 @@ def run(args: argparse.Namespace, config: ModelConfig, facts: dict[str, Any]) ->
         chosen = {
             name: getattr(settings, name) for name in ("context_tokens", "batch_tokens", "gradient_checkpointing")
         }
-        console.print_json(
-            {**facts, **estimate.to_dict(), **chosen, "rows_at_once": rows_at_once, "precision": precision}
-        )
+        found = {**facts, **estimate.to_dict(), **chosen, "rows_at_once": rows_at_once, "precision": precision}
+        if published is not None:
+            found |= {
+                "published_run": published.name,
+                "claimed_seconds": published.claimed_seconds,
+                "claimed_flops_per_second": published.claimed_flops_per_second(),
+            }
+        console.print_json(found)
     else:
         checkpointed = ", gradient checkpointing" if settings.gradient_checkpointing else ""
         machine = "this CPU" if gpu is None else f"{devices} × {gpu.name}"
-        print(f"{args.name} on {machine}, {precision}{checkpointed}")
+        name = args.name if published is None else f"{published.name} ({args.name})"
+        print(f"{name} on {machine}, {precision}{checkpointed}")
         print(estimate)
         print(f"batch       {shape}")
+        if published is not None:
+            print(f"claimed     {published.claim()}")
     advise(args, estimate, settings, gpu)
     return 0
 

@@ -26,6 +26,7 @@ examples:
   mamba-slm train nano --data book.txt --max-minutes 10
   mamba-slm train tiny --data code=src/:2 --data prose=books/:1 --max-tokens 20M --out runs/mixed
   mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
+  mamba-slm train production --data shards/ --dry-run
   mamba-slm train --resume runs/mixed --max-tokens 40M
 """
 
@@ -36,7 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from mamba_slm.training.config import TrainConfig
 
     parser.epilog = EPILOG
-    parser.add_argument("preset", metavar="PRESET", nargs="?", help="a size of `mamba-slm models list` (default: nano)")
+    parser.add_argument(
+        "preset",
+        metavar="PRESET",
+        nargs="?",
+        help="a size of `mamba-slm models list` (default: nano), or a published run: quick_test, small_scale, "
+        "medium_scale, large_scale, xlarge_scale, production",
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML with settings, or the config.yaml of another run")
     parser.add_argument("--out", metavar="DIR", help="run directory (default: a new one, dated, in the home of runs)")
     parser.add_argument(
@@ -119,7 +126,7 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
     """
     from mamba_slm.core.config import flags_given, load_yaml, resolve
     from mamba_slm.training.config import TrainConfig
-    from mamba_slm.training.presets import train_preset
+    from mamba_slm.training.published_runs import settings_of as settings_named
     from mamba_slm.training.run_config import read_train_settings
 
     layers: list[tuple[str, dict[str, Any]]] = []
@@ -130,14 +137,14 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
             from_file = from_file["train"]
     if directory is not None:
         settings = read_train_settings(directory)
-        if args.preset not in (None, settings.get("model")):
+        if args.preset is not None and settings_named(args.preset)["model"] != settings.get("model"):
             raise UsageError(
                 f"{directory.path} trains {settings.get('model')!r}, not {args.preset!r}", hint="leave the preset out"
             )
         layers.append((str(directory.config_file), settings))
     else:
         name = args.preset or from_file.get("model") or DEFAULT_PRESET
-        layers.append((f"preset {name}", train_preset(str(name))))
+        layers.append((f"preset {name}", settings_named(str(name))))
     if from_file:
         layers.append((str(args.config), from_file))
     if args.preset is not None and directory is None:
