@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import zstandard
 
 from data.curation.prose import good_prose, prose, write_jsonl
 from mamba_slm.core.errors import ConfigError, DataError, RunLockedError
 from mamba_slm.core.files import sha256_of_file
+from mamba_slm.data.compressed import open_bytes
 from mamba_slm.data.curation.config import CurateConfig, RulesOfKinds, parse_inputs
 from mamba_slm.data.curation.curate import curate
 from mamba_slm.data.curation.curation import read_curation
@@ -30,7 +30,7 @@ def rows_of(folder, pattern):
     """All lines of a result, by id; a name that comes twice is an error."""
     rows = {}
     for file in sorted(Path(folder).glob(pattern)):
-        with zstandard.open(file, "rt", encoding="utf-8") as lines:
+        with open_bytes(file) as lines:
             for line in lines:
                 row = json.loads(line)
                 assert (row["source"], row["id"]) not in rows
