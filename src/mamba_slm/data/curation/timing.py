@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from mamba_slm.data.document import Document
 from mamba_slm.data.reading.report import ReadReport
 
 SAMPLE_CHARACTERS = 1 << 20
-COMPRESSED = re.compile(r"\.(gz|zst|bz2|xz|parquet)\b", re.IGNORECASE)
+COMPRESSED = re.compile(r"\.(zst|bz2|xz|parquet)\b", re.IGNORECASE)
 WARM_UP = Document(text="This is the first text, and the one that is never counted. " * 5, id="")
 START_SECONDS = 2.0
 LATER_BYTES_PER_SECOND = 45e6
@@ -95,11 +96,13 @@ class Sample:
         if characters < SAMPLE_CHARACTERS:
             self.disk_bytes += planned.part.size_bytes
             return
-        records = [to_json({"text": one.text, **one.metadata}) for one in documents]
-        if COMPRESSED.search(planned.part.name):
-            self.disk_bytes += len(zstandard().ZstdCompressor().compress(b"".join(records)))
+        records = b"".join(to_json({"text": one.text, **one.metadata}) + b"\n" for one in documents)
+        if ".gz" in planned.part.name:
+            self.disk_bytes += len(zlib.compress(records))
+        elif COMPRESSED.search(planned.part.name):
+            self.disk_bytes += len(zstandard().ZstdCompressor().compress(records))
         else:
-            self.disk_bytes += sum(map(len, records)) if ".json" in planned.part.name else text_bytes
+            self.disk_bytes += len(records) if ".json" in planned.part.name else text_bytes
 
 
 def estimate(plan: CuratePlan, workers: int) -> Estimate:
