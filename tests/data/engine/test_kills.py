@@ -16,6 +16,8 @@ from data.engine.work import contents
 from mamba_slm.data.engine.here import HereEngine
 from mamba_slm.data.engine.limits import EngineLimits
 
+MOMENTS = {"local": 1, "ray": 5}
+"""How long tasks take: so long that some run whenever one ends."""
 DRIVER = Path(__file__).with_name("driver.py")
 
 
@@ -29,7 +31,7 @@ def undisturbed(tmp_path_factory):
 def start(kind: str, workers: int, folder: Path, stderr: int | None = None) -> subprocess.Popen[str]:
     """A process with an engine."""
     return subprocess.Popen(
-        [sys.executable, str(DRIVER), kind, str(workers), str(folder)],
+        [sys.executable, str(DRIVER), kind, str(workers), str(folder), str(MOMENTS[kind])],
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
@@ -52,9 +54,9 @@ def run_with_kills(kind: str, folder: Path, kills: int, seed: int) -> dict[str, 
                     assert driver.wait(60) == 0
                     return killed
                 wait -= 1
-                if wait < 0 and sum(killed.values()) < kills:
+                if wait < 0 and pids and sum(killed.values()) < kills:
                     wait = source.randrange(4)
-                    who = "engine" if source.random() < 0.3 or not pids else "worker"
+                    who = "engine" if source.random() < 0.3 else "worker"
                     killed[who] += 1
                     kill(driver.pid if who == "engine" else source.choice(pids))
             assert driver.wait(60) == -signal.SIGKILL
@@ -82,6 +84,13 @@ def test_after_some_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_after_twenty_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
     killed = run_with_kills("local", tmp_path, kills=20, seed=seed)
+    assert sum(killed.values()) == 20 and min(killed.values()) > 0
+    assert outputs(tmp_path) == undisturbed
+
+
+@pytest.mark.slow
+def test_after_twenty_kills_on_ray_every_byte_is_the_same(tmp_path, undisturbed):
+    killed = run_with_kills("ray", tmp_path, kills=20, seed=21)
     assert sum(killed.values()) == 20 and min(killed.values()) > 0
     assert outputs(tmp_path) == undisturbed
 

@@ -4,13 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mamba_slm.core.errors import SetupError
 from mamba_slm.core.files import sha256_of_file
+from mamba_slm.data.engine.ledger import Ledger
 from mamba_slm.data.engine.outcome import Outcome, failure_of
 from mamba_slm.data.engine.task import Task
+from mamba_slm.data.engine.watchdog import Watchdog
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a worker is sent for one task."""
+
+    task: Task
+    describe: bool
+    timed: bool
+    working_folder: str
+    """Where the engine is, so that relative paths mean the same."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, index: int) -> Order:
+        """The order for one of a ledger's tasks."""
+        return cls(
+            task=ledger.tasks[index],
+            describe=ledger.manifest is not None,
+            timed=ledger.may_quarantine,
+            working_folder=os.getcwd(),
+        )
+
+
+def obeyed(data: bytes, watchdog: Watchdog) -> Outcome:
+    """Do what an order says."""
+    try:
+        order: Order = pickle.loads(data)
+        os.chdir(order.working_folder)
+    except Exception as error:  # a function that cannot be imported here, or whatever it does when it is
+        problem = SetupError(
+            f"a worker cannot read its task: {type(error).__name__}: {error}",
+            hint="functions and classes of tasks belong into a module that can be imported, not into the script itself",
+        )
+        problem.__cause__ = error
+        return Outcome(seconds=0.0, failure=failure_of(problem))
+    with watchdog.watching(timed=order.timed):
+        return attempt(order.task, describe=order.describe)
 
 
 def attempt(task: Task, *, describe: bool) -> Outcome:

@@ -14,6 +14,8 @@ from mamba_slm.data.engine.manifest import Manifest
 from mamba_slm.data.engine.outcome import Outcome, failure_of
 from mamba_slm.data.engine.task import Quarantined, RunTasks, Task
 
+POLL_SECONDS = 1.0
+
 
 class HereEngine:
     """One task after the other in this process: nothing to start, and nobody left when it dies."""
@@ -60,7 +62,7 @@ class HereEngine:
         while not ledger.is_over:
             index = ledger.take()
             if index is None:
-                time.sleep(ledger.seconds_to_next())
+                time.sleep(ledger.seconds_to_wait(POLL_SECONDS))
                 continue
             start = time.monotonic()
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -39,7 +38,9 @@ class Ledger:
         limits: EngineLimits,
         reporting: Reporting,
         manifest: Manifest | None = None,
+        delete_leftovers: bool = True,
     ):
+        """`delete_leftovers`: of killed attempts; False while one of an earlier engine may still run."""
         names = Counter(task.name for task in tasks)
         assert len(names) == len(tasks), f"two tasks of {stage} are called {names.most_common(1)[0][0]}"
         self.size = sum(task.size for task in tasks)
@@ -58,7 +59,8 @@ class Ledger:
         self.started = self.last_sign = time.monotonic()
         for index in range(len(tasks)):
             self.admit(index)
-        delete_leftovers_of([tasks[index] for index in self.waiting])
+        if delete_leftovers:
+            delete_leftovers_of([tasks[index] for index in self.waiting])
 
     def admit(self, index: int) -> None:
         """What an earlier run has left is taken as it is."""
@@ -78,9 +80,13 @@ class Ledger:
         """Whether nothing waits and nothing runs."""
         return not (self.waiting or self.later or self.lonely or self.running)
 
-    def seconds_to_next(self) -> float:
-        """Until a task may be tried again; infinite when there is none."""
-        return max(0.0, self.later[0][0] - time.monotonic()) if self.later else math.inf
+    def seconds_to_wait(self, at_most: float) -> float:
+        """How long to wait for something to happen: not past the next sign, nor past the next attempt.
+
+        An attempt that could be made already waits for a worker, and is no reason to look again at once.
+        """
+        until_next = self.later[0][0] - time.monotonic() if self.later else at_most
+        return min(at_most, self.limits.sign_seconds, until_next if until_next > 0 else at_most)
 
     def take(self) -> int | None:
         """The next task to start; None when none may be started now."""

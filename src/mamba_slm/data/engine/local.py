@@ -8,6 +8,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from mamba_slm.core.errors import ConfigError, SetupError
+from mamba_slm.data.engine.attempt import Order
 from mamba_slm.data.engine.engine import StageRunner
 from mamba_slm.data.engine.here import HereEngine
 from mamba_slm.data.engine.ledger import Ledger, Reporting
@@ -15,7 +16,6 @@ from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.manifest import Manifest
 from mamba_slm.data.engine.outcome import Outcome
 from mamba_slm.data.engine.task import Quarantined, RunTasks, Task
-from mamba_slm.data.engine.worker import Order
 from mamba_slm.data.engine.worker_process import WorkerProcess
 
 POLL_SECONDS = 1.0
@@ -107,15 +107,14 @@ class LocalEngine:
             if idle is None:
                 idle = WorkerProcess(self.limits)
                 self.workers.append(idle)
-            order = Order(task=ledger.tasks[index], describe=ledger.manifest is not None, timed=ledger.may_quarantine)
-            if not idle.give(index, order):
+            if not idle.give(index, Order.of(ledger, index)):
                 self.remove(idle)
                 ledger.put_back(index)
 
     def hear(self, ledger: Ledger) -> None:
         """Wait a moment for what workers say, and see to those that say nothing."""
         by_connection = {worker.connection: worker for worker in self.workers}
-        for connection in wait(list(by_connection), min(POLL_SECONDS, ledger.seconds_to_next())):
+        for connection in wait(list(by_connection), ledger.seconds_to_wait(POLL_SECONDS)):
             worker = by_connection[connection]  # type: ignore[index]
             outcome, goes_on = worker.receive()
             self.over(ledger, worker, outcome, goes_on)

@@ -52,10 +52,19 @@ class Watchdog:
         self.begun: float | None = None
         self.latest: float | None = None
         self.lock = threading.Lock()
+        self.is_over = threading.Event()
+        self.thread = threading.Thread(target=self.beat, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Begin to give signs."""
-        threading.Thread(target=self.beat, name="watchdog", daemon=True).start()
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Say nothing more, and end nothing."""
+        self.is_over.set()
+        self.thread.join()
+        if self.crash_file is not None:
+            faulthandler.cancel_dump_traceback_later()
 
     @contextlib.contextmanager
     def watching(self, *, timed: bool) -> Iterator[None]:
@@ -76,7 +85,7 @@ class Watchdog:
 
     def beat(self) -> None:
         """The thread."""
-        while True:
+        while not self.is_over.is_set():
             if self.crash_file is not None:
                 faulthandler.dump_traceback_later(self.limits.silent_seconds, exit=True, file=self.crash_file)
             self.sign()
@@ -84,7 +93,7 @@ class Watchdog:
                 problem = self.problem()
             if problem is not None:
                 self.give_up(f"{self.stack()}{problem}")
-            time.sleep(self.beat_seconds)
+            self.is_over.wait(self.beat_seconds)
 
     def problem(self) -> str | None:
         """What is wrong with the task."""

@@ -7,33 +7,20 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import pickle
 import queue
 import signal
 import threading
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from mamba_slm.core.errors import SetupError
 from mamba_slm.core.network import forbid_network
-from mamba_slm.data.engine.attempt import attempt
+from mamba_slm.data.engine.attempt import obeyed
 from mamba_slm.data.engine.limits import EngineLimits
-from mamba_slm.data.engine.outcome import Failure, Outcome, failure_of
-from mamba_slm.data.engine.task import Task
+from mamba_slm.data.engine.outcome import Failure, Outcome
 from mamba_slm.data.engine.watchdog import Watchdog
 
 HUNG_STATUS = 70
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a worker is sent for one task."""
-
-    task: Task
-    describe: bool
-    timed: bool
 
 
 def main(socket: int, crash_file: int, limits: EngineLimits) -> None:
@@ -80,18 +67,3 @@ def receive(connection: Connection, orders: queue.SimpleQueue[bytes]) -> None:
             orders.put(connection.recv_bytes())
         except (EOFError, OSError):
             os._exit(0)
-
-
-def obeyed(data: bytes, watchdog: Watchdog) -> Outcome:
-    """Do what an order says."""
-    try:
-        order: Order = pickle.loads(data)
-    except Exception as error:  # a function that cannot be imported here, or whatever it does when it is
-        problem = SetupError(
-            f"a worker cannot read its task: {type(error).__name__}: {error}",
-            hint="functions and classes of tasks belong into a module that can be imported, not into the script itself",
-        )
-        problem.__cause__ = error
-        return Outcome(seconds=0.0, failure=failure_of(problem))
-    with watchdog.watching(timed=order.timed):
-        return attempt(order.task, describe=order.describe)

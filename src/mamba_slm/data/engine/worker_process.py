@@ -16,9 +16,9 @@ from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mamba_slm.data.engine.attempt import Order
 from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.outcome import Failure, Outcome, death
-from mamba_slm.data.engine.worker import Order
 
 BEGIN = """
 import json, sys
@@ -27,8 +27,16 @@ from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.worker import main
 main(int(sys.argv[1]), int(sys.argv[2]), EngineLimits(**json.loads(sys.argv[4])))
 """
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")
-"""Libraries that would start a thread per core in every worker; who sets one of these decides otherwise."""
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+)
+"""Of libraries that would start a thread per core in every worker."""
+ONE_THREAD = {**dict.fromkeys(THREAD_VARIABLES, "1"), "TOKENIZERS_PARALLELISM": "false"}
+"""For the environment of a worker; who sets one of these decides otherwise."""
 
 
 class WorkerProcess:
@@ -48,7 +56,7 @@ class WorkerProcess:
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 stdout=2,
-                env={**dict.fromkeys(ONE_THREAD, "1"), "TOKENIZERS_PARALLELISM": "false", **os.environ},
+                env={**ONE_THREAD, **os.environ},
             )
         self.connection = Connection(here.detach())
         self.index: int | None = None
