@@ -76,7 +76,8 @@ def test_the_estimate_knows_how_often_the_scan_keeps_a_state():
 
 def test_estimating_needs_no_torch():
     program = (
-        "import sys; from mamba_slm.training import activations, config, estimate, pace, plan, presets, schedule;"
+        "import sys; from mamba_slm.training import activations, config, estimate, pace, plan, presets, prospects;"
+        "from mamba_slm.training import published_runs, schedule;"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -95,6 +95,8 @@ def run(
 
     With a published run, its claimed time and what that would need come after it.
     """
+    from mamba_slm.training.prospects import prospects
+
     gpu, devices = devices_of(args)
     if args.measure and gpu is not None:
         raise UsageError(
@@ -105,6 +107,15 @@ def run(
     precision = args.precision or ("fp32" if gpu is None else "bf16" if gpu.has_bf16 else "fp16")
     rows_at_once = min(settings.rows_at_once, max(1, settings.rows_per_step // devices))
     estimate = estimated(args, config, settings, gpu, devices, tokens, precision, rows_at_once)
+    more = prospects(
+        config,
+        estimate,
+        context_tokens=settings.context_tokens,
+        precision=precision,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        on_gpu=gpu is not None,
+        keep_last=settings.keep_last,
+    )
     shape = (
         f"{rows_at_once} × {settings.context_tokens:,} tokens at once per device, {settings.batch_tokens:,} per step"
     )
@@ -112,7 +123,8 @@ def run(
         chosen = {
             name: getattr(settings, name) for name in ("context_tokens", "batch_tokens", "gradient_checkpointing")
         }
-        found = {**facts, **estimate.to_dict(), **chosen, "rows_at_once": rows_at_once, "precision": precision}
+        found = {**facts, **estimate.to_dict(), **more.to_dict(), **chosen}
+        found |= {"rows_at_once": rows_at_once, "precision": precision}
         if published is not None:
             found |= {
                 "published_run": published.name,
@@ -127,6 +139,7 @@ def run(
         print(f"{name} on {machine}, {precision}{checkpointed}")
         print(estimate)
         print(f"batch       {shape}")
+        print(more)
         if published is not None:
             print(f"claimed     {published.claim()}")
     advise(args, estimate, settings, gpu)

@@ -57,6 +57,12 @@ def gpu(
     )
 
 
+SPOT_PRICE_SHARE = 0.4
+"""Interruptible machines, as a share of the price on demand: a planning assumption; offers lie between 0.2 and 0.7."""
+
+STORAGE_USD_PER_GIB_MONTH = 0.10
+"""Network disks: a planning assumption in the range of common offers."""
+
 GPUS: dict[str, Gpu] = {
     row.name: row
     for row in (

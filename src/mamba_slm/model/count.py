@@ -72,27 +72,66 @@ def weight_bytes(config: ModelConfig, *, bytes_per_parameter: float = 2) -> int:
     return round(count_parameters(config).total * bytes_per_parameter)
 
 
-def forward_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
-    """Multiply-adds count as two. Averaged over a causal sequence of `context_tokens`.
+def forward_flops_by_part(config: ModelConfig, context_tokens: int) -> dict[str, float]:
+    """Multiply-adds count as two; per token, averaged over a causal sequence of `context_tokens`.
 
     Projections cost 2 per weight. Attention costs 2 * (QK and PV) over the visible half of the sequence. The chunked
     scan costs, per token and with chunks of q: C·B within the chunk 2*q*g*n, its product with x 2*q*i, the chunk's
     state and its read-out 2*n*i each (i = inner size). The embedding lookup costs nothing; the head counts.
     """
     c = config
-    q = min(c.chunk_size, context_tokens)
-    kv_size = c.num_kv_heads * c.head_dim
-    mamba = (
+    return {
+        "mamba": c.num_mamba * mamba_flops(c, context_tokens),
+        "attention": c.num_attention * attention_flops(c, context_tokens),
+        "feed_forward": c.num_feed_forward * 6 * c.hidden_size * c.feed_forward_size,
+        "head": 2 * c.hidden_size * c.vocab_size,
+    }
+
+
+def mamba_flops(config: ModelConfig, context_tokens: int) -> float:
+    """One Mamba-2 sublayer, forward, per token."""
+    c, q = config, min(config.chunk_size, context_tokens)
+    return (
         2 * c.hidden_size * (c.in_proj_size + c.inner_size)
         + 2 * c.conv_kernel * c.conv_size
         + 2 * q * (c.num_groups * c.state_size + c.inner_size)
         + 4 * c.state_size * c.inner_size
     )
+
+
+def attention_flops(config: ModelConfig, context_tokens: int) -> float:
+    """One attention sublayer, forward, per token."""
+    c = config
     visible = min(context_tokens, c.attention_window) if c.attention_window else context_tokens
-    attention = 4 * c.hidden_size * (c.hidden_size + kv_size) + 2 * visible * c.hidden_size
-    feed_forward = 6 * c.hidden_size * c.feed_forward_size
-    head = 2 * c.hidden_size * c.vocab_size
-    return c.num_mamba * mamba + c.num_attention * attention + c.num_feed_forward * feed_forward + head
+    return 4 * c.hidden_size * (c.hidden_size + c.num_kv_heads * c.head_dim) + 2 * visible * c.hidden_size
+
+
+def forward_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
+    """The sum of `forward_flops_by_part`."""
+    return sum(forward_flops_by_part(config, context_tokens).values())
+
+
+def context_of_equal_flops(config: ModelConfig) -> int | None:
+    """From how many tokens of context on the hybrid costs fewer FLOPs than attention alone of equal parameters.
+
+    The parameters that an attention layer has fewer than a Mamba layer go into feed-forwards, at 2 FLOPs each. What is
+    left to compare are the scan, whose cost ends to grow at a chunk, and the scores, which grow by 2 d per token:
+    2 t d > 2 q (g n + i) + 4 n i + the convolution. Time is another matter: `mamba-slm bench --crossover` measures it.
+
+    Returns:
+        The length; None where there is no Mamba layer, or attention has a window so short that it never costs more.
+    """
+    spare = 2 * (mamba_parameters(config) - attention_parameters(config))
+    low, high = 1, 1 << 24
+    if config.num_mamba == 0 or attention_flops(config, high) + spare <= mamba_flops(config, high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if attention_flops(config, middle) + spare > mamba_flops(config, middle):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def train_flops_per_token(config: ModelConfig, context_tokens: int) -> float:
