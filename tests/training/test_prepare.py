@@ -7,7 +7,8 @@ from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.train_tokenizer import train_tokenizer
-from mamba_slm.training.prepare import describe_sources, parse_source, parse_sources, prepare_data
+from mamba_slm.training.data_arguments import parse_source, parse_sources
+from mamba_slm.training.prepare import describe_sources, prepare_data
 
 LINE = "one line of text that is much like the others, number {}\n"
 

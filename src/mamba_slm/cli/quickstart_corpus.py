@@ -100,8 +100,8 @@ def own_corpus(
 ) -> tuple[str, str, Documents, Documents]:
     """Name, path, training and held-out documents of a user's text; a single file gives up its end."""
     from mamba_slm.data.python_library import HELD_OUT_SHARE
+    from mamba_slm.training.data_arguments import parse_source
     from mamba_slm.training.holdout import split_documents
-    from mamba_slm.training.prepare import parse_source
 
     source = parse_source(data)
     split = split_documents(source.path, HELD_OUT_SHARE, reading, say=say)

@@ -158,10 +158,10 @@ def show_plan(
 ) -> None:
     """What would run: settings with origins, model, data, estimate."""
     from mamba_slm.core.config import to_dict
+    from mamba_slm.training.data_arguments import parse_sources
     from mamba_slm.training.peak import peak_of
     from mamba_slm.training.plan import model_config_for
     from mamba_slm.training.precision import choose_device, choose_precision
-    from mamba_slm.training.prepare import parse_sources
     from mamba_slm.training.run import estimate_run, with_choices
     from mamba_slm.training.run_config import read_model_config
 

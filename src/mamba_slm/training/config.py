@@ -35,7 +35,7 @@ class TrainConfig:
     """Other fields of the model as FIELD=VALUE, for example position=nope."""
 
     data: tuple[str, ...] = ()
-    """Training text or token shards: PATH or NAME=PATH:WEIGHT, once per source."""
+    """Training text or token shards: PATH or NAME=PATH:WEIGHT, once per source; or the file of a mixture."""
 
     data_pattern: str | None = None
     """Files of a folder of text, separated by commas: '*.md,docs/*.txt,!*_old.txt'."""

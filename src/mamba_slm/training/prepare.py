@@ -1,21 +1,15 @@
-"""From `--data` to token shards: opens shards that exist, tokenizes text into the run directory.
-
-PATH                    text (file or folder), token shards, or a folder with train/ and validation/ shards
-NAME=PATH               the same under a name
-NAME=PATH:WEIGHT        a share of the training tokens, relative to the other weights
-"""
+"""From `--data` to token shards: opens shards that exist, tokenizes text into the run directory."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.core.units import format_count
 from mamba_slm.data.encode import encode_documents
@@ -26,17 +20,8 @@ from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
 from mamba_slm.text.vocabularies.gpt2_files import pair_of
 from mamba_slm.text.vocabularies.opening import find_vocabulary
+from mamba_slm.training.data_arguments import DataSource, mixture_plan, parse_source, parse_sources
 from mamba_slm.training.holdout import Documents, Split, split_documents
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSource:
-    """One `--data` argument."""
-
-    name: str
-    path: Path
-    weight: float | None = None
-    """Share of the training tokens relative to the other weights; None means its own size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +36,10 @@ class PreparedData:
     """Held-out documents; None trains without validation."""
     paths: tuple[str, ...] = ()
     """Where each source came from, for data.json."""
+    temperature: float = 1.0
+    """Makes weights from sizes where none are given."""
+    changes: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    """Weights that hold from so many training tokens on."""
 
     @property
     def num_tokens(self) -> int:
@@ -78,54 +67,6 @@ class PreparedData:
                 "fingerprint": self.tokenizer.fingerprint,
             },
         }
-
-
-def parse_source(text: str) -> DataSource:
-    """Read one `--data` argument. A path that exists is taken as it is, whatever characters it has.
-
-    Raises:
-        ConfigError: an empty name, or a weight that is not a positive number.
-        DataError: the path does not exist.
-    """
-    if Path(text).exists():
-        return DataSource(name=Path(text).resolve().stem or "data", path=Path(text))
-    name, equals, rest = text.partition("=")
-    if not equals:
-        name, rest = "", text
-    path, colon, weight_text = rest.rpartition(":")
-    weight = None
-    if colon and not Path(rest).exists():
-        try:
-            weight = float(weight_text)
-        except ValueError:
-            path = rest
-    else:
-        path = rest
-    if weight is not None and not (weight > 0 and math.isfinite(weight)):
-        raise ConfigError(f"the weight in {text!r} must be a positive number")
-    if equals and not name:
-        raise ConfigError(f"{text!r} has no name before '='", hint="write NAME=PATH:WEIGHT, for example code=src/:2")
-    if not Path(path).exists():
-        raise DataError(f"{path} does not exist", hint="give a text file, a folder, or token shards")
-    return DataSource(name=name or Path(path).resolve().stem or "data", path=Path(path), weight=weight)
-
-
-def parse_sources(texts: Sequence[str]) -> list[DataSource]:
-    """Read all `--data` arguments.
-
-    Raises:
-        ConfigError: none are given, or two have the same name.
-    """
-    if not texts:
-        raise ConfigError("no training data was given", hint="add --data FILE_OR_FOLDER")
-    sources = [parse_source(text) for text in texts]
-    names = [source.name for source in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"two sources are called {name!r}", hint=f"name them: --data first={sources[0].path} --data second=…"
-            )
-    return sources
 
 
 def prepare_data(
@@ -156,7 +97,7 @@ def prepare_data(
         DataError: empty, broken or missing data, or shards made with another tokenizer.
         ConfigError: an argument that does not fit.
     """
-    sources = parse_sources(data)
+    sources, plan = parse_sources(data), mixture_plan(data)
     reading = ReadOptions() if reading is None else reading
     texts = [source for source in sources if not is_shards(source.path)]
     share = 0.0 if validation is not None else validation_share
@@ -209,6 +150,8 @@ def prepare_data(
         tokenizer_file=run.tokenizer_file,
         validation=validation_shards,
         paths=tuple(str(source.path) for source in sources),
+        temperature=plan.temperature,
+        changes=tuple((change.from_tokens, change.weights) for change in plan.changes),
     )
     write_json_atomic(run.data_file, prepared.record())
     return prepared

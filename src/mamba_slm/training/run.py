@@ -25,7 +25,6 @@ from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import BatchLoader, validation_batches
-from mamba_slm.data.mixture import Mixture
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -41,13 +40,15 @@ from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.checkpoint import publish_model
 from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
 from mamba_slm.training.kernels import kernels_in_use
+from mamba_slm.training.mixing import mixture_of, say_mixture
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
-from mamba_slm.training.prepare import PreparedData, describe_sources, parse_sources, prepare_data
+from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.trainer import Trainer
@@ -121,7 +122,7 @@ def train(
 
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
-        mixture = Mixture(prepared.sources, context_tokens=config.context_tokens, seed=config.seed)
+        mixture = mixture_of(prepared, config)
         loader = BatchLoader(mixture, batch_rows=config.rows_per_step, say=say)
         if set_length is not None and not config.has_limit:
             config = set_length(config, prepared)
@@ -297,15 +298,6 @@ def read_options(config: TrainConfig) -> ReadOptions:
     return ReadOptions(
         pattern=config.data_pattern, text_key=config.text_key, encoding=config.encoding, on_error=config.on_error
     )
-
-
-def say_mixture(mixture: Mixture, config: TrainConfig, say: Callable[[str], None]) -> None:
-    """Say what each of several sources contributes, and which are read too often, where the length is known."""
-    samples = None if config.limit_tokens is None else config.limit_tokens // config.context_tokens
-    if len(mixture.sources) > 1:
-        say(mixture.table(samples))
-    for warning in mixture.warnings(samples or 0):
-        say(f"careful: {warning}")
 
 
 def validation_of(prepared: PreparedData, config: TrainConfig) -> Callable[[], Iterator[Any]] | None:
