@@ -96,7 +96,7 @@ def run_curate(args: argparse.Namespace) -> int:
 
     config, origins = settings_of(args)
     options = reading_of(args)
-    workers = args.workers or len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
     if args.explain is not None or args.dry_run:
         plan = plan_of(parse_inputs(args.input, args.kind), config, options, args.decontaminate)
         if args.explain is None:

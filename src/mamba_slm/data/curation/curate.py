@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mamba_slm.core.errors import DataError
+from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.data.curation.assembly import Clock, Outcome, assemble
 from mamba_slm.data.curation.chained import BLOCKS_FILE, chain_part
@@ -76,6 +76,8 @@ def curate(
         RunLockedError: another process is making this result.
     """
     begin = time.monotonic()
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}", hint="as many as there are cores: --workers 8")
     reporting, out = reporting or Reporting(), Path(out)
     plan = plan_of(parse_inputs(inputs, kind), config or CurateConfig(), options or DEFAULT_OPTIONS, benchmarks)
     work = out.with_name(f"{out.name}.work")
