@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mamba_slm.cli import data as command
+from mamba_slm.cli import data_tokenize
 from mamba_slm.cli.main import main
 from mamba_slm.data.python_library import python_library_documents, python_library_folder
 from mamba_slm.data.shards import TokenShards
@@ -161,7 +161,7 @@ def test_the_default_corpus_is_an_input_by_name(workplace, capsys):
 
 
 def test_the_help_offers_exactly_the_pre_tokenizers_that_exist():
-    assert tuple(PRE_TOKENIZERS) == command.PRE_TOKENIZERS
+    assert tuple(PRE_TOKENIZERS) == data_tokenize.PRE_TOKENIZERS
 
 
 def test_the_examples_of_the_help_work(tmp_path, monkeypatch, capsys):
@@ -171,12 +171,17 @@ def test_the_examples_of_the_help_work(tmp_path, monkeypatch, capsys):
     for path in sorted(python_library_folder().glob("[a-c]*.py")):
         Path("src", path.name).write_bytes(path.read_bytes())
     Path("books", "book.txt").write_text("Call me Ishmael.\n")
+    Path("curated").mkdir()
+    Path("curated", "curation.json").write_text('{"fingerprint": "c0ffee", "sources": [{"name": "c4"}]}')
+    Path("curated", "part-00000.jsonl.zst").write_bytes(zstandard.compress(b'{"text": "kept", "id": "1"}\n'))
     Path("web.jsonl.zst").write_bytes(zstandard.compress(b'{"content": "text"}\noops\n'))
     page = "<page><title>A</title><ns>0</ns><id>1</id><revision><text>An article.</text></revision></page>"
     Path("enwiki-pages-articles.xml.bz2").write_bytes(bz2.compress(f"<mediawiki>{page}</mediawiki>".encode()))
     monkeypatch.setattr("mamba_slm.data.python_library.python_library_folder", lambda: tmp_path / "src")
-    examples = [line.split() for line in (command.TRAIN_EPILOG + command.TOKENIZE_EPILOG).splitlines() if "  " in line]
-    assert len(examples) == 6
+    monkeypatch.setattr("mamba_slm.data.reading.parts.python_library_folder", lambda: tmp_path / "src")
+    epilogs = (data_tokenize.TRAIN_EPILOG + data_tokenize.TOKENIZE_EPILOG).splitlines()
+    examples = [line.split() for line in epilogs if line.startswith("  ")]
+    assert len(examples) == 7
     for words in examples:
         words = [word.strip('"') for word in words if word != "mamba-slm"]
         assert main(words) == 0, (words, capsys.readouterr().err)

@@ -164,6 +164,7 @@ def plan_parts(
         for file in find_files(path, options.pattern)[0]:
             ranges = ranges_of(file, name_of(file, path), name, options, part_bytes)
             if len(ranges) > 1:
+                close_group()  # documents keep the order of the files
                 parts += [FilesPart(ranges=(one,), options=options) for one in ranges]
                 continue
             if small_bytes + ranges[0].size_bytes > part_bytes:
