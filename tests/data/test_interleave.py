@@ -68,6 +68,12 @@ def test_weights_are_taken_as_they_are_written():
     assert whole_units([700, 300]) == (7, 3)
 
 
+def test_rounding_of_floats_does_not_make_a_period_long():
+    total = sum(PUBLISHED) + 0.2
+    assert whole_units([weight / total for weight in (*PUBLISHED, 0.2)]) == (6, 5, 3, 2, 1, 1, 1, 1, 4)
+    assert whole_units([1 / 3, 1 / 7, 11 / 21]) == (7, 3, 11)
+
+
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [-1.0, 2.0], [float("nan")], [float("inf"), 1.0]])
 def test_weights_that_cannot_be_are_refused(weights):
     with pytest.raises(ConfigError, match="weight"):

@@ -29,7 +29,7 @@ LONGEST_PERIOD = 1 << 18
 def whole_units(weights: Sequence[Fraction | float]) -> tuple[int, ...]:
     """Shares of a period as whole numbers without a common divisor, in proportion to the weights.
 
-    Exact where the weights as written allow it: 0.3, 0.25, 0.45 are 6, 5, 9 of 20. Where that takes more units than
+    Exact where the weights allow it: 0.3, 0.25, 0.45 are 6, 5, 9 of 20. Where that takes more units than
     `LONGEST_PERIOD`, a share is off by about one in 262,144, and a positive weight has at least one unit.
 
     >>> whole_units([0.3, 0.25, 0.45]), whole_units([1, 2]), whole_units([0.5, 0, 0.5])
@@ -42,7 +42,7 @@ def whole_units(weights: Sequence[Fraction | float]) -> tuple[int, ...]:
     for weight in weights:
         if not (weight >= 0 and weight < math.inf):
             raise ConfigError(f"a weight must be a number of at least 0, got {weight}")
-        exact.append(weight if isinstance(weight, Fraction) else Fraction(repr(weight)))
+        exact.append(weight if isinstance(weight, Fraction) else simplest(weight))
     total = sum(exact, Fraction(0))
     if total == 0:
         raise ConfigError("a mixture needs at least one positive weight")
@@ -56,6 +56,17 @@ def whole_units(weights: Sequence[Fraction | float]) -> tuple[int, ...]:
         units = largest_remainders(shares, LONGEST_PERIOD)
     divisor = math.gcd(*units)
     return tuple(unit // divisor for unit in units)
+
+
+def simplest(weight: float) -> Fraction:
+    """The fraction that a number stands for: what float arithmetic made of a third or of 0.15 is that again.
+
+    >>> simplest(0.05 + 0.1), simplest(1 / 3), simplest(250_000_000)
+    (Fraction(3, 20), Fraction(1, 3), Fraction(250000000, 1))
+    """
+    written = Fraction(repr(weight))
+    near = written.limit_denominator(1_000_000)
+    return near if abs(near - written) <= written * Fraction(1, 10**14) else written
 
 
 def largest_remainders(shares: Sequence[Fraction], period: int) -> list[int]:
@@ -78,7 +89,7 @@ class Interleave:
 
     >>> order = Interleave((2, 1))
     >>> [order[i] for i in range(6)], order.counts(1_000_000)
-    ([(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (0, 3)], (666667, 333333))
+    ([(0, 0), (0, 1), (1, 0), (0, 2), (0, 3), (1, 1)], (666667, 333333))
 
     Args:
         units: samples of each source per period, from `whole_units`.
