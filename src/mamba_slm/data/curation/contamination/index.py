@@ -27,6 +27,7 @@ FORMAT_VERSION = 1
 ARRAYS = {
     "hashes": np.uint64,
     "anchors": np.uint64,
+    "anchor_lengths": np.uint32,
     "owner_starts": np.int64,
     "owners": np.uint32,
     "question_files": np.uint32,
@@ -82,6 +83,7 @@ class BenchmarkIndex:
         return PhraseSet(
             hashes=self.arrays["hashes"],
             anchors=self.arrays["anchors"],
+            anchor_lengths=self.arrays["anchor_lengths"],
             anchor_words=self.config.min_words,
             lengths=self.lengths,
         )
@@ -221,13 +223,17 @@ def build_index(files: Sequence[BenchmarkFile], config: ContaminationConfig) -> 
         )
     owner = pairs[np.isin(pairs[:, 0], hash_of_run), 1]
     kept = np.isin(hashes, hash_of_run)
+    begun, place = np.unique(anchors[kept], return_inverse=True)
+    begun_lengths = np.zeros(len(begun), np.uint32)
+    np.bitwise_or.at(begun_lengths, place, np.uint32(1) << lengths[kept].astype(np.uint32))
     return BenchmarkIndex(
         config=config,
         files=tuple(indexed),
         lengths=tuple(sorted(set(lengths[kept].tolist()), reverse=True)),
         arrays={
             "hashes": hash_of_run,
-            "anchors": np.unique(anchors[kept]),
+            "anchors": begun,
+            "anchor_lengths": begun_lengths,
             "owner_starts": np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
             "owners": owner.astype(np.uint32),
             "question_files": np.array(file_of, np.uint32),

@@ -55,14 +55,8 @@ def find_phrases(texts: Sequence[str], phrases: PhraseSet, *, overlapping: bool 
         OutOfMemoryError: a text needs more memory than there is, about 20 times its size.
     """
     encoded = Texts.of([text.encode() for text in texts])
-    if not len(phrases.hashes):
-        phrases = NOTHING
     find = find_portable if native_library() is None else find_native
     return find(encoded, phrases, overlapping)
-
-
-NOTHING = PhraseSet(hashes=np.array([MASK], np.uint64), anchors=np.zeros(0, np.uint64), anchor_words=1, lengths=(1,))
-"""Looked for in place of an empty set: its filter lets nothing through."""
 
 
 @functools.cache
@@ -74,13 +68,9 @@ def native_library() -> ctypes.CDLL | None:
         log.warning("phrases=numpy (%s); compiled ones are 20 times faster", error.message)
         return None
     number, pointer = ctypes.c_int64, ctypes.c_void_p
-    looked_for = (pointer, pointer, number, number, pointer, pointer, number, pointer, number)
-    declare(
-        library,
-        "phrases_find",
-        *(pointer, pointer, number, pointer, *looked_for, number, pointer, pointer, pointer, pointer),
-        result=number,
-    )
+    texts, table, filtered = (pointer, pointer, number), (pointer,), (pointer, pointer, number, number)
+    looked_for = (pointer, pointer, number, pointer, pointer, pointer, number)
+    declare(library, "phrases_find", *texts, *table, *filtered, *looked_for, number, *[pointer] * 4, result=number)
     log.info("phrases=native (compiled %s)", SOURCE.name)
     return library
 
@@ -92,12 +82,12 @@ def find_native(texts: Texts, phrases: PhraseSet, overlapping: bool) -> Found:
     room = len(texts.data) // 2 + len(texts) + 1
     out = np.empty((3, room * (len(phrases.lengths) if overlapping else 1)), np.int32)  # only what is used is touched
     num_words = np.empty(len(texts), np.int64)
-    lengths = np.array(phrases.lengths, np.int64)
+    anchors, hashes = phrases.anchor_buckets, phrases.hash_buckets
     found = library.phrases_find(
         *(texts.data.ctypes.data, texts.offsets.ctypes.data, len(texts), character_table().ctypes.data),
         *(FACTOR_ARRAY.ctypes.data, phrases.filter.ctypes.data, phrases.filter_bits, phrases.anchor_words),
-        *(phrases.hashes.ctypes.data, phrases.buckets.ctypes.data, phrases.bucket_bits),
-        *(lengths.ctypes.data, len(lengths), overlapping),
+        *(phrases.anchors.ctypes.data, anchors.starts.ctypes.data, anchors.bits, phrases.anchor_lengths.ctypes.data),
+        *(phrases.hashes.ctypes.data, hashes.starts.ctypes.data, hashes.bits, overlapping),
         *(row.ctypes.data for row in out),
         num_words.ctypes.data,
     )
@@ -119,7 +109,7 @@ def find_portable(texts: Texts, phrases: PhraseSet, overlapping: bool) -> Found:
     for length in phrases.lengths:
         here = begins[ends[begins] - begins >= length]
         hashes = mixed(sums_at(words, here, length) + np.uint64(length * GOLDEN & MASK))
-        number = np.minimum(np.searchsorted(phrases.hashes, hashes), len(phrases.hashes) - 1)
+        number = np.searchsorted(phrases.hashes[:-1], hashes)
         is_found = phrases.hashes[number] == hashes
         rows += [
             (place, -length, n) for place, n in zip(here[is_found].tolist(), number[is_found].tolist(), strict=True)

@@ -24,7 +24,10 @@ class PhraseSet:
     """[phrases] `phrase_hash`, ascending, none twice."""
 
     anchors: NDArray[np.uint64]
-    """[anchors] `anchor_hash` of the first `anchor_words` of every phrase, in any order."""
+    """[anchors] `anchor_hash` of the first `anchor_words` of the phrases, ascending, none twice."""
+
+    anchor_lengths: NDArray[np.uint32]
+    """[anchors] how long the phrases are that begin so: bit n for n words."""
 
     anchor_words: int
     """No phrase is shorter."""
@@ -33,7 +36,7 @@ class PhraseSet:
     """How many words phrases have, longest first."""
 
     def __post_init__(self) -> None:
-        assert (self.hashes[1:] > self.hashes[:-1]).all()
+        assert (self.hashes[1:] > self.hashes[:-1]).all() and (self.anchors[1:] > self.anchors[:-1]).all()
         assert list(self.lengths) == sorted(set(self.lengths), reverse=True)
         assert not self.lengths or 1 <= self.anchor_words <= self.lengths[-1] <= self.lengths[0] <= MAX_PHRASE_WORDS
 
@@ -42,11 +45,15 @@ class PhraseSet:
         """The set, and its phrases in the order of their hashes."""
         hash_of = functools.cache(word_hash)
         hashed = sorted((phrase_hash([hash_of(word) for word in phrase]), phrase) for phrase in set(phrases))
-        anchors = {anchor_hash([hash_of(word) for word in phrase[:anchor_words]]) for _, phrase in hashed}
+        anchors: dict[int, int] = {}
+        for _, phrase in hashed:
+            anchor = anchor_hash([hash_of(word) for word in phrase[:anchor_words]])
+            anchors[anchor] = anchors.get(anchor, 0) | 1 << len(phrase)
         lengths = tuple(sorted({len(phrase) for _, phrase in hashed}, reverse=True))
         made = cls(
             hashes=np.array([number for number, _ in hashed], np.uint64),
             anchors=np.array(sorted(anchors), np.uint64),
+            anchor_lengths=np.array([anchors[anchor] for anchor in sorted(anchors)], np.uint32),
             anchor_words=anchor_words,
             lengths=lengths,
         )
@@ -67,13 +74,29 @@ class PhraseSet:
         return found
 
     @functools.cached_property
-    def bucket_bits(self) -> int:
-        """Buckets are chosen by so many first bits of a hash, so that one holds about one phrase."""
-        return max(1, len(self.hashes).bit_length())
+    def hash_buckets(self) -> Buckets:
+        """Of `hashes`."""
+        return Buckets.of(self.hashes)
 
     @functools.cached_property
-    def buckets(self) -> NDArray[np.uint32]:
-        """Where in `hashes` each bucket begins, and where the last one ends."""
-        bucket_of = (self.hashes >> np.uint64(64 - self.bucket_bits)).astype(np.int64)
-        counts = np.bincount(bucket_of, minlength=1 << self.bucket_bits)
-        return np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
+    def anchor_buckets(self) -> Buckets:
+        """Of `anchors`."""
+        return Buckets.of(self.anchors)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Buckets:
+    """Where in a sorted array the numbers begin that have the same first bits."""
+
+    bits: int
+    """So many that a bucket holds about one."""
+
+    starts: NDArray[np.uint32]
+    """[2^bits + 1] the start of each bucket, and the end of the last one."""
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.uint64]) -> Buckets:
+        """Of numbers in ascending order."""
+        bits = max(1, len(numbers).bit_length())
+        counts = np.bincount((numbers >> np.uint64(64 - bits)).astype(np.int64), minlength=1 << bits)
+        return cls(bits=bits, starts=np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)]))

@@ -9,16 +9,24 @@ namespace {
 
 constexpr int64_t AHEAD = 32;  // anchors whose places in the filter are fetched together
 
+// Sorted numbers, and where those with the same first bits begin.
+struct Sorted {
+  const uint64_t* numbers;
+  const uint32_t* buckets;
+  int64_t bucket_bits;
+
+  int64_t place_of(uint64_t number) const {
+    const uint64_t bucket = number >> (64 - bucket_bits);
+    for (uint32_t i = buckets[bucket]; i < buckets[bucket + 1]; ++i)
+      if (numbers[i] == number) return i;
+    return -1;
+  }
+};
+
 struct Phrases {
   const uint64_t* factors;
   const uint64_t* filter;
   int64_t filter_bits;
-  int64_t anchor_words;
-  const uint64_t* hashes;
-  const uint32_t* buckets;
-  int64_t bucket_bits;
-  const int64_t* lengths;  // longest first
-  int64_t num_lengths;
 
   uint64_t sum(const uint64_t* words, int64_t count) const {
     uint64_t total = 0;
@@ -32,14 +40,6 @@ struct Phrases {
     const uint64_t bits = uint64_t{1} << (anchor & 63) | uint64_t{1} << (anchor >> 6 & 63);
     return (filter[place_in_filter(anchor)] & bits) == bits;
   }
-
-  // The number of the phrase with this hash, or -1.
-  int64_t number_of(uint64_t hash) const {
-    const uint64_t bucket = hash >> (64 - bucket_bits);
-    for (uint32_t i = buckets[bucket]; i < buckets[bucket + 1]; ++i)
-      if (hashes[i] == hash) return i;
-    return -1;
-  }
 };
 
 }  // namespace
@@ -51,10 +51,12 @@ extern "C" {
 // Returns how many, or -1 when memory is short.
 int64_t phrases_find(const uint8_t* data, const int64_t* offsets, int64_t texts, const uint32_t* table,
                      const uint64_t* factors, const uint64_t* filter, int64_t filter_bits, int64_t anchor_words,
-                     const uint64_t* hashes, const uint32_t* buckets, int64_t bucket_bits, const int64_t* lengths,
-                     int64_t num_lengths, int64_t overlapping, int32_t* out_text, int32_t* out_place,
+                     const uint64_t* anchors, const uint32_t* anchor_buckets, int64_t anchor_bits,
+                     const uint32_t* anchor_lengths, const uint64_t* hashes, const uint32_t* hash_buckets,
+                     int64_t hash_bits, int64_t overlapping, int32_t* out_text, int32_t* out_place,
                      int32_t* out_phrase, int64_t* num_words) try {
-  const Phrases phrases{factors, filter, filter_bits, anchor_words, hashes, buckets, bucket_bits, lengths, num_lengths};
+  const Phrases phrases{factors, filter, filter_bits};
+  const Sorted beginnings{anchors, anchor_buckets, anchor_bits}, wholes{hashes, hash_buckets, hash_bits};
   Splitter splitter(table);
   int64_t found = 0;
   for (int64_t text = 0; text < texts; ++text) {
@@ -62,23 +64,26 @@ int64_t phrases_find(const uint8_t* data, const int64_t* offsets, int64_t texts,
     const uint64_t* words = splitter.split(data + offsets[text], offsets[text + 1] - offsets[text], &count);
     num_words[text] = count;
     int64_t next = 0;  // the first word behind the last phrase
-    uint64_t anchors[AHEAD];
+    uint64_t hashed[AHEAD];
     for (int64_t block = 0; block + anchor_words <= count; block += AHEAD) {
       const int64_t size = std::min(AHEAD, count - anchor_words + 1 - block);
-      for (int64_t i = 0; i < size; ++i) anchors[i] = mix(phrases.sum(words + block + i, anchor_words));
-      for (int64_t i = 0; i < size; ++i) __builtin_prefetch(filter + phrases.place_in_filter(anchors[i]));
+      for (int64_t i = 0; i < size; ++i) hashed[i] = mix(phrases.sum(words + block + i, anchor_words));
+      for (int64_t i = 0; i < size; ++i) __builtin_prefetch(filter + phrases.place_in_filter(hashed[i]));
       for (int64_t i = 0; i < size; ++i) {
         const int64_t place = block + i;
-        if (place < next || !phrases.may_begin(anchors[i])) continue;
-        for (int64_t k = 0; k < num_lengths; ++k) {
-          if (place + lengths[k] > count) continue;
-          const int64_t phrase =
-              phrases.number_of(mix(phrases.sum(words + place, lengths[k]) + lengths[k] * GOLDEN));
+        if (place < next || !phrases.may_begin(hashed[i])) continue;
+        const int64_t beginning = beginnings.place_of(hashed[i]);
+        if (beginning < 0) continue;
+        for (uint32_t lengths = anchor_lengths[beginning]; lengths;) {
+          const int64_t length = 31 - __builtin_clz(lengths);  // the longest first
+          lengths ^= uint32_t{1} << length;
+          if (place + length > count) continue;
+          const int64_t phrase = wholes.place_of(mix(phrases.sum(words + place, length) + length * GOLDEN));
           if (phrase < 0) continue;
           out_text[found] = text, out_place[found] = place, out_phrase[found] = phrase;
           ++found;
           if (overlapping) continue;
-          next = place + lengths[k];
+          next = place + length;
           break;
         }
       }

@@ -1,0 +1,1 @@
+"""Profanity by density: ordinary text has a few such words, and keeps them."""
