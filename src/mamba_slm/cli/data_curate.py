@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
 from mamba_slm.cli.data_input import add_input
+from mamba_slm.core.errors import UsageError
 from mamba_slm.core.units import format_bytes, parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.data.curation.config import CurateConfig
+    from mamba_slm.data.curation.curate import MakeEngine
     from mamba_slm.data.curation.plan import CuratePlan
     from mamba_slm.data.engine.ledger import Reporting
     from mamba_slm.data.engine.progress import StageProgress
@@ -22,11 +24,13 @@ if TYPE_CHECKING:
 KINDS = ("web", "books", "code", "docs", "chat")
 MAX_DOCUMENT_BYTES = 64 << 20
 SAY_SECONDS = 5.0
+SLURM = "slurm."
 
 EPILOG = """\
 INPUT is read, and judged document by document: length and quality signals with the limits of its kind of source,
 language, profanity, spam, benchmark questions, personal data. Then the worst share of each kind goes, by an exact
 quantile of a quality score, and exact and near duplicates go. Every rule, with its limits, is a setting of --config.
+On Ray and Slurm all machines must see the input and FOLDER under the same paths.
 
 FOLDER receives part-*.jsonl.zst (text, id, source, metadata), which `mamba-slm data tokenize FOLDER` reads, removed/
 with the reason for every document that went, report.html, funnel.json and curation.json. A killed run goes on when
@@ -42,6 +46,9 @@ examples:
 
 def configure_curate(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm data curate`."""
+    from mamba_slm.core.config import add_flags
+    from mamba_slm.data.engine.slurm_job import SlurmConfig
+
     parser.epilog = EPILOG
     parser.description = "Keep the text worth training on, and say of everything else why it went."
     add_input(parser, nargs="+", skip=("max_document_bytes",))
@@ -71,6 +78,12 @@ def configure_curate(parser: argparse.ArgumentParser) -> None:
         "--explain", metavar="ID", help="say what every stage sees in this document, and what became of it"
     )
     parser.add_argument(
+        "--engine",
+        choices=("local", "ray", "slurm"),
+        default="local",
+        help="what runs the tasks: processes of this machine (default), a Ray cluster (RAY_ADDRESS), Slurm job arrays",
+    )
+    parser.add_argument(
         "--workers",
         type=parse_count,
         metavar="N",
@@ -83,6 +96,7 @@ def configure_curate(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="longest line, record or .json file, which bounds the memory (default 64Mi)",
     )
+    add_flags(parser.add_argument_group("Slurm"), SlurmConfig, prefix=SLURM)
     parser.add_argument("--dry-run", action="store_true", help="print settings and an estimate, and do nothing")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -115,6 +129,7 @@ def run_curate(args: argparse.Namespace) -> int:
         options=options,
         benchmarks=args.decontaminate,
         workers=workers,
+        make_engine=make_engine(args, workers),
         reporting=reporting(),
     )
     if args.json:
@@ -191,6 +206,31 @@ def value_at(settings: Any, dotted: str) -> Any:
     for name in dotted.split("."):
         settings = settings[name]
     return settings
+
+
+def make_engine(args: argparse.Namespace, workers: int) -> MakeEngine | None:
+    """What makes the engine that was asked for; None for processes of this machine."""
+    from mamba_slm.core.config import flags_given, resolve
+    from mamba_slm.data.engine.slurm_job import SlurmConfig
+
+    slurm = flags_given(args, SlurmConfig, prefix=SLURM)
+    if slurm and args.engine != "slurm":
+        name = next(iter(slurm)).replace("_", "-")
+        raise UsageError(f"--{SLURM}{name} is for Slurm", hint="add --engine slurm, or leave it out")
+    if args.engine == "ray":
+        from mamba_slm.data.engine.ray_cluster import RayEngine
+
+        return lambda folder, configuration: RayEngine(
+            workers, folder=folder, configuration=configuration, reporting=reporting()
+        )
+    if args.engine == "slurm":
+        from mamba_slm.data.engine.slurm import SlurmEngine
+
+        config = resolve(SlurmConfig, [("command line", slurm)])[0]
+        return lambda folder, configuration: SlurmEngine(
+            workers, folder=folder, configuration=configuration, reporting=reporting(), slurm=config
+        )
+    return None
 
 
 def reporting() -> Reporting:

@@ -80,14 +80,13 @@ def curate(
         raise ConfigError(f"workers must be at least 1, got {workers}", hint="as many as there are cores: --workers 8")
     reporting, out = reporting or Reporting(), Path(out)
     plan = plan_of(parse_inputs(inputs, kind), config or CurateConfig(), options or DEFAULT_OPTIONS, benchmarks)
-    work = out.with_name(f"{out.name}.work")
+    work = out.absolute().with_name(f"{out.name}.work")  # absolute: tasks may run in other folders
     if out.exists():
         return finished(out, work, plan)
     is_resumed = is_continued(work, plan)
     engine_of = make_engine or functools.partial(own_engine, workers, reporting)
     with engine_of(work, plan.fingerprint) as engine:  # which locks the folder
-        for folder in (work, work / "chained", work / "written"):
-            delete_leftovers(folder)
+        delete_leftovers(work)
         write_json_atomic(work / PLAN, plan.to_dict())
         planned = planned_in(work, plan, workers)
         reporting.say(str(planned))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
@@ -16,16 +19,20 @@ from mamba_slm.data.curation.funnel import BYTES_PER_TOKEN
 from mamba_slm.data.curation.plan import CuratePlan, PlannedPart
 from mamba_slm.data.curation.records import to_json
 from mamba_slm.data.document import Document
+from mamba_slm.data.reading.parts import FilesPart
 from mamba_slm.data.reading.report import ReadReport
 
-SAMPLE_CHARACTERS = 1 << 20
+SAMPLED_FILES = 8
+SAMPLE_CHARACTERS = 1 << 18
+"""Of each file."""
+
 COMPRESSED = re.compile(r"\.(zst|bz2|xz|parquet)\b", re.IGNORECASE)
 WARM_UP = Document(text="This is the first text, and the one that is never counted. " * 5, id="")
 START_SECONDS = 2.0
 LATER_BYTES_PER_SECOND = 45e6
 """Of text that the chain has left, of one core: duplicates and writing. Measured; see docs/log.md."""
 
-WORK_SHARE, RESULT_SHARE = 0.45, 0.35
+WORK_SHARE, RESULT_SHARE = 0.55, 0.40
 """Compressed text of intermediate files, and of the result, beside its size; English."""
 
 WORK_BYTES_PER_DOCUMENT = 600
@@ -66,69 +73,93 @@ class Estimate:
         )
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What was seen of a few parts."""
+    """What was seen of a file."""
 
-    documents: int = 0
-    text_bytes: int = 0
-    kept_bytes: int = 0
-    seconds: float = 0.0
-    disk_bytes: float = 0.0
+    documents: int
+    text_bytes: int
+    kept_bytes: int
+    """Text that the chain has left."""
+
+    seconds: float
+    disk_bytes: float
     """What the sample takes on disk, as far as that can be known of a part of a compressed file."""
 
-    def take(self, planned: PlannedPart, plan: CuratePlan) -> None:
-        """Read the beginning of a part and send it through its chain."""
-        chain, report = Chain(plan.config, planned.kind, plan.benchmarks), ReadReport()
-        chain.judge([WARM_UP])  # builds tables
+    @classmethod
+    def of(cls, planned: PlannedPart, chain: Chain) -> Sample:
+        """Read the beginning of a file and send it through its chain."""
         begin, characters, documents = time.perf_counter(), 0, []
-        for document in planned.part.documents(report):
+        for document in planned.part.documents(ReadReport()):
             documents.append(document)
             characters += len(document.text)
             if characters >= SAMPLE_CHARACTERS:
                 break
         judged = chain.judge(documents)
-        self.seconds += time.perf_counter() - begin
-        text_bytes = sum(one.num_bytes for one in documents)
-        self.documents += len(documents)
-        self.text_bytes += text_bytes
-        self.kept_bytes += sum(len(one.text.encode()) for one in judged if one.removed is None)
-        if characters < SAMPLE_CHARACTERS:
-            self.disk_bytes += planned.part.size_bytes
-            return
-        records = b"".join(to_json({"text": one.text, **one.metadata}) + b"\n" for one in documents)
-        if ".gz" in planned.part.name:
-            self.disk_bytes += len(zlib.compress(records))
-        elif COMPRESSED.search(planned.part.name):
-            self.disk_bytes += len(zstandard().ZstdCompressor().compress(records))
-        else:
-            self.disk_bytes += len(records) if ".json" in planned.part.name else text_bytes
+        seconds = time.perf_counter() - begin
+        is_whole = characters < SAMPLE_CHARACTERS
+        return cls(
+            documents=len(documents),
+            text_bytes=sum(one.num_bytes for one in documents),
+            kept_bytes=sum(len(one.text.encode()) for one in judged if one.removed is None),
+            seconds=seconds,
+            disk_bytes=planned.part.size_bytes if is_whole else disk_bytes_of(planned.part.name, documents),
+        )
+
+
+def disk_bytes_of(name: str, documents: list[Document]) -> float:
+    """About how much documents take in a file of such a name."""
+    records = b"".join(to_json({"text": one.text, **one.metadata}) + b"\n" for one in documents)
+    if ".gz" in name:
+        return len(zlib.compress(records))
+    if COMPRESSED.search(name):
+        return len(zstandard().ZstdCompressor().compress(records))
+    return len(records) if ".json" in name else sum(one.num_bytes for one in documents)
 
 
 def estimate(plan: CuratePlan, workers: int) -> Estimate:
-    """Send a sample through the chains: a megabyte each from the first, a middle and the last part.
+    """Send the beginnings of some files through the chains.
 
     Raises:
         DataError: the sample cannot be read.
     """
-    count = len(plan.parts)
-    sample = Sample()
-    for number in sorted({0, count // 2, count - 1}):
-        sample.take(plan.parts[number], plan)
-    scale = plan.size_bytes / max(1.0, sample.disk_bytes)
-    text, kept = scale * sample.text_bytes, scale * sample.kept_bytes
-    busy = min(workers, count)
-    rate = sample.text_bytes / max(1e-9, sample.seconds)
+    chains = {kind: Chain(plan.config, kind, plan.benchmarks) for kind in plan.kinds}
+    for chain in chains.values():
+        chain.judge([WARM_UP])  # builds tables
+    documents = text = kept = 0.0
+    samples = []
+    for planned, share in sampled_files(plan).items():
+        sample = Sample.of(planned, chains[planned.kind])
+        scale = share * plan.size_bytes / max(1.0, sample.disk_bytes)
+        documents += scale * sample.documents
+        text += scale * sample.text_bytes
+        kept += scale * sample.kept_bytes
+        samples.append(sample)
+    rate = sum(one.text_bytes for one in samples) / max(1e-9, sum(one.seconds for one in samples))
     stays = kept * (1 - plan.config.drop_share)
     return Estimate(
         text_bytes=text,
-        documents=scale * sample.documents,
-        seconds=START_SECONDS + (text / rate + kept / LATER_BYTES_PER_SECOND) / busy,
-        work_bytes=WORK_SHARE * kept + RESULT_SHARE * stays + WORK_BYTES_PER_DOCUMENT * scale * sample.documents,
+        documents=documents,
+        seconds=START_SECONDS + (text / max(1.0, rate) + kept / LATER_BYTES_PER_SECOND) / min(workers, len(plan.parts)),
+        work_bytes=WORK_SHARE * kept + RESULT_SHARE * stays + WORK_BYTES_PER_DOCUMENT * documents,
         result_bytes=RESULT_SHARE * stays,
         chain_bytes_per_second=rate,
-        sampled_documents=sample.documents,
+        sampled_documents=sum(one.documents for one in samples),
     )
+
+
+def sampled_files(plan: CuratePlan) -> dict[PlannedPart, float]:
+    """Those in which evenly spaced bytes of all input lie, each with its share of these places."""
+    files = [
+        replace(planned, part=replace(planned.part, ranges=(one,)))
+        for planned in plan.parts
+        if isinstance(planned.part, FilesPart)
+        for one in planned.part.ranges
+    ] + [planned for planned in plan.parts if not isinstance(planned.part, FilesPart)]
+    ends = list(itertools.accumulate(one.part.size_bytes for one in files))
+    places = [(2 * number + 1) * ends[-1] // (2 * SAMPLED_FILES) for number in range(SAMPLED_FILES)]
+    counts = Counter(min(bisect.bisect_right(ends, place), len(files) - 1) for place in places)
+    return {files[number]: count / SAMPLED_FILES for number, count in sorted(counts.items())}
 
 
 @dataclass(frozen=True, kw_only=True)
