@@ -5,12 +5,15 @@ import random
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mamba_slm.cli import console
 from mamba_slm.core.network import forbid_network
 
 SEED = 1234
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about the code
+hypothesis.settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: test processes share the cores
 if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is loaded: GPU kernels run on CPU tensors

@@ -107,17 +107,16 @@ class PackingPlan:
                 others.append(replace(group, first_row=group.first_row + fitting, rows=group.rows - fitting))
         return kept, others
 
-    def documents_of(self, group: Group) -> np.ndarray:
-        """The documents whose remainders are in the rows of a group, row by row."""
-        rows = np.arange(group.first_row, group.first_row + group.rows)[:, None]
-        places = [
-            self.first_by_length[slot.length]
-            + slot.first_piece
-            + (rows - slot.first_row) * slot.pieces
-            + np.arange(slot.pieces)
-            for slot in group.slots
-        ]
-        return self.by_length[np.concatenate(places, axis=1).ravel()]
+    def documents_of(self, group: Group, rows: slice | None = None) -> np.ndarray:
+        """The documents whose remainders are in the rows of a group, or in a slice of these rows, row by row."""
+        first, last, _ = (slice(None) if rows is None else rows).indices(group.rows)
+        count = last - first
+        found = []
+        for slot in group.slots:
+            begin = int(self.first_by_length[slot.length]) + slot.first_piece
+            begin += (group.first_row + first - slot.first_row) * slot.pieces
+            found.append(self.by_length[begin : begin + count * slot.pieces].reshape(count, slot.pieces))
+        return np.concatenate(found, axis=1).ravel()
 
     def pieces(self, row: int, *, epoch: int = 0) -> list[Piece]:
         """What a row holds in an epoch, 0 ≤ row < `num_rows`."""
@@ -131,7 +130,7 @@ class PackingPlan:
             number = bisect.bisect_right(self.group_ends, row - self.num_whole)
             group = self.groups[number]
             place = row - self.num_whole - self.group_ends[number] + group.rows
-            documents = self.documents_of(replace(group, first_row=group.first_row + place, rows=1)).tolist()
+            documents = self.documents_of(group, slice(place, place + 1)).tolist()
             parts = [(document, 0, None) for document in documents]
         else:
             parts = self.rest_parts((row - self.num_packed) * self.context_tokens)
