@@ -2,7 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.data.loader import BatchLoader
@@ -35,6 +38,26 @@ def test_a_state_is_a_sample_and_what_the_samples_are_of(two):
     assert (state["sample"], state["seed"], state["context_tokens"]) == (15, 4, 8)
     assert state["phases"] == [{"first_sample": 0, "units": {"a": 3, "b": 1}, "drawn": {"a": 0, "b": 0}}]
     assert {**after(loader_of(two), 9), "sample": 15} == state
+
+
+PARTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 6)), min_size=1, max_size=5)
+
+
+@given(parts=PARTS, change=st.integers(1, 60))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_stopped_anywhere_and_resumed_by_any_number_of_processes_the_rows_are_the_specified_ones(two, parts, change):
+    mixture = Mixture(two, context_tokens=8, seed=4, changes=[(change, {"a": 1, "b": 2})])
+    state = BatchLoader(mixture, batch_rows=1).state_dict()
+    found = []
+    for world_size, batch_rows, batches in parts:
+        ranks = [BatchLoader(mixture, batch_rows=batch_rows, rank=k, world_size=world_size) for k in range(world_size)]
+        for loader in ranks:
+            loader.load_state_dict(json.loads(json.dumps(state)))
+        for _ in range(batches):
+            found += [row for loader in ranks for row in next(loader).inputs]
+        state = ranks[0].state_dict()
+        assert state["sample"] == len(found) and all(loader.state_dict() == state for loader in ranks)
+    assert all(np.array_equal(row, mixture.row(number).inputs) for number, row in enumerate(found))
 
 
 def test_changed_weights_hold_from_the_resume_on_without_catching_up(two):

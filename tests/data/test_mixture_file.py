@@ -61,6 +61,7 @@ def test_only_a_yaml_file_that_says_so_is_a_mixture(tmp_path):
     assert not is_mixture_file(write(tmp_path, FULL, "mixture.txt"))
     assert not is_mixture_file(write(tmp_path, "sources: {}", "other.yaml"))
     assert not is_mixture_file(write(tmp_path, "just: [a text", "broken.yaml"))
+    assert not is_mixture_file(write(tmp_path, FULL + "# x\n" * 300_000, "text.yaml"))
     assert not is_mixture_file(tmp_path / "absent.yaml")
 
 

@@ -23,6 +23,8 @@ from mamba_slm.core.errors import ConfigError, DataError, MambaSlmError
 from mamba_slm.core.files import write_text_atomic
 
 FORMAT_VERSION = 1
+MOST_BYTES = 1 << 20
+"""A larger YAML file is text to train on, and is not parsed to find out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ class MixturePlan:
 def is_mixture_file(path: Path | str) -> bool:
     """Whether a path is a YAML file that says that it is a mixture."""
     path = Path(path)
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not path.is_file() or path.stat().st_size > MOST_BYTES:
         return False
     try:
         return "mixture" in load_yaml(path)
