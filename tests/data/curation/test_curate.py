@@ -12,9 +12,10 @@ from data.curation.prose import good_prose, prose, write_jsonl
 from mamba_slm.core.errors import ConfigError, DataError, RunLockedError
 from mamba_slm.core.files import sha256_of_file
 from mamba_slm.data.compressed import open_bytes
-from mamba_slm.data.curation.config import CurateConfig, RulesOfKinds, parse_inputs
+from mamba_slm.data.curation.config import CurateConfig, parse_inputs
 from mamba_slm.data.curation.curate import curate
 from mamba_slm.data.curation.curation import read_curation
+from mamba_slm.data.curation.kinds import RulesOfKinds
 from mamba_slm.data.curation.quantile import document_hashes
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.rules import WEB, RulesConfig

@@ -6,9 +6,10 @@ import pytest
 
 from data.curation.prose import good_prose, write_jsonl
 from mamba_slm.core.errors import DataError
-from mamba_slm.data.curation.config import CurateConfig, RulesOfKinds, parse_inputs
+from mamba_slm.data.curation.config import CurateConfig, parse_inputs
 from mamba_slm.data.curation.curate import DEFAULT_OPTIONS, curate
 from mamba_slm.data.curation.explain import explain
+from mamba_slm.data.curation.kinds import RulesOfKinds
 from mamba_slm.data.curation.plan import plan_of
 from mamba_slm.data.curation.signals.rules import WEB, RulesConfig
 

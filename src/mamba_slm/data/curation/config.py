@@ -9,32 +9,12 @@ from pathlib import Path
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.data.curation.contamination.config import ContaminationConfig
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
-from mamba_slm.data.curation.signals.rules import BOOKS, CHAT, CODE, DOCS, WEB, RulesConfig
+from mamba_slm.data.curation.kinds import ProfanityOfKinds, RulesOfKinds
 from mamba_slm.data.curation.verdict import KINDS, Kind
 
 PART_BYTES = 64 << 20
 MAX_DOCUMENT_BYTES = 64 << 20
 """Longest line or record that is read: a worker holds one several times, and rules allow 1M characters anyway."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RulesOfKinds:
-    """Limits on quality signals, for each kind of source."""
-
-    web: RulesConfig = WEB
-    """Of web pages."""
-
-    books: RulesConfig = BOOKS
-    """Of books, which are cut into parts of at most `max_characters` first."""
-
-    code: RulesConfig = CODE
-    """Of source code."""
-
-    docs: RulesConfig = DOCS
-    """Of technical documentation."""
-
-    chat: RulesConfig = CHAT
-    """Of conversations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +25,11 @@ class CurateConfig:
     """Documents with the lowest quality scores that are dropped, of those of their kind that pass the rules; 0 drops
     none."""
 
-    rules: RulesOfKinds = RulesOfKinds()
+    rules: RulesOfKinds = field(default_factory=RulesOfKinds)
     """Limits that each document must keep."""
+
+    profanity: ProfanityOfKinds | None = field(default_factory=ProfanityOfKinds)
+    """How much profanity documents may have; null leaves the stage out."""
 
     contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
     """What gives a benchmark's question away, where benchmarks are named."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from mamba_slm.data.curation.config import CurateConfig
 from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.judged import Judged
+from mamba_slm.data.curation.profanity.judge import Profanity
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.native import measure_texts
 from mamba_slm.data.curation.signals.ratios import quantity
@@ -95,6 +96,9 @@ def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None
     """All stages, in their order: the cheap ones that remove much come first."""
     quality = replace(QualityConfig.of(kind), rules=getattr(config.rules, kind))
     steps: list[Step] = [QualityStep(config=quality)]
+    if config.profanity is not None:
+        profanity = Profanity(getattr(config.profanity, kind), kind)
+        steps.append(VerdictStep(name="profanity", removed=profanity.removed))
     if benchmarks is not None:
         steps.append(VerdictStep(name="contamination", removed=benchmarks.removed))
     return tuple(steps)
