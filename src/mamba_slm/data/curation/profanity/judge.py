@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamba_slm.data.curation.phrases.definition import find_longest, words_of
-from mamba_slm.data.curation.phrases.find import find_phrases
 from mamba_slm.data.curation.profanity.config import ProfanityConfig
-from mamba_slm.data.curation.profanity.lexicon import NONE, TIERS, lexicon_of
+from mamba_slm.data.curation.profanity.lexicon import TIERS, lexicon_of
 from mamba_slm.data.curation.verdict import Kind, Removed
 
 MIN_FUNCTION_WORDS = 3
@@ -64,24 +63,28 @@ class Profanity:
 
     def counts(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Phrases found, [texts languages tiers], and words, [texts]."""
-        found = find_phrases(texts, self.lexicon.phrases)
-        shape = (len(texts), len(self.config.languages), len(TIERS))
-        size = shape[1] * shape[2]
-        counts = np.zeros(len(texts) * size, np.int64)
-        starts, phrases = found.texts * size, found.phrases
-        for classes in self.lexicon.classes.T:  # most phrases have one sense, so less is left each time
-            meant = classes[phrases]
-            here = meant != NONE
-            starts, phrases = starts[here], phrases[here]
-            counts += np.bincount(starts + meant[here], minlength=len(counts))
-        return counts.reshape(shape), found.num_words
+        counts, num_words = self.lexicon.counts(texts)
+        return counts.reshape(len(texts), len(self.config.languages), len(TIERS)), num_words
+
+    def measured(self, text: str) -> str:
+        """What is counted in a text, most frequent words first, in one line for people.
+
+        >>> Profanity().measured("Damn, said the captain of the ship, and damn again.")
+        'en.mild: damn 2'
+        """
+        words = [
+            f"{name}: " + ", ".join(f"{phrase} {count}" for phrase, count in phrases.most_common(5))
+            for name, phrases in sorted(self.found(text).items())
+            if not name.endswith(TIERS[0])
+        ]
+        return "; ".join(words) or "nothing"
 
     def found(self, text: str) -> dict[str, Counter[str]]:
-        """What is counted in a text, by language and tier such as "en.strong", for people and for the tests."""
+        """The phrases counted in a text, by language and tier such as "en.strong", found by the definition."""
         found: dict[str, Counter[str]] = {}
-        for _, phrase in find_longest(words_of(text), self.lexicon.senses):
-            for sense in self.lexicon.senses[phrase]:
-                language, tier = divmod(sense, len(TIERS))
+        for _, phrase in find_longest(words_of(text), self.lexicon.classes_of):
+            for one in self.lexicon.classes_of[phrase]:
+                language, tier = divmod(one, len(TIERS))
                 name = f"{self.config.languages[language]}.{TIERS[tier]}"
                 found.setdefault(name, Counter())[" ".join(phrase)] += 1
         return found

@@ -1,0 +1,1 @@
+"""Spam: advertisements and lists of links, by density."""
