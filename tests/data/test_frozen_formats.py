@@ -7,6 +7,7 @@ import pytest
 
 from mamba_slm.data.loader import BatchLoader
 from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.mixture_file import MixtureChange, MixturePlan, MixtureSource, read_mixture_file
 from mamba_slm.data.shards import TokenShards
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -40,3 +41,11 @@ def test_a_loader_state_of_format_version_3_continues_with_the_same_batch():
     loader, said = resumed("loader-state-v3.json")
     assert (loader.sample, said) == (6, [])
     assert next(loader).inputs.tolist() == [[0, 8, 299, 298], [0, 9, 9, 9]]
+
+
+def test_a_mixture_file_of_format_version_1_can_be_read():
+    plan = read_mixture_file(FROZEN / "mixture-v1.yaml")
+    source = MixtureSource(path=str(FROZEN / "shards-v1"), weight=1.0)
+    assert plan == MixturePlan(
+        sources={"frozen": source}, temperature=1.5, changes=(MixtureChange(from_tokens=4000, weights={"frozen": 0.5}),)
+    )
