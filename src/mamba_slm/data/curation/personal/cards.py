@@ -65,8 +65,8 @@ def is_issued(digits: str) -> bool:
 def find_cards(text: str, start: int, end: int) -> Iterator[Span]:
     """Cards in the run of digits and separators `text[start:end]`.
 
-    A number that no network is known to give out, and one of 19 digits without groups, needs a word before it that
-    names a card; one that another word names, as an order's or a ticket's, is none.
+    A number that no network is known to give out, and one of 13 or 19 digits without groups, needs a word before it
+    that names a card; one without groups that another word names, as an order's or a ticket's, is none.
 
     >>> list(find_cards("Visa 4111 1111 1111 1111 exp 12/30", 4, 25))
     [Span(start=5, end=24, kind='card')]
@@ -79,7 +79,7 @@ def find_cards(text: str, start: int, end: int) -> Iterator[Span]:
         is_named = context.CARD.search(said) is not None
         is_bare = len(match[0]) == len(digits)
         if not is_named:
-            if not is_issued(digits) or (is_bare and len(digits) in (13, 19)) or context.OTHER_NUMBER.search(said):
+            if not is_issued(digits) or (is_bare and (len(digits) in (13, 19) or context.OTHER_NUMBER.search(said))):
                 continue
             if is_bare and said[-1:] in ("/", "=", "&", "%", "#", "+", ".", "-", "?"):
                 continue

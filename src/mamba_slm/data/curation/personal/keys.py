@@ -33,7 +33,7 @@ LEAST_BITS = 2.5
 
 PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 LONGEST_PEM = 16_384
-SHORTEST_PEM = 64
+SHORTEST_PEM = 16
 
 
 def find_keys(text: str, start: int, end: int) -> Iterator[Span]:
@@ -47,9 +47,19 @@ def find_keys(text: str, start: int, end: int) -> Iterator[Span]:
         key = match[0]
         if bits_per_character(key[4:]) < LEAST_BITS:
             continue
-        if match["vague"] and not (re.search("[0-9]", key) and re.search("[A-Z]", key) and re.search("[a-z]", key)):
+        if match["vague"] and not is_random(key):
             continue
         yield Span(match.start(), match.end(), "key")
+
+
+def is_random(key: str) -> bool:
+    """Whether what follows a short prefix mixes characters as a key does and a name in a style sheet does not.
+
+    >>> is_random("sk-fading-circle1-blue-big"), is_random("sk-proj-a8Gh2kLm9QrStUv3"), is_random("sk-0a1b2c3d4e5f6a")
+    (False, True, True)
+    """
+    has_digit, has_lower, has_upper = (re.search(one, key[3:]) is not None for one in ("[0-9]", "[a-z]", "[A-Z]"))
+    return has_digit and ((has_upper and has_lower) or "-" not in key[3:])
 
 
 def find_pems(text: str, places: Sequence[int]) -> Iterator[Span]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from mamba_slm.data.curation.personal.context import is_phone_named
+from mamba_slm.data.curation.personal.context import OTHER_NUMBER, before, is_phone_named
 from mamba_slm.data.curation.personal.span import Span
 from mamba_slm.data.curation.personal.triggers import SEPARATOR
 
@@ -18,7 +18,7 @@ NO_NUMBER_AFTER = rf"(?![\w%])(?![.,{DASH}][0-9])(?![ ][0-9]{{3}})"
 
 AMERICAN = re.compile(
     rf"{NO_NUMBER_BEFORE}(?:1[ .{DASH}])?"
-    rf"(?:\([2-9][0-9]{{2}}\)[ .{DASH}]?[2-9][0-9]{{2}}[ .{DASH}]|[2-9][0-9]{{2}}([.{DASH}/])[2-9][0-9]{{2}}[.{DASH}]|"
+    rf"(?:\([2-9][0-9]{{2}}\)[ .{DASH}]?[0-9]{{3}}[ .{DASH}]|[2-9][0-9]{{2}}([.{DASH}/])[0-9]{{3}}[.{DASH}]|"
     rf"[2-9][0-9]{{2}}[ \u00a0][2-9][0-9]{{2}}[ \u00a0{DASH}])[0-9]{{4}}{EXTENSION}{NO_NUMBER_AFTER}"
 )
 PARENTHESISED = re.compile(
@@ -29,7 +29,7 @@ TRUNK = re.compile(
 )
 PLUS = re.compile(rf"(?<![\w+])\+[ ]?(?=[1-9])[0-9](?:{SEPARATOR}{{0,3}}[0-9]){{6,17}}{EXTENSION}(?![\w%])")
 DOUBLE_ZERO = re.compile(
-    rf"{NO_NUMBER_BEFORE}00[1-9][0-9]{{0,2}}[ .{DASH}](?:[0-9]{SEPARATOR}{{0,3}}){{7,13}}[0-9]"
+    rf"{NO_NUMBER_BEFORE}00[ ]?[1-9][0-9]{{0,2}}[ .{DASH}](?:[0-9]{SEPARATOR}{{0,3}}){{7,13}}[0-9]"
     rf"{EXTENSION}{NO_NUMBER_AFTER}"
 )
 STRONG = {"": AMERICAN, "+": PLUS, "00": DOUBLE_ZERO, "(0": PARENTHESISED, "0": TRUNK}
@@ -44,6 +44,9 @@ CALENDAR = re.compile(
     r"|[0-9]+\.[0-9]+|97[89].*"
 )
 """Dates, series of years, decimal numbers and ISBNs: they may stand beside words that name phones."""
+
+NATIONAL_DIGITS = range(9, 22)
+"""With 00 and the country's code, and an extension."""
 
 E164 = range(8, 16)
 """Digits with the country's code; ITU-T E.164 allows 15, and no country has fewer than 8."""
@@ -91,11 +94,18 @@ def strong_phones(text: str, start: int, end: int, limit: int) -> Iterator[Span]
         stop = match.end()
         if match.re is PLUS:
             stop = international_end(match)
-        elif match.re is not AMERICAN and len(NOT_DIGIT.sub("", match[0])) not in range(9, 22):
+        elif not is_national(text, match):
             continue
         if stop is not None:
             done = stop
             yield Span(match.start(), stop, "phone")
+
+
+def is_national(text: str, match: re.Match[str]) -> bool:
+    """Whether a form without a plus has enough digits, and no word before it that names it otherwise."""
+    if match.re in (AMERICAN, TRUNK) and OTHER_NUMBER.search(before(text, match.start())):
+        return False
+    return match.re is AMERICAN or len(NOT_DIGIT.sub("", match[0])) in NATIONAL_DIGITS
 
 
 def international_end(match: re.Match[str]) -> int | None:
