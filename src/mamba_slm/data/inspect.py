@@ -149,7 +149,8 @@ def inspect_shards(folder: Path | str, *, tokenizer: Tokenizer | None = None) ->
     if tokenizer is not None:
         check_same_tokenizer(shards, tokenizer)
         bytes_of_token = np.asarray(tokenizer.token_byte_lengths())
-        byte_lengths = [int(bytes_of_token[shards.document(i)].sum()) for i in range(shards.num_documents)]
+        added = len(tokenizer.alphabet.prefix)  # encoding puts it before every text
+        byte_lengths = [int(bytes_of_token[shards.document(i)].sum()) - added for i in range(shards.num_documents)]
     first_ids: dict[bytes, int] = {}
     duplicates: list[tuple[str, str]] = []
     num_duplicates = 0

@@ -69,7 +69,7 @@ class Continuation:
         """The text as typed; a line break first where the document so far does not end in one."""
         if self._is_empty:
             return [self._tokenizer.bos_id, *self._tokenizer.encode(text)]
-        return self._tokenizer.encode(text if self._at_line_start or not text else "\n" + text)
+        return self._tokenizer.encode(text if self._at_line_start or not text else "\n" + text, continues=True)
 
     def message_added(self, text: str) -> None:
         self._is_empty = False

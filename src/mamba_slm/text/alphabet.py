@@ -81,6 +81,20 @@ def steps_of(part: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]
     return [part]
 
 
+def without_prefix(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of the same tokenizer without the space before every text."""
+    normalizer = [step for step in steps_of(description["normalizer"], "normalizers") if step["type"] != "Prepend"]
+    cuts = [
+        {**step, "prepend_scheme": "never"} if step["type"] == "Metaspace" else step
+        for step in steps_of(description["pre_tokenizer"], "pretokenizers")
+    ]
+    return {
+        **description,
+        "normalizer": {"type": "Sequence", "normalizers": normalizer} if normalizer else None,
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": cuts} if cuts else None,
+    }
+
+
 def has_all_bytes(vocab: Mapping[str, int] | list[Any]) -> bool:
     """Whether all 256 entries `<0x00>` … `<0xFF>` are there."""
     entries = vocab if isinstance(vocab, Mapping) else {entry for entry, _ in vocab}

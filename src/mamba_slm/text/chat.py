@@ -109,13 +109,17 @@ def render_chat(
 
     ids: list[int] = []
     loss_mask: list[bool] = []
-    in_answer = False
+    in_answer = continues = False
     borders = re.compile(f"({re.escape(begin)}|{re.escape(end)}|{any_special.pattern})")
     for part in borders.split(text):
         if part in (begin, end):
             in_answer = part == begin
             continue
-        new = [specials[part]] if part in specials else tokenizer.encode(part.replace(breaker, "")) if part else []
+        if not part:
+            continue
+        plain = part not in specials
+        new = tokenizer.encode(part.replace(breaker, ""), continues=continues) if plain else [specials[part]]
+        continues = plain
         ids += new
         loss_mask += [in_answer] * len(new)
     return RenderedChat(ids=ids, loss_mask=loss_mask)

@@ -18,7 +18,7 @@ import tokenizers
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import write_bytes_atomic
-from mamba_slm.text.alphabet import Alphabet, alphabet_of, what_gets_lost
+from mamba_slm.text.alphabet import Alphabet, alphabet_of, what_gets_lost, without_prefix
 from mamba_slm.text.vocabularies.opening import FILE_NAME, find_vocabulary, read_vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
@@ -104,9 +104,16 @@ class Tokenizer:
         write_bytes_atomic(file, self.backend.to_str(pretty=True).encode())
         return file
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of `text` without begin or end tokens; special tokens inside the text become plain characters."""
-        return self.backend.encode(text, add_special_tokens=False).ids
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Ids of `text` without begin or end tokens; special tokens inside the text become plain characters.
+
+        Args:
+            text: any.
+            continues: the text goes on where other text ended, without a special token in between: no space is put
+                before it, as sentencepiece does at a beginning. Means nothing for byte-level tokenizers.
+        """
+        backend = self.without_prefix if continues and self.alphabet.prefix else self.backend
+        return backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
@@ -154,6 +161,13 @@ class Tokenizer:
             elif id not in self.special_ids:
                 lengths[id] = len(text.encode())
         return lengths
+
+    @functools.cached_property
+    def without_prefix(self) -> tokenizers.Tokenizer:
+        """The tokenizer that puts nothing before a text."""
+        backend = tokenizers.Tokenizer.from_str(json.dumps(without_prefix(json.loads(self.backend.to_str()))))
+        backend.encode_special_tokens = True
+        return backend
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 
 from mamba_slm.core.errors import DataError
+from mamba_slm.text.alphabet import ByteLevel
 from mamba_slm.text.tokenizer import IM_END, Tokenizer
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -68,6 +69,11 @@ def vocabulary_of(tokenizer: Tokenizer, size: int) -> Vocabulary:
     Raises:
         DataError: llama.cpp has no equal pre-tokenizer, or the tokenizer does something that a GGUF cannot say.
     """
+    if not isinstance(tokenizer.alphabet, ByteLevel):
+        raise DataError(
+            f"a GGUF of this program holds byte-level BPE tokenizers only, and this one is {tokenizer.alphabet.name}",
+            hint="export the model for transformers or ONNX Runtime: mamba-slm export hf, mamba-slm export onnx",
+        )
     description = json.loads(tokenizer.backend.to_str())
     model = description["model"]
     refuse_unsayable(description)
