@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 from data.engine.stages import run_all
-from mamba_slm.data.engine.choice import open_engine
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.local import LocalEngine
+from mamba_slm.data.engine.ray_cluster import RayEngine
+from mamba_slm.data.engine.slurm import SlurmEngine
 from mamba_slm.data.engine.slurm_job import SlurmConfig
 
 SLURM = SlurmConfig(poll_seconds=0.05)
@@ -41,13 +42,13 @@ def main(kind: str, workers: str, folder: str, moments: str) -> None:
     """Run everything, and say so."""
     reporting = Reporting(on_progress=lambda now: print(json.dumps(pids_of(engine)), flush=True))
     work = Path(folder, "work")
-    if kind == "local":  # with worker processes also for one worker
-        opened = LocalEngine(int(workers), folder=work, limits=LIMITS, reporting=reporting)
-    else:
-        opened = open_engine(
-            kind, int(workers), folder=work, configuration="", limits=LIMITS, reporting=reporting, slurm=SLURM
-        )
-    with opened as engine:
+    count = int(workers)
+    opened = {
+        "local": lambda: LocalEngine(count, folder=work, limits=LIMITS, reporting=reporting),
+        "ray": lambda: RayEngine(count, folder=work, limits=LIMITS, reporting=reporting),
+        "slurm": lambda: SlurmEngine(count, folder=work, limits=LIMITS, reporting=reporting, slurm=SLURM),
+    }
+    with opened[kind]() as engine:
         run_all(engine, Path(folder), int(moments))
     print(json.dumps("over"), flush=True)
 

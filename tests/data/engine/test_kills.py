@@ -16,7 +16,7 @@ from data.engine.work import contents
 from mamba_slm.data.engine.here import HereEngine
 from mamba_slm.data.engine.limits import EngineLimits
 
-MOMENTS = {"local": 1, "ray": 5}
+MOMENTS = {"local": 1, "ray": 5, "slurm": 5}
 """How long tasks take: so long that some run whenever one ends."""
 DRIVER = Path(__file__).with_name("driver.py")
 
@@ -70,7 +70,7 @@ def kill(pid: int) -> None:
 
 def outputs(folder: Path) -> dict[str, bytes]:
     """All that was written except the manifest, which has seconds in it."""
-    return {name: data for name, data in contents(folder).items() if not name.startswith("work/")}
+    return {name: data for name, data in contents(folder).items() if not name.startswith(("work/", "bin/", "jobs/"))}
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -89,8 +89,10 @@ def test_after_twenty_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
 
 
 @pytest.mark.slow
-def test_after_twenty_kills_on_ray_every_byte_is_the_same(tmp_path, undisturbed):
-    killed = run_with_kills("ray", tmp_path, kills=20, seed=21)
+@pytest.mark.parametrize("kind", ["ray", "slurm"])
+def test_after_twenty_kills_on_a_cluster_every_byte_is_the_same(tmp_path, undisturbed, cluster, kind):
+    """A killed engine leaves its job running on Slurm, and the next one follows it; Ray ends with it."""
+    killed = run_with_kills(kind, tmp_path, kills=20, seed=21)
     assert sum(killed.values()) == 20 and min(killed.values()) > 0
     assert outputs(tmp_path) == undisturbed
 

@@ -1,8 +1,6 @@
 """Job arrays run the same tasks to the same bytes; the script is executed, by what stands in for Slurm."""
 
-import os
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,26 +13,8 @@ from mamba_slm.data.engine.slurm import SlurmEngine
 from mamba_slm.data.engine.slurm_job import SlurmConfig, script_of
 from mamba_slm.data.engine.wave import read_wave
 
-HERE = Path(__file__)
 QUICK = SlurmConfig(poll_seconds=0.05)
 LIMITS = EngineLimits(retry_seconds=0, attempts=2, deaths=2, silent_seconds=3, stalled_seconds=1.5, task_seconds=60)
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """The three commands; gives the folder of the jobs."""
-    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
-    commands.mkdir()
-    jobs.mkdir()
-    for name in ("sbatch", "squeue", "scancel"):
-        (commands / name).write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" "{HERE.with_name("slurm_stand_in.py")}" {name} "$@"\n'
-        )
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setenv("SLURM_STAND_IN", str(jobs))
-    monkeypatch.setenv("PYTHONPATH", str(HERE.parents[2]))
-    return jobs
 
 
 @pytest.mark.parametrize("max_elements", [1000, 2])

@@ -5,7 +5,6 @@ A killed engine leaves its job running; the next one for the same folder follows
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
 import shutil
@@ -23,7 +22,7 @@ from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.manifest import Manifest
 from mamba_slm.data.engine.sign_files import SignFile, delete_sign_files
 from mamba_slm.data.engine.slurm_job import SlurmConfig, cancel, is_alive, script_of, submit
-from mamba_slm.data.engine.task import Quarantined, RunTasks, Task
+from mamba_slm.data.engine.task import Quarantined, RunTasks, Task, delete_leftovers_of
 from mamba_slm.data.engine.wave import Wave, read_wave
 
 ASKED_EVERY = 4
@@ -80,7 +79,6 @@ class SlurmEngine:
     def run(self, tasks: Sequence[Task], *, stage: str, may_quarantine: bool = False) -> tuple[Quarantined, ...]:
         """As `Engine.run`."""
         self.manifest.open()
-        running = self.left_running()
         ledger = Ledger(
             tasks,
             stage=stage,
@@ -88,10 +86,13 @@ class SlurmEngine:
             limits=self.limits,
             reporting=self.reporting,
             manifest=self.manifest,
-            delete_leftovers=running is None,
+            delete_leftovers=False,
         )
+        if ledger.is_over:
+            return ledger.result()
+        running = self.left_running(stage)
         if running is None:
-            delete_sign_files(self.folder / "running")
+            delete_leftovers_of([tasks[index] for index in ledger.waiting])
         else:
             job, wave = running
             self.follow(ledger, job, wave, self.taken(ledger, set(wave.names)))
@@ -104,15 +105,17 @@ class SlurmEngine:
             self.follow(ledger, job, wave, indices)
         return ledger.result()
 
-    def left_running(self) -> tuple[str, Wave] | None:
-        """The job of a killed engine, while anything of it waits or runs."""
-        if not self.current.is_file():
-            return None
-        found = json.loads(self.current.read_text())
-        if not is_alive(found["job"]):
-            return None
-        self.reporting.say(f"following job {found['job']}, which was submitted before")
-        return found["job"], read_wave(self.folder / "slurm" / found["wave"])
+    def left_running(self, stage: str) -> tuple[str, Wave] | None:
+        """The job of a killed engine for this stage, while anything of it waits or runs; any other one ends."""
+        found = json.loads(self.current.read_text()) if self.current.is_file() else None
+        if found is not None and is_alive(found["job"]):
+            if found["stage"] == stage:
+                self.reporting.say(f"following job {found['job']}, which was submitted before")
+                return found["job"], read_wave(self.current.parent / found["wave"])
+            cancel(found["job"])
+        shutil.rmtree(self.current.parent, ignore_errors=True)
+        delete_sign_files(self.folder / "running")
+        return None
 
     def taken(self, ledger: Ledger, names: set[str] | None = None) -> list[int]:
         """Every task that may be started now, or those of these names."""
@@ -147,7 +150,7 @@ class SlurmEngine:
         )
         write_text_atomic(script, text)
         job = submit(script)
-        write_json_atomic(self.current, {"job": job, "wave": name})
+        write_json_atomic(self.current, {"job": job, "stage": ledger.stage, "wave": name})
         return job, wave
 
     def follow(self, ledger: Ledger, job: str, wave: Wave, indices: Sequence[int]) -> None:
@@ -170,9 +173,8 @@ class SlurmEngine:
         except BaseException:
             cancel(job)
             raise
-        with contextlib.suppress(OSError):
-            shutil.rmtree(wave.folder)
-            self.current.unlink(missing_ok=True)
+        self.current.unlink(missing_ok=True)  # first, so that nobody follows what is half deleted
+        shutil.rmtree(wave.folder, ignore_errors=True)
 
     def look(self, ledger: Ledger, job: str, wave: Wave, left: dict[int, int], signs: dict[int, SignFile]) -> None:
         """Note what is over, and end what gives no sign."""
