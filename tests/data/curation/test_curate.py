@@ -16,6 +16,7 @@ from mamba_slm.data.curation.config import CurateConfig, parse_inputs
 from mamba_slm.data.curation.curate import curate
 from mamba_slm.data.curation.curation import read_curation
 from mamba_slm.data.curation.kinds import RulesOfKinds
+from mamba_slm.data.curation.personal.config import PersonalConfig
 from mamba_slm.data.curation.quantile import document_hashes
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.rules import WEB, RulesConfig
@@ -250,3 +251,40 @@ def test_who_reads_the_folder_of_a_result_gets_the_text_that_stays_and_nothing_e
     assert texts == sorted(row["text"] for row in kept_rows("out").values())
     removed = list(read_documents("out", ReadOptions(pattern="removed/*")))
     assert len(removed) == len(removed_rows("out"))
+
+
+PERSONAL = "Write to ann.miller@wide-river.org or call 202-555-0143 about card 4111 1111 1111 1111."
+
+
+def test_personal_data_is_masked_in_what_stays_and_in_what_is_shown(corpus):
+    write_jsonl(Path("pages/p.jsonl"), [good_prose(1)[0] + "\n\n" + PERSONAL, PERSONAL, PERSONAL * 9])
+    done = curate(["pages"], "out", kind="web", config=KEEP_ALL)
+    row = kept_rows("out")["pages", "p.jsonl:1"]
+    assert row["text"].endswith("Write to [EMAIL] or call [PHONE] about card [CARD].")
+    assert done.funnel.total.changes == {"email masked": 1, "phone masked": 1, "card masked": 1}
+    for file in ("funnel.json", "report.html"):
+        assert "wide-river" not in Path("out", file).read_text() and "[EMAIL]" in Path("out", file).read_text()
+
+
+def test_personal_data_can_be_a_reason_to_go_or_stay_as_it_is(corpus):
+    write_jsonl(Path("pages/p.jsonl"), [good_prose(1)[0] + "\n\n" + PERSONAL, good_prose(2)[1]])
+    strict = replace(KEEP_ALL, personal=PersonalConfig(card="drop", email="keep"))
+    curate(["pages"], "strict", kind="web", config=strict)
+    assert {row["removed"]["rule"] for row in removed_rows("strict").values()} == {"personal.card"}
+    curate(["pages"], "raw", kind="web", config=replace(KEEP_ALL, personal=None))
+    assert kept_rows("raw")["pages", "p.jsonl:1"]["text"].endswith(PERSONAL)
+
+
+def test_profanity_and_questions_of_benchmarks_are_reasons_to_go(corpus):
+    good = good_prose(8)
+    question = "If a hiker walks seven miles over the ridge and then turns back after the third bridge, where is she?"
+    write_jsonl(Path("bench/quiz.jsonl"), [question])
+    foul = good[7].replace("old", "fucking").replace("quiet", "shitty").replace("green", "asshole")
+    write_jsonl(Path("pages/p.jsonl"), [*good[:5], f"{good[5]} {question} {good[6]}", foul])
+    done = curate(["pages"], "out", kind="web", config=KEEP_ALL, benchmarks=["bench"])
+    removed = {id: row["removed"] for (_, id), row in removed_rows("out").items()}
+    assert removed.keys() == {"p.jsonl:6", "p.jsonl:7"} and removed["p.jsonl:7"]["rule"].startswith("profanity.")
+    assert removed["p.jsonl:6"]["rule"].startswith("contamination.") and "quiz" in removed["p.jsonl:6"]["detail"]
+    assert done.record["benchmarks"]["files"][0]["questions"] == 1
+    with pytest.raises(DataError, match="other input or with other settings"):
+        curate(["pages"], "out", kind="web", config=KEEP_ALL)

@@ -25,6 +25,8 @@ from mamba_slm.data.curation.config import CurateConfig
 from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.duplicates.batches import QUALITY_KEY
 from mamba_slm.data.curation.judged import Judged
+from mamba_slm.data.curation.personal.clean import PersonalData
+from mamba_slm.data.curation.personal.config import PersonalConfig
 from mamba_slm.data.curation.quantile import document_hashes
 from mamba_slm.data.curation.records import lines_file, record_of, removed_line
 from mamba_slm.data.curation.signals.score import TOP_SCORE
@@ -80,11 +82,23 @@ def chain_part(part: InputPart, *, kind: Kind, config: CurateConfig, benchmarks:
         np.save(folder / "scores.npy", steps)
         np.save(folder / "hashes.npy", np.concatenate(hashes))
         tally.scores.update((steps.astype(np.int64) * 100 // (TOP_SCORE + 1)).tolist())
+        tally.change_examples(masked)
         note_report(tally, report)
         write_json_atomic(folder / "tally.json", tally.to_dict())
         seconds = {**chain.seconds, "reading": time.perf_counter() - start - sum(chain.seconds.values())}
         write_json_atomic(folder / "seconds.json", seconds)
         write_json_atomic(folder / "summary.json", {"documents": tally.read.documents, "stay": len(steps)})
+
+
+@functools.cache
+def masking() -> PersonalData:
+    """Masks every kind of personal data."""
+    return PersonalData(PersonalConfig())
+
+
+def masked(text: str) -> str:
+    """A text as reports may show it, whatever is done with personal data in the result."""
+    return masking().clean([text])[0].text
 
 
 def kept_record(one: Judged, kind: Kind) -> bytes:

@@ -10,6 +10,7 @@ from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.data.curation.contamination.config import ContaminationConfig
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
 from mamba_slm.data.curation.kinds import ProfanityOfKinds, RulesOfKinds
+from mamba_slm.data.curation.personal.config import PersonalConfig
 from mamba_slm.data.curation.verdict import KINDS, Kind
 
 PART_BYTES = 64 << 20
@@ -33,6 +34,9 @@ class CurateConfig:
 
     contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
     """What gives a benchmark's question away, where benchmarks are named."""
+
+    personal: PersonalConfig | None = field(default_factory=PersonalConfig)
+    """What is done with personal data; null leaves the stage out."""
 
     duplicates: DuplicatesConfig | None = field(default_factory=DuplicatesConfig)
     """What counts as a near-duplicate; null looks for no duplicates, not even exact ones."""

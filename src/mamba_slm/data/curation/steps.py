@@ -9,6 +9,7 @@ from typing import Protocol
 from mamba_slm.data.curation.config import CurateConfig
 from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.judged import Judged
+from mamba_slm.data.curation.personal.clean import PersonalData
 from mamba_slm.data.curation.profanity.judge import Profanity
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.native import measure_texts
@@ -16,6 +17,9 @@ from mamba_slm.data.curation.signals.ratios import quantity
 from mamba_slm.data.curation.signals.rules import broken_rules
 from mamba_slm.data.curation.signals.score import score
 from mamba_slm.data.curation.verdict import Kind, Removed
+
+FOUND = {"mask": "{kind} masked", "keep": "{kind} kept", "drop": "{kind} found"}
+"""What is counted of personal data, by what is done with it."""
 
 
 class Step(Protocol):
@@ -92,6 +96,25 @@ class VerdictStep:
         return [] if self.value is None else [self.value(text)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PersonalStep:
+    """Personal data is masked, or is the reason why a document goes."""
+
+    personal: PersonalData
+    name: str = "personal"
+
+    def apply(self, batch: Sequence[Judged]) -> None:
+        """As `Step.apply`."""
+        for one, cleaned in zip(batch, self.personal.clean([one.text for one in batch]), strict=True):
+            one.text, one.removed = cleaned.text, cleaned.removed
+            for kind, count in cleaned.found.items():
+                one.changes[FOUND[getattr(self.personal.config, kind)].format(kind=kind)] += count
+
+    def measured(self, text: str) -> list[str]:
+        """How many of each kind there are."""
+        return [f"{kind} {count}" for kind, count in self.personal.clean([text])[0].found.items()]
+
+
 def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None = None) -> tuple[Step, ...]:
     """All stages, in their order: the cheap ones that remove much come first."""
     quality = replace(QualityConfig.of(kind), rules=getattr(config.rules, kind))
@@ -101,4 +124,6 @@ def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None
         steps.append(VerdictStep(name="profanity", removed=profanity.removed))
     if benchmarks is not None:
         steps.append(VerdictStep(name="contamination", removed=benchmarks.removed))
+    if config.personal is not None:
+        steps.append(PersonalStep(personal=PersonalData(config.personal)))
     return tuple(steps)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mamba_slm.data.curation.quantile import document_hashes
@@ -108,6 +108,11 @@ class Tally:
         if removals.is_full_below is None or hash <= removals.is_full_below:
             start = printable(" ".join(text[:EXAMPLE_CHARACTERS].split()))
             removals.show(Example(hash=hash, source=source, id=id, reason=str(removed), text=start))
+
+    def change_examples(self, change: Callable[[str], str]) -> None:
+        """Show other texts than the documents'."""
+        for removals in self.removed.values():
+            removals.examples = [replace(one, text=change(one.text)) for one in removals.examples]
 
     def add(self, other: Tally) -> None:
         """Count everything of another tally, too."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file, write_json_atomic
-from mamba_slm.data.curation.chained import REMOVED_FILE
+from mamba_slm.data.curation.chained import REMOVED_FILE, masked
 from mamba_slm.data.curation.duplicates.verdicts import Duplicates, Removal
 from mamba_slm.data.curation.records import kept_line, lines_file, removed_line
 from mamba_slm.data.curation.signals.score import TOP_SCORE
@@ -54,6 +54,7 @@ def write_part(part: Survivors, number: int, duplicates: Duplicates | None, *, k
                         num_bytes=len(text),
                     )
                     removed.write(removed_line(record, reason, text if keep_rejects else None))
+        tally.change_examples(masked)
         write_json_atomic(folder / "tally.json", tally.to_dict())
         removed_documents = sum(row.documents for row in tally.removed.values())
         summary = {"documents": tally.written.documents, "removed": removed_documents}
