@@ -3,7 +3,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.document import Document
 from mamba_slm.data.splits import is_held_out, is_text_held_out
 
 
@@ -32,8 +31,11 @@ def test_a_share_outside_zero_to_one_is_refused(share):
         is_held_out("x", share)
 
 
-def test_copies_of_a_text_are_on_the_same_side_whatever_they_are_called():
-    texts = [f"text number {number}" for number in range(4000)]
-    chosen = [is_text_held_out(Document(text=text, id="a"), 0.1) for text in texts]
-    assert chosen == [is_text_held_out(Document(text=text, id=text, source="b"), 0.1) for text in texts]
-    assert abs(sum(chosen) - 400) < 80
+def test_a_text_is_on_the_same_side_everywhere_and_the_share_is_met():
+    chosen = [number for number in range(10_000) if is_text_held_out(f"text {number}".encode(), 0.1)]
+    assert abs(len(chosen) - 1000) < 100
+    assert chosen[:5] == [0, 2, 10, 15, 37]
+    assert all(is_text_held_out(f"text {number}".encode(), 0.2) for number in chosen)
+    assert is_text_held_out(b"", 1.0) and not is_text_held_out(b"", 0.0)
+    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\]"):
+        is_text_held_out(b"", 1.1)

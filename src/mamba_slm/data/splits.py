@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.document import Document
 
 
 def is_held_out(document_id: str, share: float, *, salt: str = "held-out") -> bool:
@@ -27,11 +26,13 @@ def is_held_out(document_id: str, share: float, *, salt: str = "held-out") -> bo
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def is_text_held_out(document: Document, share: float, *, salt: str = "held-out") -> bool:
-    """Whether a document belongs to the held-out part, by its text alone: copies never end up on both sides.
+def is_text_held_out(text: bytes, share: float, *, salt: str = "held-out") -> bool:
+    """Whether a document belongs to the held-out part, by its text in UTF-8 alone: copies are never on both sides.
 
     Raises:
         ConfigError: `share` is outside [0, 1].
     """
-    digest = hashlib.blake2b(document.text.encode(), digest_size=16).hexdigest()
-    return is_held_out(digest, share, salt=salt)
+    if not 0 <= share <= 1:
+        raise ConfigError(f"the held-out share must lie in [0, 1], got {share}")
+    digest = hashlib.blake2b(text, digest_size=8, key=salt.encode()).digest()
+    return int.from_bytes(digest, "big") < share * 2**64

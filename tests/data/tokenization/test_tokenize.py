@@ -71,7 +71,7 @@ def test_the_shards_are_those_of_the_documents_in_their_order(texts, tokenizer, 
     documents = list(read_documents(texts))
     for name, is_wanted in (("train", False), ("validation", True)):
         encode_documents(
-            [document for document in documents if is_held_out(document, 0.02) == is_wanted],
+            [one for one in documents if is_held_out(one, one.text.encode(), 0.02) == is_wanted],
             tokenizer,
             tmp_path / name,
             max_shard_tokens=20_000,

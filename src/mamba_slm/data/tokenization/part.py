@@ -82,8 +82,11 @@ class TokenizePart:
             files = {name: stack.enter_context(opened_pair(folder, name)) for name in SPLITS}
             for batch in batches(self.part.documents(report), BATCH_CHARACTERS):
                 tokens, lengths = encoder.encode(batch)
-                held_out = np.asarray([is_held_out(document, self.validation_share) for document in batch])
-                sizes = np.asarray([document.num_bytes for document in batch])
+                texts = [document.text.encode() for document in batch]
+                held_out = np.asarray(
+                    [is_held_out(*pair, self.validation_share) for pair in zip(batch, texts, strict=True)]
+                )
+                sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
                 for name, chosen in zip(SPLITS, (~held_out, held_out), strict=True):
                     if not chosen.any():
                         continue
@@ -110,11 +113,11 @@ def opened_pair(folder: Path, name: str) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         yield tokens, lengths
 
 
-def is_held_out(document: Document, share: float) -> bool:
-    """Whether a document is for validation: by its text, or of Python's library by its path."""
+def is_held_out(document: Document, text: bytes, share: float) -> bool:
+    """Whether a document is for validation: by its text in UTF-8, or of Python's library by its path."""
     if document.source == python_library.NAME:
         return python_library.held_out(document, share)
-    return is_text_held_out(document, share)
+    return is_text_held_out(text, share)
 
 
 @functools.lru_cache(maxsize=2)
