@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mamba_slm.text.bulk import CHECKED_FIRST, DifferentIdsError, ExactEncoder, FastEncoder, bulk_encoder
+from mamba_slm.text.bulk import CHECKED_FIRST, DifferentIdsError, ExactEncoder, FastEncoder, bulk_encoder, fast_encoder
 from mamba_slm.text.hostile import hostile_texts
 from mamba_slm.text.train_tokenizer import PRE_TOKENIZERS, train_tokenizer
 
@@ -37,7 +39,8 @@ def test_the_choice_and_its_reason_are_said():
 
 
 def test_without_fastokens_the_exact_library_is_used_and_the_package_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "fastokens", None)
+    monkeypatch.setitem(sys.modules, "fastokens", None)
+    fast_encoder.cache_clear()
     chosen = bulk_encoder(TOKENIZERS["llama3"])
     assert not chosen.is_fast
     assert chosen.description == "tokenizers (fastokens is not there: pip install 'mamba-slm[data]')"
@@ -81,6 +84,17 @@ def test_a_wrong_id_in_the_ten_thousandth_text_is_found_and_a_new_part_is_checke
     encoder.begin()
     with pytest.raises(DifferentIdsError):
         encoder.encode(["dogs"])
+
+
+def test_what_was_found_wrong_once_is_not_used_again():
+    fast_encoder.cache_clear()
+    encoder = bulk_encoder(TOKENIZERS["llama3"])
+    assert bulk_encoder(TOKENIZERS["llama3"]) is encoder
+    encoder.fast = Wrong(encoder.fast, "dogs")
+    with pytest.raises(DifferentIdsError):
+        encoder.encode(["dogs"])
+    assert bulk_encoder(TOKENIZERS["llama3"]).description.startswith("tokenizers (fastokens gives other ids")
+    fast_encoder.cache_clear()
 
 
 def test_of_a_long_text_the_beginning_is_compared():

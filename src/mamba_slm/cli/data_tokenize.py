@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from mamba_slm.cli import console
+from mamba_slm.cli.data_curate import SLURM, make_engine, reporting
 from mamba_slm.cli.data_input import add_input, first_texts, input_documents, read_json, read_options
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.units import format_seconds, parse_count
@@ -15,7 +16,6 @@ from mamba_slm.core.units import format_seconds, parse_count
 PRE_TOKENIZERS = ("llama3", "code")
 MEASURED_CHARACTERS = 4_000_000
 ONE_WORKER_BYTES = 256 << 20
-SAY_SECONDS = 10.0
 
 TOKENIZE_EPILOG = """\
 FOLDER receives train/ and validation/ (token shards) and a tokenizer.json: what `mamba-slm train --data FOLDER` reads.
@@ -42,6 +42,9 @@ examples:
 
 def configure_tokenize(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm data tokenize`."""
+    from mamba_slm.core.config import add_flags
+    from mamba_slm.data.engine.slurm_job import SlurmConfig
+
     parser.description, parser.epilog = "Tokenize text into shards that training reads.", TOKENIZE_EPILOG
     add_input(parser, nargs="+")
     parser.add_argument(
@@ -56,6 +59,12 @@ def configure_tokenize(parser: argparse.ArgumentParser) -> None:
         help="documents to hold out for validation, chosen by a hash of their text (default 0.02; 0: none)",
     )
     parser.add_argument(
+        "--engine",
+        choices=("local", "ray", "slurm"),
+        default="local",
+        help="what runs the tasks: processes of this machine (default), a Ray cluster (RAY_ADDRESS), Slurm job arrays",
+    )
+    parser.add_argument(
         "--workers",
         type=parse_count,
         metavar="N",
@@ -66,6 +75,7 @@ def configure_tokenize(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="never use fastokens; the ids are the same, it takes many times as long",
     )
+    add_flags(parser.add_argument_group("Slurm"), SlurmConfig, prefix=SLURM)
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -87,8 +97,6 @@ def configure_train_tokenizer(parser: argparse.ArgumentParser) -> None:
 
 def run_tokenize(args: argparse.Namespace) -> int:
     """Text to OUT/train, OUT/validation and OUT/tokenizer.json, all at once or not at all."""
-    from mamba_slm.data.engine.ledger import Reporting
-    from mamba_slm.data.engine.progress import StageProgress
     from mamba_slm.data.reading.parts import plan_parts
     from mamba_slm.data.tokenization.tokenize import tokenize
     from mamba_slm.text.tokenizer import Tokenizer
@@ -97,14 +105,6 @@ def run_tokenize(args: argparse.Namespace) -> int:
         raise ConfigError(f"--validation-share must lie in [0, 1), got {args.validation_share}")
     tokenizer = Tokenizer.load(args.tokenizer)
     options = read_options(args)
-    said = time.monotonic()
-
-    def on_progress(progress: StageProgress) -> None:
-        nonlocal said
-        if time.monotonic() - said >= SAY_SECONDS:
-            said = time.monotonic()
-            console.say(str(progress))
-
     workers = args.workers
     if workers is None:
         size_bytes = sum(part.size_bytes for part in plan_parts(args.input, options))
@@ -117,7 +117,8 @@ def run_tokenize(args: argparse.Namespace) -> int:
         validation_share=args.validation_share,
         speed="exact" if args.exact else "auto",
         workers=workers,
-        reporting=Reporting(say=console.say, on_progress=on_progress),
+        make_engine=make_engine(args, workers),
+        reporting=reporting(),
     )
     console.say(str(done.read))
     for note in (*done.notes, *(f"note: of the text, {loss}" for loss in tokenizer.losses)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -103,8 +104,8 @@ def encode_documents(
     Each document is stored as [bos] + ids + [eos]. The same documents and tokenizer give the same bytes.
 
     Args:
-        documents: in their order; a function that reads them anew allows the faster encoder, whose work is done again
-            by the exact one when it turns out to be wrong.
+        documents: in their order; a sequence, or a function that reads them anew, allows the faster encoder, whose
+            work is done again by the exact one when it turns out to be wrong.
         tokenizer: its fingerprint is stored with the tokens.
         folder: must not exist.
         max_shard_tokens: a shard is closed before it grows beyond this.
@@ -115,13 +116,17 @@ def encode_documents(
         DiskFullError: no space left; nothing is left behind.
     """
     settings = {"max_shard_tokens": max_shard_tokens, "on_progress": on_progress}
-    if not callable(documents):
+    if isinstance(documents, Sequence):
+        read = functools.partial(iter, documents)
+    elif callable(documents):
+        read = documents
+    else:
         exact = ExactEncoder(tokenizer, "the documents can be read once only")
         return encode_with(exact, documents, tokenizer, folder, **settings)
     try:
-        return encode_with(bulk_encoder(tokenizer), documents(), tokenizer, folder, **settings)
+        return encode_with(bulk_encoder(tokenizer), read(), tokenizer, folder, **settings)
     except DifferentIdsError as error:
-        return encode_with(ExactEncoder(tokenizer, error.message), documents(), tokenizer, folder, **settings)
+        return encode_with(ExactEncoder(tokenizer, error.message), read(), tokenizer, folder, **settings)
 
 
 def encode_with(
@@ -149,6 +154,7 @@ def encode_with(
             else:
                 num_empty += 1
 
+    bulk.begin()
     encoder = DocumentEncoder(tokenizer, bulk)
     writer = ShardWriter(
         folder,

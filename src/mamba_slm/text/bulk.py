@@ -6,6 +6,7 @@ and then on the first texts of each part and on one in 10,000; one difference, a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Sequence
@@ -89,6 +90,8 @@ class FastEncoder:
         self.description = "fastokens (compared with tokenizers: the first texts of each part and 1 in 10,000)"
         self.fast: Any = not_failing(fastokens.Tokenizer.from_json_str, tokenizer.backend.to_str())
         self.num_texts = 0
+        self.wrong: str | None = None
+        """How it was found to be wrong: then it is used no more in this process."""
         texts = hostile_texts()
         ids, offsets = self.encode_unchecked(texts)
         for text, start, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
@@ -100,6 +103,14 @@ class FastEncoder:
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """As `BulkEncoder.encode`."""
+        try:
+            return self.encode_checked(texts)
+        except DifferentIdsError as error:
+            self.wrong = error.message
+            raise
+
+    def encode_checked(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """`encode`, which remembers what this raises."""
         ids, offsets = self.encode_unchecked(texts)
         numbers = range(self.num_texts, self.num_texts + len(texts))
         self.num_texts += len(texts)
@@ -158,8 +169,15 @@ def bulk_encoder(tokenizer: Tokenizer, *, speed: Speed = "auto", threads: int | 
     if speed == "exact":
         return ExactEncoder(tokenizer, "asked for")
     try:
-        return FastEncoder(tokenizer)
+        encoder = fast_encoder(tokenizer)
+        return encoder if encoder.wrong is None else ExactEncoder(tokenizer, encoder.wrong)
     except MissingDependencyError as error:
         return ExactEncoder(tokenizer, f"fastokens is not there: {error.hint}")
     except DifferentIdsError as error:
         return ExactEncoder(tokenizer, error.message)
+
+
+@functools.lru_cache(maxsize=2)
+def fast_encoder(tokenizer: Tokenizer) -> FastEncoder:
+    """Made once: reading a large vocabulary takes seconds."""
+    return FastEncoder(tokenizer)

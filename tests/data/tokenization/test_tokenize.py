@@ -1,5 +1,6 @@
 """The same shards for any number of workers, any size of parts, and after any kill."""
 
+import functools
 import json
 import os
 import signal
@@ -125,7 +126,7 @@ def test_an_encoder_that_is_wrong_in_one_part_is_replaced_in_all(texts, tokenize
             return ids // 2, lengths  # wrong, and nobody notices
 
     part.encoder_of.cache_clear()
-    monkeypatch.setattr(bulk, "FastEncoder", Wrong)
+    monkeypatch.setattr(bulk, "fast_encoder", functools.cache(Wrong))
     said = []
     done = tokenize(
         [str(texts)],
