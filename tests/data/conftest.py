@@ -1,5 +1,7 @@
-"""Tokenizers and shards small enough to make for every test."""
+"""Tokenizers and shards small enough to make for every test, and a server for S3."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,15 @@ import pytest
 
 from mamba_slm.data.shards import ShardWriter, TokenShards
 from mamba_slm.text.train_tokenizer import train_tokenizer
+
+SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +39,34 @@ def write_shards(tmp_path):
         return TokenShards.open(tmp_path / name)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def endpoint():
+    """A server in a process of its own: its libraries warn, and patch others."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with server:
+        assert server.stdout is not None and server.stdin is not None
+        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        server.stdin.close()
+
+
+@pytest.fixture
+def bucket(endpoint, monkeypatch, request):
+    """An empty bucket; gives its address."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs = pytest.importorskip("s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket{abs(hash(request.node.name)) % 10**9}"
+    s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
+    yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -11,46 +11,6 @@ from mamba_slm.core.errors import DataError, SetupError
 from mamba_slm.data import storage
 from mamba_slm.data.storage import RemoteFile, fetch, fetched, is_remote, list_files, publish
 
-SERVER = """
-import sys
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    """A server in a process of its own: its libraries warn, and patch others."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    with server:
-        assert server.stdout is not None and server.stdin is not None
-        yield f"http://127.0.0.1:{int(server.stdout.readline())}"
-        server.stdin.close()
-
-
-@pytest.fixture
-def bucket(endpoint, monkeypatch, request):
-    """An empty bucket; gives its address."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs = pytest.importorskip("s3fs")
-    s3fs.S3FileSystem.clear_instance_cache()
-    name = f"bucket{abs(hash(request.node.name)) % 10**9}"
-    s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
-    yield f"s3://{name}"
-    s3fs.S3FileSystem.clear_instance_cache()
-
 
 def folder_with(path: Path, **files: str) -> Path:
     """A folder with these files; __ is / and _ is . in their names."""

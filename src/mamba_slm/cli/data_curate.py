@@ -58,6 +58,11 @@ def configure_curate(parser: argparse.ArgumentParser) -> None:
         help="what kind of text INPUT is; KIND=INPUT says it for one of several",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="new folder for the result")
+    parser.add_argument(
+        "--publish",
+        metavar="ADDRESS",
+        help="copy the result to s3://BUCKET/FOLDER, curation.json last, when it is done",
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML with settings; --dry-run --json shows all there are")
     parser.add_argument(
         "--drop-share",
@@ -105,12 +110,16 @@ def run_curate(args: argparse.Namespace) -> int:
     """Curate, or explain one document, or show what would be done."""
     from mamba_slm.data.curation.config import parse_inputs
     from mamba_slm.data.curation.curate import curate
+    from mamba_slm.data.curation.curation import CURATION
     from mamba_slm.data.curation.explain import explain
     from mamba_slm.data.curation.plan import plan_of
+    from mamba_slm.data.storage import is_remote, publish
 
     config, origins = settings_of(args)
     options = reading_of(args)
     workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
+    if args.publish is not None and not is_remote(args.publish):
+        raise UsageError(f"--publish {args.publish} is no address", hint="write it as s3://BUCKET/FOLDER")
     if args.explain is not None or args.dry_run:
         plan = plan_of(parse_inputs(args.input, args.kind), config, options, args.decontaminate)
         if args.explain is None:
@@ -132,6 +141,9 @@ def run_curate(args: argparse.Namespace) -> int:
         make_engine=make_engine(args, workers),
         reporting=reporting(),
     )
+    if args.publish is not None:
+        sent = publish(done.folder, args.publish, last=CURATION, say=console.say)
+        console.say(f"published at {args.publish}, {format_bytes(sent)} sent")
     if args.json:
         console.print_json(done.to_dict())
     else:

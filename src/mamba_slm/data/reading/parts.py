@@ -4,6 +4,7 @@ many small files             grouped
 .jsonl without compression   cut at line ends; lines keep their numbers
 .parquet                     cut between row groups; rows keep their numbers
 anything else                a part of its own if it is large
+s3://bucket/folder           whole files, fetched by who reads them (`reading/remote.py`)
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from mamba_slm.data.python_library import NAME as PYTHON_LIBRARY
 from mamba_slm.data.python_library import python_library_documents, python_library_folder
 from mamba_slm.data.readers import counted_documents, name_of
 from mamba_slm.data.reading.options import ReadOptions
+from mamba_slm.data.reading.remote import remote_parts
 from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.data.reading.source_file import SourceFile, Window
+from mamba_slm.data.storage import is_remote
 
 PART_BYTES = 128 << 20
 SCANNED_BYTES = 1 << 22
@@ -134,12 +137,13 @@ def plan_parts(
     Uncompressed JSON Lines larger than a part are read once to count their lines, at the speed of the disk.
 
     Args:
-        inputs: files, folders, or python-library.
+        inputs: files, folders, addresses as s3://bucket/folder, or python-library.
         options: as for `read_documents`; `pattern` chooses files of folders.
         part_bytes: about how much one part holds, on disk; a file that cannot be cut makes a larger one.
 
     Raises:
         DataError: no such path, or nothing to read in it.
+        SetupError: an address cannot be reached.
     """
     if part_bytes < 1:
         raise ConfigError(f"part_bytes must be positive, got {part_bytes}")
@@ -159,6 +163,9 @@ def plan_parts(
             folder = python_library_folder()
             size = sum(path.stat().st_size for path in folder.rglob("*.py"))
             parts.append(PythonLibraryPart(folder=folder, size_bytes=size))
+            continue
+        if is_remote(name):
+            parts += remote_parts(name, options, part_bytes=part_bytes)
             continue
         path = Path(name)
         for file in find_files(path, options.pattern)[0]:
