@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from data.curation.personal.cases import MADE, NOT_MADE, framed, named_phone, secret
+from data.curation.personal.cases import MADE, framed, named_phone, secret
+from data.curation.personal.lookalikes import NOT_MADE
 from mamba_slm.data.curation.personal.clean import PersonalData
 from mamba_slm.data.curation.personal.config import PersonalConfig
 

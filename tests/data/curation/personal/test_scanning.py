@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.curation.personal.cases import MADE, NOT_MADE, secret
+from data.curation.personal.cases import MADE, secret
+from data.curation.personal.lookalikes import NOT_MADE
 from mamba_slm.core import optional
 from mamba_slm.core.errors import MissingDependencyError
 from mamba_slm.data.curation.personal import scanning

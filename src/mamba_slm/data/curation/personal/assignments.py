@@ -17,7 +17,7 @@ VALUE = re.compile(
 PASSWORD_NAME = re.compile(r"(?:pass(?:word|wd|phrase|code)|pwd)", re.IGNORECASE)
 NAME_REACH = 56
 STANDS_FOR = re.compile(
-    r"\A[$%{<*@#&/.~]|[*]\Z|\$\{|\{\{|%\(|://|\Ayour|change.?me|placeholder|redacted|xxx|[*]{3}|[.]{3}|_here\b|"
+    r"\A(?:[$%{<*@#&/.~]|arn:)|[*]\Z|\$\{|\{\{|%\(|://|\Ayour|change.?me|placeholder|redacted|xxx|[*]{3}|[.]{3}|_here\b|"
     r"(?<![A-Za-z])(?:your|my|example|sample|dummy|insert|replace|none|null|undefined)(?![A-Za-z0-9])|"
     r"process\.env|environ|getenv|config\b|secrets?[.]|settings\.",
     re.IGNORECASE,

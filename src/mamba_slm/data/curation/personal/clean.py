@@ -11,7 +11,6 @@ from mamba_slm.data.curation.personal.scanning import scan_function
 from mamba_slm.data.curation.personal.span import DATA, Span
 from mamba_slm.data.curation.verdict import Removed
 
-
 BATCH_CHARACTERS = 1 << 18
 
 

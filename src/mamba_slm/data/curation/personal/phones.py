@@ -27,7 +27,10 @@ PARENTHESISED = re.compile(
 TRUNK = re.compile(
     rf"{NO_NUMBER_BEFORE}0[1-9][0-9]{{1,3}}[ {DASH}][0-9]{{3,4}}[ {DASH}]?[0-9]{{3,4}}{EXTENSION}{NO_NUMBER_AFTER}"
 )
-PLUS = re.compile(rf"(?<![\w+])\+[ ]?(?=[1-9])[0-9](?:{SEPARATOR}{{0,3}}[0-9]){{6,17}}{EXTENSION}(?![\w%])")
+PLUS = re.compile(
+    r"(?<![\w+])\+(?:[ ](?=[0-9]{1,3}[ (-]))?(?=[1-9])"
+    rf"[0-9](?:{SEPARATOR}{{0,3}}[0-9]){{6,17}}{EXTENSION}(?![\w%])"
+)
 DOUBLE_ZERO = re.compile(
     rf"{NO_NUMBER_BEFORE}00[ ]?[1-9][0-9]{{0,2}}[ .{DASH}](?:[0-9]{SEPARATOR}{{0,3}}){{7,13}}[0-9]"
     rf"{EXTENSION}{NO_NUMBER_AFTER}"
@@ -55,6 +58,9 @@ COUNTRY_CODE = re.compile(
     "1|7|2[07]|3[0123469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|(?:2[1-689]|3[578]|42|5[09]|6[789]|8[05789]|9[679])[0-9]"
 )
 """Those of ITU-T E.164; none begins another one."""
+
+AFTER_ZEROS = re.compile(rf"00[ ]?(?:{COUNTRY_CODE.pattern})(?![0-9])")
+DECIMAL = re.compile(r"\+[0-9]{1,3}\.[0-9]{8,}")
 
 
 def find_phones(text: str, start: int, end: int) -> Iterator[Span]:
@@ -105,6 +111,8 @@ def is_national(text: str, match: re.Match[str]) -> bool:
     """Whether a form without a plus has enough digits, and no word before it that names it otherwise."""
     if match.re in (AMERICAN, TRUNK) and OTHER_NUMBER.search(before(text, match.start())):
         return False
+    if match.re is DOUBLE_ZERO and not AFTER_ZEROS.match(match[0]):
+        return False
     return match.re is AMERICAN or len(NOT_DIGIT.sub("", match[0])) in NATIONAL_DIGITS
 
 
@@ -112,13 +120,14 @@ def international_end(match: re.Match[str]) -> int | None:
     """Where a number with a plus ends: after ten national digits in North America; None where it cannot be one."""
     number = re.split("[xe#]", match[0], maxsplit=1)[0].rstrip()
     digits = NOT_DIGIT.sub("", number)
+    is_bare = number[1:].isdigit()
     if digits[0] == "1":
-        if len(digits) < 11 or digits[1] in "01":
+        if len(digits) < 11 or digits[1] in "01" or (is_bare and len(digits) > 11):
             return None
         return match.end() if len(digits) == 11 else match.start() + length_of_digits(number, 11)
-    is_bare = number.lstrip("+ ").isdigit()
     if (
         COUNTRY_CODE.match(digits) is None
+        or DECIMAL.fullmatch(number)
         or digits.endswith("00000")
         or len(digits) not in range(10 if is_bare else E164.start, E164.stop + 1)
     ):
