@@ -288,3 +288,34 @@ def test_profanity_and_questions_of_benchmarks_are_reasons_to_go(corpus):
     assert done.record["benchmarks"]["files"][0]["questions"] == 1
     with pytest.raises(DataError, match="other input or with other settings"):
         curate(["pages"], "out", kind="web", config=KEEP_ALL)
+
+
+FRENCH = (
+    "Le vieux jardin de la maison était plein de roses, et les enfants jouaient sous les arbres. "
+    "Dans la cuisine, la grand-mère préparait le repas du soir avec des légumes du marché. "
+    "Personne ne savait encore que le facteur apporterait une lettre de la capitale le lendemain. "
+)
+ADVERTISING = (
+    "Online casino bonus: free spins and jackpot! Buy now, free shipping, limited time offer on replica watches. "
+    "Sign up now for the casino, order now and get the best price, click here for cheap pills with free shipping. "
+)
+
+
+def test_other_languages_and_advertising_go_but_code_is_not_judged_by_them(corpus):
+    write_jsonl(Path("pages/p.jsonl"), [*good_prose(3, kind="docs"), FRENCH, ADVERTISING])
+    program = ["def résumé_de(texte):", "    # enlève les espaces au début et à la fin", "    return texte.strip()"] * 3
+    write_jsonl(Path("src/c.jsonl"), ["\n".join(program)])
+    curate(["pages", "code=src"], "out", kind="docs", config=KEEP_ALL)
+    removed = {id: row["removed"]["rule"] for (_, id), row in removed_rows("out").items()}
+    assert removed.pop("p.jsonl:4") == "language.not_english" and removed.pop("p.jsonl:5").startswith("spam.")
+    assert not removed
+
+
+def test_a_stage_can_be_left_out(corpus):
+    write_jsonl(Path("pages/p.jsonl"), [FRENCH, ADVERTISING])
+    left_out = replace(KEEP_ALL, language=None, spam=None, profanity=None)
+    done = curate(["pages"], "out", kind="docs", config=left_out)
+    rules = {rule.partition(".")[0] for rule in done.funnel.total.removed}
+    assert done.funnel.total.written.documents and not rules & {"language", "spam"}
+        rule for rule in done.funnel.total.removed if rule.partition(".")[0] in ("language", "spam")
+    ]

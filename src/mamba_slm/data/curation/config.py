@@ -9,7 +9,8 @@ from pathlib import Path
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.data.curation.contamination.config import ContaminationConfig
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
-from mamba_slm.data.curation.kinds import ProfanityOfKinds, RulesOfKinds
+from mamba_slm.data.curation.kinds import ProfanityOfKinds, RulesOfKinds, SpamOfKinds
+from mamba_slm.data.curation.language.gate import LanguageConfig
 from mamba_slm.data.curation.personal.config import PersonalConfig
 from mamba_slm.data.curation.verdict import KINDS, Kind
 
@@ -29,8 +30,14 @@ class CurateConfig:
     rules: RulesOfKinds = field(default_factory=RulesOfKinds)
     """Limits that each document must keep."""
 
+    language: LanguageConfig | None = field(default_factory=LanguageConfig)
+    """Which documents count as English; null leaves the stage out."""
+
     profanity: ProfanityOfKinds | None = field(default_factory=ProfanityOfKinds)
     """How much profanity documents may have; null leaves the stage out."""
+
+    spam: SpamOfKinds | None = field(default_factory=SpamOfKinds)
+    """How much advertising documents may have; null leaves the stage out."""
 
     contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
     """What gives a benchmark's question away, where benchmarks are named."""

@@ -7,6 +7,7 @@ from functools import partial
 
 from mamba_slm.data.curation.profanity.config import ProfanityConfig
 from mamba_slm.data.curation.signals.rules import BOOKS, CHAT, CODE, DOCS, WEB, RulesConfig
+from mamba_slm.data.curation.spam.config import SpamConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +47,24 @@ class ProfanityOfKinds:
     """Of technical documentation."""
 
     chat: ProfanityConfig = field(default_factory=partial(ProfanityConfig.of, "chat"))
+    """Of conversations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpamOfKinds:
+    """How much advertising each kind of source may have."""
+
+    web: SpamConfig = field(default_factory=partial(SpamConfig.of, "web"))
+    """Of web pages."""
+
+    books: SpamConfig = field(default_factory=partial(SpamConfig.of, "books"))
+    """Of books."""
+
+    code: SpamConfig = field(default_factory=partial(SpamConfig.of, "code"))
+    """Of source code."""
+
+    docs: SpamConfig = field(default_factory=partial(SpamConfig.of, "docs"))
+    """Of technical documentation."""
+
+    chat: SpamConfig = field(default_factory=partial(SpamConfig.of, "chat"))
     """Of conversations."""

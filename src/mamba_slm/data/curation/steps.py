@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from mamba_slm.data.curation.config import CurateConfig
 from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.judged import Judged
+from mamba_slm.data.curation.language.gate import LanguageGate
 from mamba_slm.data.curation.personal.clean import PersonalData
 from mamba_slm.data.curation.profanity.judge import Profanity
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
@@ -16,6 +18,7 @@ from mamba_slm.data.curation.signals.native import measure_texts
 from mamba_slm.data.curation.signals.ratios import quantity
 from mamba_slm.data.curation.signals.rules import broken_rules
 from mamba_slm.data.curation.signals.score import score
+from mamba_slm.data.curation.spam.judge import Spam
 from mamba_slm.data.curation.verdict import Kind, Removed
 
 FOUND = {"mask": "{kind} masked", "keep": "{kind} kept", "drop": "{kind} found"}
@@ -119,11 +122,22 @@ def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None
     """All stages, in their order: the cheap ones that remove much come first."""
     quality = replace(QualityConfig.of(kind), rules=getattr(config.rules, kind))
     steps: list[Step] = [QualityStep(config=quality)]
+    if config.language is not None and kind in config.language.judged_kinds:
+        gate = LanguageGate(config.language, kind)
+        steps.append(VerdictStep(name="language", removed=gate.removed, value=functools.partial(confidence, gate)))
     if config.profanity is not None:
         profanity = Profanity(getattr(config.profanity, kind), kind)
-        steps.append(VerdictStep(name="profanity", removed=profanity.removed))
+        steps.append(VerdictStep(name="profanity", removed=profanity.removed, value=profanity.measured))
+    if config.spam is not None and kind != "code":  # which has no rule about it
+        spam = Spam(getattr(config.spam, kind), kind)
+        steps.append(VerdictStep(name="spam", removed=spam.removed, value=spam.measured))
     if benchmarks is not None:
         steps.append(VerdictStep(name="contamination", removed=benchmarks.removed))
     if config.personal is not None:
         steps.append(PersonalStep(personal=PersonalData(config.personal)))
     return tuple(steps)
+
+
+def confidence(gate: LanguageGate, text: str) -> str:
+    """What the gate thinks of a text."""
+    return f"English at {gate.confidence([text])[0]:.4f} (at least {gate.config.min_confidence:g})"
