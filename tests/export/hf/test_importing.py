@@ -124,7 +124,7 @@ def test_folders_that_are_incomplete_are_refused(tmp_path):
     folder = save_granite(tmp_path / "theirs")
     with pytest.raises(DataError, match=r"has no config\.json"):
         import_hf(tmp_path, tmp_path / "ours")
-    (folder / "tokenizer.json").rename(folder / "tokenizer.model")
+    (folder / "tokenizer.json").rename(folder / "tokenizer.other")
     with pytest.raises(DataError, match="no tokenizer"):
         import_hf(folder, tmp_path / "ours")
     found = import_hf(folder, tmp_path / "without", needs_tokenizer=False)

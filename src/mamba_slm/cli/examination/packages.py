@@ -14,9 +14,12 @@ from mamba_slm.cli.examination.installing import PACKAGE, Installation
 
 OPTIONAL = {
     "data": (
-        "reads Parquet, .zst files and web archives, JSON Lines and .gz twice as fast",
-        "`data`, `train` and `quickstart` refuse text in Parquet, .zst and WARC files",
+        "reads Parquet, .zst files, web archives, sentencepiece vocabularies, and works on text several times as fast",
+        "`data`, `train` and `quickstart` refuse text in Parquet, .zst and WARC files and sentencepiece vocabularies; "
+        "`data tokenize` and the search for personal data are slower",
     ),
+    "cloud": ("reads and writes text in S3 and Google Cloud Storage", "`data` refuses addresses such as s3://bucket/…"),
+    "ray": ("runs curation and tokenizing on a Ray cluster", "`--engine ray` refuses to start"),
     "track": ("writes TensorBoard logs", "`train --log tensorboard` refuses to start"),
     "hf": (
         "makes our models transformers models (Auto classes, `generate`)",
