@@ -1,0 +1,98 @@
+"""`mamba-slm data curate` under kill -9 of a random worker or of itself, here and on Ray: not one byte differs."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.curation.prose import good_prose, write_jsonl
+from data.curation.test_curate import bytes_of
+from data.engine.driver import holder_of
+
+COMMAND = Path(sys.executable).with_name("mamba-slm")
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Web pages in many files, some of them twice, one file broken, and settings that make many parts of them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = good_prose(600)
+    for number in range(12):
+        some = texts[number * 50 : (number + 1) * 50]
+        write_jsonl(folder / "web" / f"{number:02}.jsonl", [*some, *texts[:3], some[0].replace("the", "a", 1)])
+    (folder / "web" / "broken.jsonl").write_bytes(b'{"text": "x"\n\x00\xff\n' * 100)
+    (folder / "config.yaml").write_text("part_bytes: 50000\n")
+    return folder
+
+
+def start(folder: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
+    """The command, in the folder of the input, so that names are the same."""
+    command = [COMMAND, "data", "curate", "web", "--kind", "web", "--config", "config.yaml"]
+    return subprocess.Popen(
+        [*command, "--on-error", "skip", "--out", str(out), *words],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    with start(corpus, out, "--workers", "1") as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    return bytes_of(out)
+
+
+def workers_of(process: subprocess.Popen[bytes], work: Path) -> list[int]:
+    """Its worker processes, wherever they are."""
+    with contextlib.suppress(OSError):
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        named = [holder_of(path) for path in (work / "running").glob("*")]
+        is_worker = [
+            pid for pid in map(int, children) if b"data.engine.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return [*is_worker, *(pid for pid in named if pid is not None)]
+    return []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "pauses"), [("local", (0.02, 0.8)), ("ray", (0.1, 2.0))])
+def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed, engine, pauses):
+    source, killed = random.Random(7), {"engine": 0, "worker": 0}
+    out = tmp_path / "out"
+    while True:
+        with start(corpus, out, "--engine", engine, "--workers", source.choice("23")) as process:
+            assert process.stderr is not None
+            while sum(killed.values()) < KILLS and is_running(process, source.uniform(*pauses)):
+                if workers := workers_of(process, tmp_path / "out.work"):
+                    who = "engine" if source.random() < 0.25 else "worker"
+                    killed[who] += 1
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process.pid if who == "engine" else source.choice(workers), signal.SIGKILL)
+            said = process.stderr.read().decode()
+        if process.returncode == 0:
+            assert bytes_of(out) == undisturbed
+            if sum(killed.values()) == KILLS:
+                break
+            shutil.rmtree(out)  # it was faster than the killer: from the beginning
+        else:
+            assert process.returncode == -signal.SIGKILL, said
+    assert min(killed.values()) > 0
+
+
+def is_running(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether it still runs after a while."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+        return False
+    return True
