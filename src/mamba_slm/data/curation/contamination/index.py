@@ -211,21 +211,25 @@ def build_index(files: Sequence[BenchmarkFile], config: ContaminationConfig) -> 
             )
         )
     hashes, anchors, lengths, owners = collector.runs()
-    pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)], axis=1), axis=0)
-    hash_of_run, counts = np.unique(pairs[:, 0], return_counts=True)
+    order = np.argsort(hashes, kind="stable")  # so the questions of a run stay in their order
+    hashes, anchors, lengths, owners = hashes[order], anchors[order], lengths[order], owners[order]
+    new_run = np.ones(len(hashes), bool)
+    new_run[1:] = hashes[1:] != hashes[:-1]
+    new_owner = new_run.copy()
+    new_owner[1:] |= owners[1:] != owners[:-1]
+    run_of = np.cumsum(new_run) - 1
+    counts = np.bincount(run_of[new_owner], minlength=int(new_run.sum()))
     wanted = counts <= config.max_questions
-    hash_of_run, counts = hash_of_run[wanted], counts[wanted]
+    kept = wanted[run_of] if len(run_of) else new_run
+    hash_of_run, counts = hashes[new_run][wanted], counts[wanted]
     if not len(hash_of_run):
         named = ", ".join(file.name for file in files[:3])
         raise DataError(
             f"there is nothing to look for in {named}: no question has {config.min_words} words",
             hint="name the files with the questions, or lower min_words",
         )
-    owner = pairs[np.isin(pairs[:, 0], hash_of_run), 1]
-    kept = np.isin(hashes, hash_of_run)
-    begun, place = np.unique(anchors[kept], return_inverse=True)
-    begun_lengths = np.zeros(len(begun), np.uint32)
-    np.bitwise_or.at(begun_lengths, place, np.uint32(1) << lengths[kept].astype(np.uint32))
+    owner = owners[new_owner & kept]
+    begun, begun_lengths = beginnings(anchors[kept], lengths[kept])
     return BenchmarkIndex(
         config=config,
         files=tuple(indexed),
@@ -238,6 +242,14 @@ def build_index(files: Sequence[BenchmarkFile], config: ContaminationConfig) -> 
             "owners": owner.astype(np.uint32),
             "question_files": np.array(file_of, np.uint32),
             "question_numbers": np.array(numbers, np.uint32),
-            "question_runs": np.bincount(owner.astype(np.int64), minlength=len(numbers)).astype(np.uint32),
+            "question_runs": np.bincount(owner, minlength=len(numbers)).astype(np.uint32),
         },
     )
+
+
+def beginnings(anchors: NDArray[np.uint64], lengths: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
+    """The distinct anchors in ascending order, and which lengths begin so, as `PhraseSet` wants them."""
+    order = np.argsort(anchors, kind="stable")
+    anchors, bits = anchors[order], np.uint32(1) << lengths[order].astype(np.uint32)
+    starts = np.flatnonzero(np.concatenate([[True], anchors[1:] != anchors[:-1]]))
+    return anchors[starts], np.bitwise_or.reduceat(bits, starts)

@@ -56,21 +56,21 @@ class RunCollector:
     def __init__(self, config: ContaminationConfig):
         self.config = config
         self.hash_of = functools.cache(word_hash)
-        self.words, self.telling = array("Q"), array("B")
+        self.telling_hash_of = functools.cache(lambda word: word_hash(word) if is_telling(word) else 0)
+        self.words, self.telling = array("Q"), array("Q")
         self.lengths, self.owners = array("q"), array("q")
 
     def add(self, question: int, pieces: Iterable[Sequence[str]]) -> None:
         """The pieces of a question."""
         for words in pieces:
             self.words.extend(map(self.hash_of, words))
-            self.telling.extend(map(is_telling, words))
+            self.telling.extend(map(self.telling_hash_of, words))
             self.lengths.append(len(words))
             self.owners.append(question)
 
     def runs(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
         """Hash, anchor, number of words and question of every run that `runs_of` gives; equal ones may come again."""
-        words = np.frombuffer(self.words, np.uint64) if len(self.words) else np.zeros(0, np.uint64)
-        telling = np.where(np.frombuffer(self.telling, np.bool_), words, 0) if len(words) else words
+        words, telling = (np.array(each, np.uint64) for each in (self.words, self.telling))
         lengths, owners = np.array(self.lengths, np.int64), np.array(self.owners, np.int64)
         starts = np.cumsum(lengths) - lengths
         most, least = self.config.ngram_words, self.config.min_words
