@@ -36,6 +36,14 @@ def test_a_run_says_what_its_sources_contribute_and_which_are_read_too_often(tmp
     assert "low     25.00%" in table and "epochs" in table
 
 
+def test_a_run_that_ends_by_time_says_afterwards_what_it_read(tmp_path, two):
+    said = []
+    limited = dataclasses.replace(settings(tmp_path, two), max_steps=None, max_minutes=0.02)
+    train(limited, run=tmp_path / "timed", say=said.append)
+    tables = [line for line in said if line.startswith("source")]
+    assert ["epochs" in table.splitlines()[0] for table in tables] == [False, True]
+
+
 def test_too_many_epochs_are_warned_of_before_the_first_step(run_of, two, tmp_path):
     prepared = run_of(data(two, 1, 1))
     (warning, _) = mixture_of(prepared, config("", 1)).warnings(10_000)

@@ -20,9 +20,13 @@ def mixture_of(prepared: PreparedData, config: TrainConfig) -> Mixture:
     )
 
 
-def say_mixture(mixture: Mixture, config: TrainConfig, say: Callable[[str], None]) -> None:
-    """Say what each of several sources contributes, and which are read too often, where the length is known."""
-    samples = None if config.limit_tokens is None else config.limit_tokens // config.context_tokens
+def planned_samples(config: TrainConfig) -> int | None:
+    """Rows that the run reads; None where its end is a time."""
+    return None if config.limit_tokens is None else config.limit_tokens // config.context_tokens
+
+
+def say_mixture(mixture: Mixture, samples: int | None, say: Callable[[str], None]) -> None:
+    """Say what each of several sources contributes, and which are read too often in so many samples."""
     if len(mixture.sources) > 1:
         say(mixture.table(samples))
     for warning in mixture.warnings(samples or 0):

@@ -44,7 +44,7 @@ from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
 from mamba_slm.training.kernels import kernels_in_use
-from mamba_slm.training.mixing import mixture_of, say_mixture
+from mamba_slm.training.mixing import mixture_of, planned_samples, say_mixture
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
@@ -129,7 +129,7 @@ def train(
         config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
         if reason:
             say(reason)
-        say_mixture(mixture, config, say)
+        say_mixture(mixture, planned_samples(config), say)
         if model_config is None:
             model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
         write_run_config(directory, config, model_config)
@@ -159,6 +159,8 @@ def train(
             before_save=lock.assert_owned,
         )
         result = trainer.train(resume=is_resumed)
+        if planned_samples(config) is None:
+            say_mixture(mixture, loader.sample, say)
         outcome = {**result.row(), "parameters": count_parameters(model_config).total}
         write_record(directory.record_file, dataclasses.replace(record, result=outcome))
         if result.interrupted:
