@@ -9,6 +9,7 @@ from mamba_slm.data.inspect import inspect_documents, inspect_shards, token_view
 from mamba_slm.data.readers import read_documents
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.data.reading.report import ReadReport
+from mamba_slm.data.tokenization.tokenize import tokenize
 from mamba_slm.text.train_tokenizer import train_tokenizer
 
 TEXTS = ["a" * length for length in range(1, 102)] + ["né", "né", "né"]
@@ -55,3 +56,15 @@ def test_the_token_view_shows_parts_of_characters_as_bytes(tokenizer):
     lines = [line.split(maxsplit=1) for line in token_view(tokenizer, "h\né").splitlines()]
     assert [shown for _, shown in lines] == ["'h'", "'\\n'", "b'\\xc3'", "b'\\xa9'"]
     assert [int(id) for id, _ in lines] == tokenizer.encode("h\né")
+
+
+def test_shards_say_where_their_documents_come_from(tokenizer, tmp_path):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "one.txt").write_text("one book")
+    sources = [{"name": "gutenberg", "licence": "public domain"}, {"name": "mine"}]
+    (tmp_path / "books" / "curation.json").write_text(json.dumps({"fingerprint": "c0ffee", "sources": sources}))
+    reading = ReadOptions(pattern="*.txt")
+    tokenize([str(tmp_path / "books")], tokenizer, tmp_path / "out", reading=reading, validation_share=0)
+    shown = str(inspect_shards(tmp_path / "out" / "train"))
+    assert f"{tmp_path / 'books'} (gutenberg: public domain, mine: licence unknown), licence unknown" in shown
+    assert shown.endswith(", curation c0ffee: 1 documents")

@@ -14,6 +14,7 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.data.document import Document
 from mamba_slm.data.encode import BATCH_CHARACTERS, batches
+from mamba_slm.data.provenance import Origin
 from mamba_slm.data.reading.report import ReadReport
 from mamba_slm.data.shards import TokenShards
 from mamba_slm.text.tokenizer import Tokenizer
@@ -62,6 +63,9 @@ class Inspection:
     left_out: dict[str, int] = field(default_factory=dict)
     """Records that are no documents, by what they are, such as the redirects of a wiki."""
 
+    provenance: tuple[Origin, ...] = ()
+    """Of shards: where their documents come from."""
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
@@ -83,6 +87,7 @@ class Inspection:
             rows.append(("repaired", f"{self.num_repaired:,}"))
         rows.append(("not readable", f"{self.num_problems:,}"))
         rows += [("", problem) for problem in self.problems]
+        rows += [("from", f"{origin}: {origin.num_documents:,} documents") for origin in self.provenance]
         return "\n".join(f"{name:<18}{value}" for name, value in rows)
 
 
@@ -169,6 +174,7 @@ def inspect_shards(folder: Path | str, *, tokenizer: Tokenizer | None = None) ->
         document_tokens=percentiles(lengths),
         num_duplicates=num_duplicates,
         duplicates=tuple(duplicates),
+        provenance=shards.manifest.provenance,
     )
 
 

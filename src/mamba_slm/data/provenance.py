@@ -22,6 +22,9 @@ class Source:
     licence: str | None = None
     """None: nothing says it."""
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.licence or 'licence unknown'}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
@@ -53,6 +56,12 @@ class Origin:
 
     text_bytes: int = 0
     """UTF-8 bytes of their texts."""
+
+    def __str__(self) -> str:
+        curated = f", curation {self.curation[:12]}" if self.curation else ""
+        names = f" ({', '.join(map(str, self.sources))})" if self.sources else ""
+        page = f", {self.page}" if self.page else ""
+        return f"{self.input}{names}, licence {self.licence or 'unknown'}{page}{curated}"
 
 
 def origin_of(name: str) -> Origin:
