@@ -50,7 +50,7 @@ def run_here(tasks):
 
 
 def find(parts, folder, config, **settings):
-    return find_boilerplate(parts, folder, config, run_tasks=run_here, **settings)
+    return find_boilerplate(parts, folder, config, run_tasks=run_here, **settings).read()
 
 
 def test_a_banner_of_many_pages_goes_and_what_few_say_stays(tmp_path):
@@ -131,7 +131,7 @@ def test_workers_find_the_same_and_a_stopped_search_goes_on(tmp_path):
         find_boilerplate(parts, tmp_path / "workers", LinesConfig(), run_tasks=stops_after_two)
     done = sorted((tmp_path / "workers" / "counted").iterdir())
     times = [path.stat().st_mtime_ns for path in done]
-    found = find_boilerplate(parts, tmp_path / "workers", LinesConfig(), workers=2)
+    found = find_boilerplate(parts, tmp_path / "workers", LinesConfig(), workers=2).read()
     assert np.array_equal(found.hashes, expected.hashes)
     assert [path.stat().st_mtime_ns for path in done] == times
     with pytest.raises(DataError, match="other documents"):

@@ -59,12 +59,6 @@ class Boilerplate:
     hashes: NDArray[np.uint64]
     """`line_hash` of each, ascending."""
 
-    @classmethod
-    def read(cls, merged: Sequence[Path], config: LinesConfig) -> Boilerplate:
-        """What `merge_counts` has written, in the order of the ranges."""
-        hashes = [np.load(folder / "hashes.npy") for folder in merged]
-        return cls(config=config, hashes=np.concatenate([np.zeros(0, np.uint64), *hashes]))
-
     def without(self, texts: Sequence[str]) -> list[Without]:
         """Take boilerplate out of texts, each alone.
 
@@ -87,6 +81,20 @@ class Boilerplate:
         return done
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoilerplateFiles:
+    """Where the lines to take out are; small enough to be sent to every task."""
+
+    config: LinesConfig
+    folders: tuple[Path, ...]
+    """What `merge_counts` has written, in the order of the ranges."""
+
+    def read(self) -> Boilerplate:
+        """All of them in memory."""
+        hashes = [np.load(folder / "hashes.npy") for folder in self.folders]
+        return Boilerplate(config=self.config, hashes=np.concatenate([np.zeros(0, np.uint64), *hashes]))
+
+
 def find_boilerplate(
     parts: Sequence[Part],
     folder: Path,
@@ -94,7 +102,7 @@ def find_boilerplate(
     *,
     workers: int = 1,
     run_tasks: RunTasks | None = None,
-) -> Boilerplate:
+) -> BoilerplateFiles:
     """Find the boilerplate of a corpus, as `definition.py` says. Copies of documents would count: leave them out.
 
     Args:
@@ -128,7 +136,7 @@ def find_boilerplate(
             for keys, out in zip(ranges, merged, strict=True)
         ]
     )
-    return Boilerplate.read(merged, config)
+    return BoilerplateFiles(config=config, folders=tuple(merged))
 
 
 def start_or_continue(path: Path, plan: dict[str, object]) -> None:
