@@ -253,6 +253,7 @@ def test_who_reads_the_folder_of_a_result_gets_the_text_that_stays_and_nothing_e
     assert len(removed) == len(removed_rows("out"))
 
 
+KEEPING = PersonalConfig(card="keep", email="keep", phone="keep")
 PERSONAL = "Write to ann.miller@wide-river.org or call 202-555-0143 about card 4111 1111 1111 1111."
 
 
@@ -269,7 +270,10 @@ def test_personal_data_is_masked_in_what_stays_and_in_what_is_shown(corpus):
 def test_personal_data_can_be_a_reason_to_go_or_stay_as_it_is(corpus):
     write_jsonl(Path("pages/p.jsonl"), [good_prose(1)[0] + "\n\n" + PERSONAL, good_prose(2)[1]])
     strict = replace(KEEP_ALL, personal=PersonalConfig(card="drop", email="keep"))
-    curate(["pages"], "strict", kind="web", config=strict)
+    done = curate(["pages"], "strict", kind="web", config=strict)
+    assert not done.funnel.total.changes
+    kept = curate(["pages"], "kept", kind="web", config=replace(KEEP_ALL, personal=KEEPING))
+    assert kept.funnel.total.changes == {"email kept": 1, "phone kept": 1, "card kept": 1}
     assert {row["removed"]["rule"] for row in removed_rows("strict").values()} == {"personal.card"}
     curate(["pages"], "raw", kind="web", config=replace(KEEP_ALL, personal=None))
     assert kept_rows("raw")["pages", "p.jsonl:1"]["text"].endswith(PERSONAL)

@@ -8,6 +8,7 @@ frame  = number of documents, then for each document the u32 length of its text,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,14 @@ class Block:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def rows(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Text, id and record of each document."""
+        columns = []
+        for column in (self.texts, self.ids, self.records):
+            data, ends = column.data.tobytes(), column.offsets.tolist()
+            columns.append([data[start:end] for start, end in itertools.pairwise(ends)])
+        return zip(*columns, strict=True)
 
 
 @dataclass(kw_only=True)

@@ -65,12 +65,15 @@ def chain_part(part: InputPart, *, kind: Kind, config: CurateConfig, benchmarks:
             writer = BlockWriter(file=blocks)
             for batch in chain.batches(part.documents(report)):
                 for one in batch:
-                    num_bytes = len(one.document.text.encode())
+                    text = one.document.text.encode()
+                    num_bytes = len(text)
                     tally.count_read(num_bytes)
                     if one.removed is None:
-                        text = one.text.encode()
-                        tally.changes.update(one.changes)
-                        tally.cleaned_bytes += num_bytes - len(text)
+                        if one.text is not one.document.text:
+                            text = one.text.encode()
+                            tally.cleaned_bytes += num_bytes - len(text)
+                        if one.changes:
+                            tally.changes.update(one.changes)
                         writer.append(text, one.document.id.encode(), kept_record(one, kind))
                     else:
                         removed.write(line_of(one, tally, num_bytes, keep_text=config.keep_rejects))

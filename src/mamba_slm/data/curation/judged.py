@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from mamba_slm.data.curation.signals.score import TOP_SCORE
@@ -26,8 +25,8 @@ class Judged:
     score_steps: int = 0
     """Quality in steps of 1 / 65,535; meaningless where it goes."""
 
-    changes: Counter[str] = field(default_factory=Counter)
-    """How often what was taken out or masked, such as "repeated lines" or "e-mail"."""
+    changes: dict[str, int] = field(default_factory=dict)
+    """How often what was taken out, masked or found, such as "repeated lines" or "email masked"."""
 
     @property
     def quality(self) -> float:

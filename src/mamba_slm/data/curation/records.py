@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from mamba_slm.core.optional import require
 from mamba_slm.data.curation.blocks import zstandard
 from mamba_slm.data.curation.verdict import Removed
 
+REASON = tuple(field.name for field in fields(Removed))
 RESULT_LEVEL = 3
 """Of compression, for files that stay."""
 
@@ -23,12 +25,23 @@ def to_json(value: Any) -> bytes:
     >>> to_json({"a": [1, "é"]}).decode()
     '{"a":[1,"é"]}'
     """
-    orjson = require("orjson", extra="data", purpose="curation")
+    dumps, option = fast_json()
     try:
-        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+        return dumps(value, str, option)
     except TypeError:  # whole numbers beyond 64 bits, lone surrogates
         text = json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":"), skipkeys=True)
         return text.encode(errors="replace")
+
+
+@functools.cache
+def fast_json() -> tuple[Callable[..., bytes], int]:
+    """orjson's writer and its option for keys that are no text.
+
+    Raises:
+        MissingDependencyError: orjson is not installed.
+    """
+    orjson = require("orjson", extra="data", purpose="curation")
+    return orjson.dumps, orjson.OPT_NON_STR_KEYS
 
 
 def record_of(id: str, source: str, metadata: Mapping[str, Any]) -> bytes:
@@ -52,7 +65,8 @@ def removed_line(record: bytes, removed: Removed, text: bytes | None) -> bytes:
     b'{"id":"a","source":"b","metadata":{},"removed":{"rule":"x.y","detail":"why","value":null,"threshold":null}}\\n'
     """
     start = b"" if text is None else b'"text":' + to_json(text.decode()) + b","
-    return b"{" + start + record[1:-1] + b',"removed":' + to_json(asdict(removed)) + b"}\n"
+    reason = {name: getattr(removed, name) for name in REASON}
+    return b"{" + start + record[1:-1] + b',"removed":' + to_json(reason) + b"}\n"
 
 
 @contextlib.contextmanager

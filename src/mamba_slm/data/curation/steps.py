@@ -111,7 +111,7 @@ class PersonalStep:
         for one, cleaned in zip(batch, self.personal.clean([one.text for one in batch]), strict=True):
             one.text, one.removed = cleaned.text, cleaned.removed
             for kind, count in cleaned.found.items():
-                one.changes[FOUND[getattr(self.personal.config, kind)].format(kind=kind)] += count
+                one.changes[FOUND[getattr(self.personal.config, kind)].format(kind=kind)] = count
 
     def measured(self, text: str) -> list[str]:
         """How many of each kind there are."""

@@ -76,7 +76,7 @@ def judged_documents(
     )  # fmt: skip
     copy, removal = next(found, NO_MORE)
     for block, stays in part.blocks():
-        for place, above in enumerate(stays.tolist()):
+        for (text, id, record), above in zip(block.rows(), stays.tolist(), strict=True):
             reason = None
             if not above:
                 reason = Removed(rule=BOTTOM, value=int(steps[index]) / TOP_SCORE, threshold=lowest, detail="at least")
@@ -85,4 +85,4 @@ def judged_documents(
                 copy, removal = next(found, NO_MORE)
             index += 1
             survivor += above
-            yield block.texts.bytes_of(place), block.ids.bytes_of(place), block.records.bytes_of(place), reason
+            yield text, id, record, reason
