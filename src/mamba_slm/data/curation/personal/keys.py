@@ -23,7 +23,7 @@ KEYS = re.compile(
     rf"|pypi-{W}{{50,300}}|SG\.{W}{{22}}\.{W}{{43}}"  # SendGrid
     r"|(?:SK|AC)[0-9a-f]{32}|key-[0-9a-f]{32}|[0-9a-f]{32}-us[0-9]{1,2}"  # Twilio, Mailgun, Mailchimp
     r"|do[opr]_v1_[0-9a-f]{64}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}|dapi[0-9a-f]{32}"  # DigitalOcean, Shopify, Databricks
-    rf"|[0-9]{{8,10}}:AA{W}{{33}}|[MNO]{W}{{23,27}}\.{W}{{6}}\.{W}{{27,40}}"  # Telegram, Discord
+    rf"|[0-9]{{8,10}}:AA{W}{{33}}"  # Telegram
     rf"|(?<!-)eyJ{W}{{10,4000}}\.eyJ{W}{{10,8000}}\.{W}{{10,2000}}"  # JSON Web Token
     rf"|hvs\.{W}{{24,120}}|(?:glsa|figd|sbp|ntn|lin_api)_{W}{{30,100}}"  # Vault, Grafana, Figma, Supabase
     r")(?![A-Za-z0-9])"

@@ -8,6 +8,7 @@ what is equal in both: the run of its characters around a hit, or the ends of a 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,40 +20,45 @@ NUMBER_CHARACTERS = "0123456789+" + SEPARATORS.replace("\\", "") + WIDE_SEPARATO
 HEX_COLON = "0123456789abcdefABCDEF:"
 KEY_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.:/+="
 
-SECRET_NAMES = (
-    "pass(?:word|wd|phrase|code)|pwd|secret|token|authorization|"
-    "api[_ -]?key|access[_ -]?key|auth[_ -]?key|private[_ -]?key|account[_ -]?key|encryption[_ -]?key|signing[_ -]?key"
-)
-KEY_STARTS = (
-    "(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12}",
-    "gh[pousr]_[A-Za-z0-9]{16}",
-    "github_pat_[A-Za-z0-9_]{16}",
-    "glpat-[A-Za-z0-9_-]{16}",
-    "xox[abeoprs]-[A-Za-z0-9-]{10}",
-    "hooks[.]slack[.]com/services/T",
-    "(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{14}",
-    "whsec_[A-Za-z0-9]{16}",
-    "sk-[A-Za-z0-9_-]{20}",
-    "AIza[A-Za-z0-9_-]{16}",
-    "ya29[.][A-Za-z0-9_-]{16}",
-    "GOCSPX-[A-Za-z0-9_-]{16}",
-    "hf_[A-Za-z0-9]{20}",
-    "npm_[A-Za-z0-9]{20}",
-    "pypi-[A-Za-z0-9_-]{20}",
-    "SG[.][A-Za-z0-9_-]{22}[.]",
-    "(?:SK|AC)[0-9a-f]{16}",
-    "key-[0-9a-f]{16}",
-    "[0-9a-f]{16}-us[0-9]",
-    "do[opr]_v1_[0-9a-f]{16}",
-    "shp(?:at|ca|pa|ss)_[0-9a-fA-F]{16}",
-    "[0-9]:AA[A-Za-z0-9_-]{16}",
-    "[MNO][A-Za-z0-9_-]{23}[A-Za-z0-9_-]{0,4}[.][A-Za-z0-9_-]{6}[.]",
-    "eyJ[A-Za-z0-9_-]{10}",
-    "dapi[0-9a-f]{16}",
-    "hvs[.][A-Za-z0-9_-]{16}",
-    "(?:glsa|figd|sbp|ntn|lin_api)_[A-Za-z0-9_-]{16}",
-)
-
+SECRET_NAMES = {
+    "pass": "pass(?:word|wd|phrase|code)",
+    "pwd": "pwd",
+    "secret": "secret",
+    "token": "token",
+    "auth": "authorization",
+    "key": "(?:api|access|auth|private|account|encryption|signing)[_ -]?key",
+}
+ASSIGNED = r"s?(?:[_-][A-Za-z0-9_-]{1,20})?[\"']?\]?[ \t]{0,8}[:=]"
+KEY_STARTS = {
+    **{start: f"{start}[A-Z0-9]{{12}}" for start in ("AKIA", "ASIA", "ABIA", "ACCA")},
+    **{f"gh{letter}_": f"gh{letter}_[A-Za-z0-9]{{16}}" for letter in "pousr"},
+    "github_pat_": "github_pat_[A-Za-z0-9_]{16}",
+    "glpat-": "glpat-[A-Za-z0-9_-]{16}",
+    "xox": "xox[abeoprs]-[A-Za-z0-9-]{10}",
+    "hooks.slack": "hooks[.]slack[.]com/services/T",
+    "_live_": "[sr]k_live_[A-Za-z0-9]{14}",
+    "_test_": "[sr]k_test_[A-Za-z0-9]{14}",
+    "whsec_": "whsec_[A-Za-z0-9]{16}",
+    "sk-": "sk-[A-Za-z0-9_-]{20}",
+    "AIza": "AIza[A-Za-z0-9_-]{16}",
+    "ya29.": "ya29[.][A-Za-z0-9_-]{16}",
+    "GOCSPX-": "GOCSPX-[A-Za-z0-9_-]{16}",
+    "hf_": "hf_[A-Za-z0-9]{20}",
+    "npm_": "npm_[A-Za-z0-9]{20}",
+    "pypi-": "pypi-[A-Za-z0-9_-]{20}",
+    "SG.": "SG[.][A-Za-z0-9_-]{22}[.]",
+    "SK": "SK[0-9a-f]{16}",
+    "AC": "AC[0-9a-f]{16}",
+    "key-": "key-[0-9a-f]{16}",
+    "-us": "[0-9a-f]{16}-us[0-9]",
+    "_v1_": "do[opr]_v1_[0-9a-f]{16}",
+    "shp": "shp(?:at|ca|pa|ss)_[0-9a-fA-F]{16}",
+    ":AA": "[0-9]:AA[A-Za-z0-9_-]{16}",
+    "eyJ": "eyJ[A-Za-z0-9_-]{10}",
+    "dapi": "dapi[0-9a-f]{16}",
+    "hvs.": "hvs[.][A-Za-z0-9_-]{16}",
+    **{f"{start}_": f"{start}_[A-Za-z0-9_-]{{16}}" for start in ("glsa", "figd", "sbp", "ntn", "lin_api")},
+}
 
 SEPARATOR = f"[{SEPARATORS}{WIDE_SEPARATORS}]"
 BYTES_SEPARATOR = f"(?:[{SEPARATORS}]|\\xc2\\xa0|\\xe2\\x80[\\x90-\\x93\\xaf])"
@@ -65,8 +71,9 @@ class Trigger:
     name: str
     """The detector that looks at its hits."""
 
-    pattern: str
-    """Over characters. Beyond ASCII only `SEPARATOR` and classes of the form [^...], which are alike in bytes."""
+    patterns: Mapping[str, str]
+    """Alternatives, each by a string that its hits contain, in lower case where case does not matter: `re` tries one
+    only in texts that have it. Beyond ASCII only `SEPARATOR` and classes of the form [^...], which are alike in bytes."""
 
     follow: str = ""
     """A class that the next character must be in; it is not part of the hit."""
@@ -78,32 +85,45 @@ class Trigger:
     """Whether hits may overlap and all their ends matter; at one place the pattern may then match one length only."""
 
     @cached_property
-    def compiled(self) -> re.Pattern[str]:
+    def compiled(self) -> dict[str, re.Pattern[str]]:
         """For `re`; the hit is group 1."""
         follow = f"(?={self.follow})" if self.follow else ""
-        hit = f"({self.pattern}){follow}"
         flags = re.ASCII | (re.IGNORECASE if self.is_caseless else 0)
-        return re.compile(f"(?={hit})" if self.has_overlaps else hit, flags)
+        hits = {needle: f"({pattern}){follow}" for needle, pattern in self.patterns.items()}
+        return {needle: re.compile(f"(?={hit})" if self.has_overlaps else hit, flags) for needle, hit in hits.items()}
 
     @property
     def bytes_pattern(self) -> str:
         """For hyperscan; a match ends one byte after the hit where there is a `follow`."""
-        return (f"(?:{self.pattern}){self.follow}").replace(SEPARATOR, BYTES_SEPARATOR)
+        return f"(?:{'|'.join(self.patterns.values())}){self.follow}".replace(SEPARATOR, BYTES_SEPARATOR)
+
+    def ends(self, text: str, lowered: str) -> set[int]:
+        """Ends of hits by `re` in a text, which is also given in lower case."""
+        searched = lowered if self.is_caseless else text
+        patterns = [pattern for needle, pattern in self.compiled.items() if needle in searched]
+        return {match.end(1) for pattern in patterns for match in pattern.finditer(text)}
 
 
 TRIGGERS: tuple[Trigger, ...] = (
-    Trigger(name="number", pattern=f"[0-9](?:{SEPARATOR}{{0,3}}[0-9]){{6}}", follow="[^0-9]"),
-    Trigger(name="ipv4", pattern="[0-9][.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]"),
+    Trigger(name="number", patterns={"": f"[0-9](?:{SEPARATOR}{{0,3}}[0-9]){{6}}"}, follow="[^0-9]"),
+    Trigger(name="ipv4", patterns={".": "[0-9][.][0-9]{1,3}[.][0-9]{1,3}[.][0-9]"}),
     Trigger(
         name="ipv6",
-        pattern="[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}:|[23][0-9a-fA-F]{3}:[0-9a-fA-F]{0,4}:",
+        patterns={
+            ":": "[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4}:",
+            "::": "[23][0-9a-fA-F]{3}:[0-9a-fA-F]{0,4}:",
+        },
     ),
-    Trigger(name="iban", pattern=r"\b[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}[ -]?[A-Za-z0-9]{4}", has_overlaps=True),
-    Trigger(name="key", pattern="|".join(KEY_STARTS)),
-    Trigger(name="pem", pattern="-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"),
+    Trigger(
+        name="iban",
+        patterns={"": r"\b[A-Za-z]{2}[0-9]{2}[ -]?[A-Za-z0-9]{4}[ -]?[A-Za-z0-9]{4}"},
+        has_overlaps=True,
+    ),
+    Trigger(name="key", patterns=KEY_STARTS),
+    Trigger(name="pem", patterns={"-----BEGIN": "-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"}),
     Trigger(
         name="secret",
-        pattern=f"(?:{SECRET_NAMES})s?(?:[_-][A-Za-z0-9_-]{{1,20}})?[\"']?\\]?[ \\t]{{0,8}}[:=]",
+        patterns={needle: name + ASSIGNED for needle, name in SECRET_NAMES.items()},
         is_caseless=True,
     ),
 )
@@ -121,6 +141,7 @@ def hits_with_re(text: str) -> Hits:
     {'number': [27], 'at': [6]}
     """
     text += "\n"
-    found = {trigger.name: [match.end(1) for match in trigger.compiled.finditer(text)] for trigger in TRIGGERS}
+    lowered = text.lower()
+    found = {trigger.name: sorted(trigger.ends(text, lowered)) for trigger in TRIGGERS}
     found[AT] = [match.end() for match in re.finditer("@", text)]
     return {name: ends for name, ends in found.items() if ends}
