@@ -44,7 +44,7 @@ def python_library_documents(folder: Path | None = None) -> Iterator[Document]:
     found = False
     for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).as_posix()):
         relative = path.relative_to(folder)
-        if LEFT_OUT_FOLDERS & set(relative.parts[:-1]) or path.name.startswith(BUILD_RECORD):
+        if not is_in_library(relative):
             continue
         try:
             text = path.read_bytes().decode("utf-8-sig")
@@ -58,6 +58,15 @@ def python_library_documents(folder: Path | None = None) -> Iterator[Document]:
             f"this Python has no library sources in {folder}",
             hint="give your own text instead, for example: mamba-slm quickstart --data FILE_OR_FOLDER",
         )
+
+
+def is_in_library(relative: Path) -> bool:
+    """Whether a file of the library's folder is one of its documents.
+
+    >>> is_in_library(Path("json/decoder.py")), is_in_library(Path("site-packages/numpy/core.py"))
+    (True, False)
+    """
+    return not LEFT_OUT_FOLDERS & set(relative.parts[:-1]) and not relative.name.startswith(BUILD_RECORD)
 
 
 def held_out(document: Document, share: float = HELD_OUT_SHARE) -> bool:

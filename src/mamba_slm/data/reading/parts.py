@@ -21,7 +21,7 @@ from mamba_slm.data.decoding import BYTE_ORDER_MARKS, is_single_byte_based
 from mamba_slm.data.document import Document
 from mamba_slm.data.folders import find_files
 from mamba_slm.data.python_library import NAME as PYTHON_LIBRARY
-from mamba_slm.data.python_library import python_library_documents, python_library_folder
+from mamba_slm.data.python_library import is_in_library, python_library_documents, python_library_folder
 from mamba_slm.data.readers import counted_documents, name_of
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.data.reading.remote import remote_parts
@@ -161,7 +161,7 @@ def plan_parts(
     for name in inputs:
         if name == PYTHON_LIBRARY and not Path(name).exists():
             folder = python_library_folder()
-            size = sum(path.stat().st_size for path in folder.rglob("*.py"))
+            size = sum(path.stat().st_size for path in folder.rglob("*.py") if is_in_library(path.relative_to(folder)))
             parts.append(PythonLibraryPart(folder=folder, size_bytes=size))
             continue
         if is_remote(name):
