@@ -73,7 +73,7 @@ class Trigger:
 
     patterns: Mapping[str, str]
     """Alternatives, each by a string that its hits contain, in lower case where case does not matter: `re` tries one
-    only in texts that have it. Beyond ASCII only `SEPARATOR` and classes of the form [^...], which are alike in bytes."""
+    only in texts that have it. Beyond ASCII there is only `SEPARATOR`, and classes as [^x] that are alike in bytes."""
 
     follow: str = ""
     """A class that the next character must be in; it is not part of the hit."""
