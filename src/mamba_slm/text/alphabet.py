@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import tokenizers
+from tokenizers import models
 
 SPACE_MARK = "▁"
 """sentencepiece's letter for a space, U+2581."""
@@ -57,16 +61,27 @@ class ByteFallback:
         return bytes([int(byte[1], 16)]) if byte else entry.replace(SPACE_MARK, " ").encode()
 
 
-def alphabet_of(description: Mapping[str, Any]) -> Alphabet | None:
-    """The alphabet of a tokenizer.json; None where text would get lost or the alphabet is not known."""
-    model, decoder = description["model"], steps_of(description.get("decoder"), "decoders")
-    if model.get("type") == "BPE" and any(step["type"] == "ByteLevel" for step in decoder):
+def parts_of(backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What surrounds the model of a tokenizer, as in its tokenizer.json; that may be megabytes and is not made here."""
+    parts = {"normalizer": backend.normalizer, "pre_tokenizer": backend.pre_tokenizer, "decoder": backend.decoder}
+    return {name: None if part is None else json.loads(part.__getstate__()) for name, part in parts.items()}
+
+
+def alphabet_of(backend: tokenizers.Tokenizer, parts: Mapping[str, Any]) -> Alphabet | None:
+    """The alphabet of a tokenizer; None where text would get lost or the alphabet is not known.
+
+    Args:
+        backend: the tokenizer.
+        parts: its `parts_of`.
+    """
+    if not isinstance(backend.model, models.BPE):
+        return None
+    kinds = [step["type"] for step in steps_of(parts["decoder"], "decoders")]
+    if "ByteLevel" in kinds:
         return ByteLevel()
-    kinds = [step["type"] for step in decoder]
-    if model.get("byte_fallback") and "ByteFallback" in kinds and has_all_bytes(model["vocab"]):
-        normalizer = steps_of(description.get("normalizer"), "normalizers")
-        prepends = any(step["type"] == "Prepend" for step in normalizer)
-        cuts = steps_of(description.get("pre_tokenizer"), "pretokenizers")
+    if backend.model.byte_fallback and "ByteFallback" in kinds and has_all_bytes(backend.get_vocab()):
+        prepends = any(step["type"] == "Prepend" for step in steps_of(parts["normalizer"], "normalizers"))
+        cuts = steps_of(parts["pre_tokenizer"], "pretokenizers")
         prepends |= any(step["type"] == "Metaspace" and step.get("prepend_scheme") != "never" for step in cuts)
         return ByteFallback(prefix=b" " if prepends else b"")
     return None
@@ -95,16 +110,15 @@ def without_prefix(description: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def has_all_bytes(vocab: Mapping[str, int] | list[Any]) -> bool:
+def has_all_bytes(entries: Container[str]) -> bool:
     """Whether all 256 entries `<0x00>` … `<0xFF>` are there."""
-    entries = vocab if isinstance(vocab, Mapping) else {entry for entry, _ in vocab}
     return all(f"<0x{byte:02X}>" in entries for byte in range(256))
 
 
-def what_gets_lost(description: Mapping[str, Any]) -> tuple[str, ...]:
+def what_gets_lost(parts: Mapping[str, Any]) -> tuple[str, ...]:
     """What of a text does not come back from its tokens, in sentences; empty for a tokenizer that keeps everything."""
     found = []
-    for step in steps_of(description.get("normalizer"), "normalizers"):
+    for step in steps_of(parts["normalizer"], "normalizers"):
         if step["type"] in ("NFC", "NFD", "NFKC", "NFKD"):
             found.append(f"characters come back in the Unicode normal form {step['type']}")
         elif step["type"] == "Replace" and step["content"] == SPACE_MARK:

@@ -10,12 +10,11 @@ the space after it joins nothing across that place.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from mamba_slm.text.alphabet import SPACE_MARK, ByteFallback, steps_of
+from mamba_slm.text.alphabet import SPACE_MARK, ByteFallback, parts_of, steps_of
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import PRE_TOKENIZERS
 from mamba_slm.text.vocabularies.sentencepiece_model import WORDS
@@ -33,14 +32,14 @@ class Cutter:
     """Cuts texts for one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer):
-        description = json.loads(tokenizer.backend.to_str())
+        parts = parts_of(tokenizer.backend)
         self.place = LINE_END
         if isinstance(tokenizer.alphabet, ByteFallback):
             # Encoding puts back the space that is cut away, where it puts one before every text and no token joins
             # a word with the space after it.
-            apart = bool(tokenizer.alphabet.prefix) and words_are_apart(description)
+            apart = bool(tokenizer.alphabet.prefix) and words_are_apart(tokenizer, parts)
             self.place = WORD_SPACE if apart else NOWHERE
-        elif ends_words(description):
+        elif ends_words(parts):
             self.place = WORD_END
 
     def cut(self, text: str, piece_characters: int = PIECE_CHARACTERS) -> list[str]:
@@ -56,12 +55,12 @@ class Cutter:
         return pieces
 
 
-def ends_words(description: Mapping[str, Any]) -> bool:
+def ends_words(parts: Mapping[str, Any]) -> bool:
     """Whether the tokenizer cuts text by a pattern that is known."""
-    steps = steps_of(description.get("pre_tokenizer"), "pretokenizers")
+    steps = steps_of(parts["pre_tokenizer"], "pretokenizers")
     if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1]["add_prefix_space"]:
         return False
-    if any(step["type"] != "NFC" for step in steps_of(description.get("normalizer"), "normalizers")):
+    if any(step["type"] != "NFC" for step in steps_of(parts["normalizer"], "normalizers")):
         return False
     if len(steps) == 1:
         return bool(steps[0].get("use_regex", True))  # GPT-2's pattern is built in
@@ -75,8 +74,9 @@ def ends_words(description: Mapping[str, Any]) -> bool:
     )
 
 
-def words_are_apart(description: Mapping[str, Any]) -> bool:
+def words_are_apart(tokenizer: Tokenizer, parts: Mapping[str, Any]) -> bool:
     """Whether text is merged as it is or cut at spaces only, and no entry holds a space after another character."""
-    steps = steps_of(description.get("pre_tokenizer"), "pretokenizers")
+    steps = steps_of(parts["pre_tokenizer"], "pretokenizers")
     cuts_at_spaces = all(step["type"] == "Split" and step["pattern"].get("Regex") == WORDS for step in steps)
-    return cuts_at_spaces and not any(SPACE_MARK in entry.lstrip(SPACE_MARK) for entry in description["model"]["vocab"])
+    entries = tokenizer.backend.get_vocab(with_added_tokens=False)
+    return cuts_at_spaces and not any(SPACE_MARK in entry.lstrip(SPACE_MARK) for entry in entries)

@@ -18,7 +18,7 @@ import tokenizers
 
 from mamba_slm.core.errors import DataError
 from mamba_slm.core.files import write_bytes_atomic
-from mamba_slm.text.alphabet import Alphabet, alphabet_of, what_gets_lost, without_prefix
+from mamba_slm.text.alphabet import Alphabet, alphabet_of, parts_of, what_gets_lost, without_prefix
 from mamba_slm.text.vocabularies.opening import FILE_NAME, find_vocabulary, read_vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
@@ -48,13 +48,13 @@ class Tokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True  # "<|im_end|>" typed by a user is nine ordinary characters, not a token
         self.backend = backend
-        description = json.loads(backend.to_str())
-        alphabet = alphabet_of(description)
+        parts = parts_of(backend)
+        alphabet = alphabet_of(backend, parts)
         if alphabet is None:
             raise UnknownAlphabetError("text would not survive this tokenizer: it is neither byte-level nor falls back")
         self.alphabet: Alphabet = alphabet
         """What kind of tokenizer it is, and what its entries stand for."""
-        self.losses: tuple[str, ...] = what_gets_lost(description)
+        self.losses: tuple[str, ...] = what_gets_lost(parts)
         """What of a text does not come back, in sentences; mostly nothing."""
         added = backend.get_added_tokens_decoder()
         self.special_ids: frozenset[int] = frozenset(id for id, token in added.items() if token.special)
