@@ -11,6 +11,7 @@ from mamba_slm.data.curation.contamination.config import ContaminationConfig
 from mamba_slm.data.curation.duplicates.config import DuplicatesConfig
 from mamba_slm.data.curation.kinds import ProfanityOfKinds, RulesOfKinds, SpamOfKinds
 from mamba_slm.data.curation.language.gate import LanguageConfig
+from mamba_slm.data.curation.lines.config import LinesConfig
 from mamba_slm.data.curation.personal.config import PersonalConfig
 from mamba_slm.data.curation.verdict import KINDS, Kind
 
@@ -47,6 +48,9 @@ class CurateConfig:
 
     duplicates: DuplicatesConfig | None = field(default_factory=DuplicatesConfig)
     """What counts as a near-duplicate; null looks for no duplicates, not even exact ones."""
+
+    lines: LinesConfig | None = field(default_factory=LinesConfig)
+    """Which lines stand in too many of the web pages that stay, and are taken out of them; null leaves all in."""
 
     keep_rejects: bool = False
     """Write the texts of removed documents, too, beside the reasons, which are always written."""

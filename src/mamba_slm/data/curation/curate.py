@@ -3,6 +3,7 @@
     stage        a task per    does
     chained      part          reads, and judges each document by itself: quality, language, …
     duplicates.* part, range   as `duplicates/find.py`, among what is above the quality cut of its kind
+    lines        part, range   as `lines/find.py`, among what then stays of web pages
     written      part          what stays; what goes, and why
 
 Everything in between is in OUT.work, beside the result and deleted at its end. A killed run continues there, with any
@@ -23,19 +24,23 @@ from pathlib import Path
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.data.curation.assembly import Clock, Outcome, assemble
+from mamba_slm.data.curation.boilerplate import KINDS_WITH_BOILERPLATE
 from mamba_slm.data.curation.chained import BLOCKS_FILE, chain_part
 from mamba_slm.data.curation.config import MAX_DOCUMENT_BYTES, CurateConfig, parse_inputs
 from mamba_slm.data.curation.curation import Curation, read_curation
 from mamba_slm.data.curation.duplicates.find import find_duplicates
+from mamba_slm.data.curation.duplicates.verdicts import Duplicates
+from mamba_slm.data.curation.lines.find import BoilerplateFiles, find_boilerplate
 from mamba_slm.data.curation.plan import CuratePlan, plan_of
+from mamba_slm.data.curation.staying import Staying
 from mamba_slm.data.curation.surviving import Survivors, find_cuts
 from mamba_slm.data.curation.timing import Estimate, estimate
 from mamba_slm.data.curation.verdict import Kind
 from mamba_slm.data.curation.written import write_part
 from mamba_slm.data.engine.engine import Engine
-from mamba_slm.data.engine.estimate import check_room
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.local import local_engine
+from mamba_slm.data.engine.estimate import check_room
 from mamba_slm.data.engine.task import Task, delete_leftovers
 from mamba_slm.data.folders import CURATION
 from mamba_slm.data.reading.options import ReadOptions
@@ -184,13 +189,21 @@ def run_stages(plan: CuratePlan, work: Path, engine: Engine) -> Outcome:
         duplicates = find_duplicates(
             survivors, work / "duplicates", plan.config.duplicates, run_tasks=engine.for_stage("duplicates")
         )
+    boilerplate = boilerplate_of(plan, survivors, duplicates, work, engine)
     written = [work / "written" / out.name for _, out in there]
     engine.run(
         [
             Task(
                 out=out,
                 call=functools.partial(
-                    write_part, part, number, duplicates, keep_rejects=plan.config.keep_rejects, out=out
+                    write_part,
+                    part,
+                    number,
+                    duplicates,
+                    boilerplate=boilerplate if part.kind in KINDS_WITH_BOILERPLATE else None,
+                    min_characters=getattr(plan.config.rules, part.kind).min_characters or 1,
+                    keep_rejects=plan.config.keep_rejects,
+                    out=out,
                 ),
                 size=(part.folder / BLOCKS_FILE).stat().st_size + 1,
             )
@@ -205,3 +218,17 @@ def run_stages(plan: CuratePlan, work: Path, engine: Engine) -> Outcome:
         cuts=cuts,
         quarantined=tuple(f"{names[out]}: {reason}" for out, reason in set_aside.items()),
     )
+
+
+def boilerplate_of(
+    plan: CuratePlan, survivors: Sequence[Survivors], duplicates: Duplicates | None, work: Path, engine: Engine
+) -> BoilerplateFiles | None:
+    """The lines that stand in too many of the documents that stay; None where nothing is looked for."""
+    parts = [
+        Staying(part=part, number=number, duplicates=duplicates)
+        for number, part in enumerate(survivors)
+        if part.kind in KINDS_WITH_BOILERPLATE
+    ]
+    if plan.config.lines is None or not parts:
+        return None
+    return find_boilerplate(parts, work / "lines", plan.config.lines, run_tasks=engine.for_stage("lines"))

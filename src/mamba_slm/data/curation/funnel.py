@@ -12,7 +12,7 @@ from mamba_slm.data.curation.tally import Amount, Example, Tally
 BYTES_PER_TOKEN = 4.1
 """Of UTF-8, for English and a vocabulary of 100,000: an estimate, until text is tokenized."""
 
-STAGES = ("signals", "language", "profanity", "spam", "contamination", "personal", "quality", "duplicates")
+STAGES = ("signals", "language", "profanity", "spam", "contamination", "personal", "quality", "duplicates", "lines")
 """Rules begin with these, in the order in which they are applied."""
 
 SHOWN_EXAMPLE_CHARACTERS = 60

@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file, write_json_atomic
+from mamba_slm.data.curation.boilerplate import JudgedDocument, without_boilerplate
 from mamba_slm.data.curation.chained import REMOVED_FILE, masked
 from mamba_slm.data.curation.duplicates.verdicts import Duplicates, Removal
+from mamba_slm.data.curation.lines.find import BoilerplateFiles
 from mamba_slm.data.curation.records import kept_line, lines_file, removed_line
 from mamba_slm.data.curation.signals.score import TOP_SCORE
 from mamba_slm.data.curation.surviving import Survivors
@@ -28,20 +30,34 @@ EXAMPLE_BYTES = 1000
 NO_MORE: tuple[int, Removal | None] = (-1, None)
 
 
-def write_part(part: Survivors, number: int, duplicates: Duplicates | None, *, keep_rejects: bool, out: Path) -> None:
+def write_part(
+    part: Survivors,
+    number: int,
+    duplicates: Duplicates | None,
+    *,
+    boilerplate: BoilerplateFiles | None = None,
+    min_characters: int = 1,
+    keep_rejects: bool,
+    out: Path,
+) -> None:
     """Write the folder `out`.
 
     Args:
         part: what the chain has left.
         number: its place among the parts in which duplicates were looked for.
         duplicates: what was found; None where nothing was looked for.
+        boilerplate: lines to take out of what stays, if any.
+        min_characters: shortest text that stays when they are taken out.
         keep_rejects: write the texts of what goes, too.
     """
     tally = Tally()
     with folder_written_atomically(out) as folder:
         shutil.copyfile(part.folder / REMOVED_FILE, folder / REMOVED_FILE)
         with lines_file(folder / KEPT_FILE, "wb") as kept, lines_file(folder / REMOVED_FILE, "ab") as removed:
-            for text, id, record, reason in judged_documents(part, number, duplicates):
+            documents = judged_documents(part, number, duplicates)
+            if boilerplate is not None:
+                documents = without_boilerplate(documents, boilerplate.read(), tally, min_characters=min_characters)
+            for text, id, record, reason in documents:
                 if reason is None:
                     tally.count_written(len(text))
                     kept.write(kept_line(text, record))
@@ -65,9 +81,7 @@ def write_part(part: Survivors, number: int, duplicates: Duplicates | None, *, k
         write_json_atomic(folder / "summary.json", summary)
 
 
-def judged_documents(
-    part: Survivors, number: int, duplicates: Duplicates | None
-) -> Iterator[tuple[bytes, bytes, bytes, Removed | None]]:
+def judged_documents(part: Survivors, number: int, duplicates: Duplicates | None) -> Iterator[JudgedDocument]:
     """Text, id and record of all documents that passed the chain, and why they go after all."""
     steps, lowest = part.steps(), part.cut.digits[0] / TOP_SCORE
     index = survivor = 0
