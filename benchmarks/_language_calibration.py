@@ -17,7 +17,7 @@ from mamba_slm.data.curation.language.calibration import Calibration
 from mamba_slm.data.curation.language.definition import MAX_WORD_SCORE, word_scorer
 
 KNOTS = (3.0, 6.0, 12.0, 24.0, 48.0)
-DECAY = 1e-4
+DECAY = 1e-5
 """Weight of a squared deviation from the expected curve, relative to its slope, against the mean loss of a text."""
 NEWTON_STEPS = 60
 DIGITS = 3
