@@ -26,7 +26,7 @@ HALF = StageProgress(
 
 def test_the_time_left_follows_from_what_this_run_has_done():
     assert (HALF.size_per_second, HALF.seconds_left) == (2.0, 20.0)
-    assert str(HALF) == "read: 2 of 5 tasks (60%), 2 running for 15 s, 20 s left"
+    assert str(HALF) == "read: 2 of 5 tasks (60%), 2 running for 15 s, 2 B/s, 20 s left"
 
 
 def test_before_anything_is_done_nothing_is_promised():

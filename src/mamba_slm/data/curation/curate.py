@@ -40,7 +40,7 @@ from mamba_slm.data.curation.written import write_part
 from mamba_slm.data.engine.engine import Engine
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.local import local_engine
-from mamba_slm.data.engine.estimate import check_room
+from mamba_slm.data.engine.room import check_room
 from mamba_slm.data.engine.task import Task, delete_leftovers
 from mamba_slm.data.folders import CURATION
 from mamba_slm.data.reading.options import ReadOptions

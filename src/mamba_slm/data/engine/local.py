@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import wait
@@ -54,6 +55,7 @@ class LocalEngine:
         self.workers: list[WorkerProcess] = []
         self.false_starts = 0
         """Workers in a row that ended before they began."""
+        self.looked = time.monotonic()
         self.finalizer = weakref.finalize(self, close_all, self.workers)
 
     def __enter__(self) -> LocalEngine:
@@ -84,6 +86,7 @@ class LocalEngine:
             reporting=self.reporting,
             manifest=self.manifest,
         )
+        self.looked = time.monotonic()
         try:
             while not ledger.is_over:
                 self.give_out(ledger)
@@ -118,6 +121,11 @@ class LocalEngine:
             worker = by_connection[connection]  # type: ignore[index]
             outcome, goes_on = worker.receive()
             self.over(ledger, worker, outcome, goes_on)
+        now = time.monotonic()
+        if now - self.looked > self.limits.silent_seconds:  # this process was stopped, and they perhaps, too
+            for worker in self.workers:
+                worker.heard = now
+        self.looked = now
         for worker in [worker for worker in self.workers if worker.index is not None and worker.is_silent]:
             self.over(ledger, worker, worker.fell_silent(), False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mamba_slm.core.units import format_seconds
+from mamba_slm.core.units import format_bytes, format_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class StageProgress:
         words = [f"{self.stage}: {self.done} of {self.tasks} tasks ({share:.0%})"]
         if self.running:
             words.append(f"{self.running} running for {format_seconds(self.seconds)}")
+        if self.new_size and self.size > self.tasks:
+            words.append(f"{format_bytes(self.size_per_second)}/s")
         if self.new_size and self.done < self.tasks:
             words.append(f"{format_seconds(self.seconds_left)} left")
         if self.retries:

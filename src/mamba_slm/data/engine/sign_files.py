@@ -56,18 +56,22 @@ class SignFile:
 
     def __init__(self, path: Path, limits: EngineLimits):
         self.path, self.limits = path, limits
-        self.begun = self.heard = time.monotonic()
+        self.begun = self.heard = self.looked = time.monotonic()
         self.changed: int | None = None
         """The time of the last sign by the clock of the file system: never compared with ours, only with itself."""
 
     @property
     def is_silent(self) -> bool:
-        """Whether a worker has begun, and then gave no sign for too long."""
+        """Whether a worker has begun, and then gave no sign for too long while this process looked."""
+        now = time.monotonic()
+        if now - self.looked > self.limits.silent_seconds:  # this process was stopped, and the worker perhaps, too
+            self.heard = now
+        self.looked = now
         with contextlib.suppress(OSError):
             changed = self.path.stat().st_mtime_ns
             if changed != self.changed:
-                self.changed, self.heard = changed, time.monotonic()
-        return self.changed is not None and time.monotonic() - self.heard > self.limits.silent_seconds
+                self.changed, self.heard = changed, now
+        return self.changed is not None and now - self.heard > self.limits.silent_seconds
 
     def fell_silent(self) -> Outcome:
         """The attempt of a worker that was given up."""

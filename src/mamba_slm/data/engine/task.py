@@ -19,7 +19,7 @@ class Task:
     call: Callable[[], None]
 
     size: int = 1
-    """How much work it is compared with the other tasks of its stage, best in bytes to read: for the time left."""
+    """Bytes to read, for the rate and the time left; 1 for every task of a stage where they are about alike."""
 
     @property
     def name(self) -> str:

@@ -117,7 +117,8 @@ class WorkerProcess:
     def stop(self) -> None:
         """Kill it; what it does is lost."""
         self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # not even that helps while it waits for a dead disk
+            self.process.wait(5)
         self.connection.close()
 
     def close(self) -> None:
