@@ -96,7 +96,8 @@ class VerdictStep:
 
     def measured(self, text: str) -> list[str]:
         """As `Step.measured`."""
-        return [] if self.value is None else [self.value(text)]
+        seen = "" if self.value is None else self.value(text)
+        return [seen] if seen else []
 
 
 @dataclass(frozen=True, kw_only=True)
