@@ -73,6 +73,18 @@ def test_a_mixture_file_gives_sources_weights_and_changes(tmp_path, two, run_of)
         parse_sources([str(file), two["low"]])
 
 
+def test_a_run_on_a_mixture_file_is_the_run_on_the_same_sources_and_weights(tmp_path, two):
+    file = tmp_path / "mixture.yaml"
+    sources = {name: MixtureSource(path=path, weight=w) for (name, path), w in zip(two.items(), (1, 3), strict=True)}
+    write_mixture_file(file, MixturePlan(sources=sources))
+    runs = tmp_path / "by-file", tmp_path / "by-words"
+    for run, given in zip(runs, ((str(file),), data(two, 1, 3)), strict=True):
+        words = dataclasses.replace(config("", 4), data=given, validation_share=0.0)
+        train(words, run=run, say=lambda line: None)
+    first, second = (losses_of(RunDirectory(run)) for run in runs)
+    assert first == second and len(first) == 4
+
+
 def test_a_mixture_file_with_a_folder_that_is_not_there_names_it(tmp_path):
     file = tmp_path / "mixture.yaml"
     write_mixture_file(file, MixturePlan(sources={"a": MixtureSource(path=str(tmp_path / "gone"))}))

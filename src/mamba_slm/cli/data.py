@@ -28,6 +28,7 @@ examples:
   mamba-slm data inspect python-library
   mamba-slm data train-tokenizer python-library --out my-tokenizer
   mamba-slm data tokenize python-library --tokenizer my-tokenizer --out my-tokens
+  mamba-slm data mix web=web-tokens:0.7 code=code-tokens:0.3 --tokens 10B --out mixture.yaml
 """
 
 INSPECT_EPILOG = """\
