@@ -67,7 +67,7 @@ class Profanity:
         return counts.reshape(len(texts), len(self.config.languages), len(TIERS)), num_words
 
     def measured(self, text: str) -> str:
-        """What is counted in a text, most frequent words first, in one line for people.
+        """What is counted in a text, most frequent words first, in one line for people; empty for nothing.
 
         >>> Profanity().measured("Damn, said the captain of the ship, and damn again.")
         'en.mild: damn 2'
@@ -77,7 +77,7 @@ class Profanity:
             for name, phrases in sorted(self.found(text).items())
             if not name.endswith(TIERS[0])
         ]
-        return "; ".join(words) or "nothing"
+        return "; ".join(words)
 
     def found(self, text: str) -> dict[str, Counter[str]]:
         """The phrases counted in a text, by language and tier such as "en.strong", found by the definition."""

@@ -90,7 +90,7 @@ class Spam:
         return None
 
     def measured(self, text: str) -> str:
-        """What is counted in a text, most frequent phrases first, in one line for people.
+        """What is counted in a text, most frequent phrases first, in one line for people; empty for nothing.
 
         >>> Spam().measured("Buy now! Free shipping! Buy now!")
         'offers: buy now 2, free shipping 1'
