@@ -9,6 +9,7 @@ REACH = 48
 
 CARD = re.compile(r"(?i)\b(?:cards?|credit|debit|visa|master\W?card|amex|american express|maestro|cc|pan)\b")
 SSN = re.compile(r"(?i)\b(?:ssns?|ss\W?(?:no|number|#)|(?:social|soc)\W{0,2}(?:security|sec)\b|tax(?:payer)? id|tin)\b")
+SSN_HINTS = ("ss", "soc", "tax", "tin")
 IP = re.compile(
     r"(?i)(?:\b|_)(?:ips?|ipv[46]|address(?:es)?|addr|hosts?|server|client|remote|dns|ping|from|inet|peer|connect(?:ed)?|login)(?:\b|_)"
 )
@@ -31,6 +32,17 @@ CALL = re.compile(
     r"(?:\W{1,2}(?!\d)\w{1,12}){0,3}?\W{1,3}(?:at|on|to|is|was|registered|number|me|us|him|her|them)\b[^\w\n]{0,3}\Z"
 )
 DIAL = re.compile(r"(?i)\b(?:call|dial|phone number|registered)(?: now| us| me| toll.?free)?[: ]{1,3}\Z")
+LAST_WORD = re.compile(r"[^\w]{0,10}([^\W\d_]{2,12})")
+NAMES = (
+    "phone phones telephone telephones tel mobile mobiles mob cell cellular cellphone fax telefax facsimile desk "
+    "office landline whatsapp sms hotline helpline voicemail pager direct free tollfree telefono teléfono móvil "
+    "téléphone tél telefon handy portable"
+)
+LAST_WORDS = frozenset(
+    f"{NAMES} number numbers no nr nos line is was are at on to registered me us him her them call dial now".split()
+)
+"""The last words of what `PHONE`, `CALL` and `DIAL` match: looking one up is cheaper than they are."""
+
 PHONE_AFTER = re.compile(
     r"(?i)[ \t]*[-(,]?[ \t]*(?:office|fax|mobile|cell|home|work|phone|tel|direct|desk|landline)\b"
     r"(?=[ \t]*(?:[\n\r.,;)\\]|\Z))"
@@ -42,6 +54,16 @@ def before(text: str, start: int) -> str:
     return text[max(0, start - REACH) : start]
 
 
+def is_ssn_named(said: str) -> bool:
+    """Whether words before a number say that it is a social security number.
+
+    >>> is_ssn_named("Her SSN is "), is_ssn_named("1234, 5678, ")
+    (True, False)
+    """
+    lowered = said.lower()
+    return any(hint in lowered for hint in SSN_HINTS) and SSN.search(said) is not None
+
+
 def is_phone_named(text: str, start: int, end: int) -> bool:
     """Whether words beside `text[start:end]` say that it is a phone number.
 
@@ -49,6 +71,7 @@ def is_phone_named(text: str, start: int, end: int) -> bool:
     (True, True)
     """
     said = before(text, start)
-    if PHONE.search(said) or CALL.search(said) or DIAL.search(said):
+    last = LAST_WORD.match(said[::-1])
+    if last and last[1][::-1].lower() in LAST_WORDS and (PHONE.search(said) or CALL.search(said) or DIAL.search(said)):
         return True
     return PHONE_AFTER.match(text, end, end + 24) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from mamba_slm.data.curation.personal.addresses import find_addresses
@@ -27,6 +28,11 @@ AFTER = {"at": find_addresses, "iban": find_ibans, "pem": find_pems, "secret": f
 """Detectors that take the ends of hits."""
 
 
+SHORTEST_CARD = 12
+NEAR = 12
+WORD_BEFORE = re.compile(r"[^\w]{0,10}[^\W\d]")
+
+
 def find_spans(text: str, hits: Hits) -> list[Span]:
     """The personal data of a text, in its order, without overlaps."""
     return without_overlaps(list(candidates(text, hits)))
@@ -40,5 +46,20 @@ def candidates(text: str, hits: Hits) -> Iterator[Span]:
             continue
         characters, detectors = AROUND[trigger]
         for start, end in runs(text, places, characters):
+            if trigger == "number" and is_bare_among_numbers(text, start, end):
+                continue
             for detector in detectors:
                 yield from detector(text, start, end)
+
+
+def is_bare_among_numbers(text: str, start: int, end: int) -> bool:
+    """Whether a run of number characters is one group of digits, too few for a card, and no word is near that could
+    name it. Tables are full of such, which need no second look.
+
+    >>> is_bare_among_numbers("1,2345678,3", 2, 9), is_bare_among_numbers("fax: 2345678,3", 4, 12)
+    (True, False)
+    """
+    piece = text[start:end].strip(" ().-/")
+    if not piece.isdigit() or len(piece) >= SHORTEST_CARD:
+        return False
+    return not WORD_BEFORE.match(text[max(0, start - NEAR) : start][::-1]) and not text[end : end + 1].isalpha()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -15,31 +16,11 @@ IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{1,4}(?:::?[0-9A-Fa-f]{1,4}){1,7}(?:::
 NETWORK = re.compile("/[0-9]{1,2}(?![0-9])")
 GROUPS = 8
 
-SPECIAL_V4 = tuple(
-    map(
-        ipaddress.IPv4Network,
-        (
-            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
-            *("203.0.113.0/24", "224.0.0.0/3"),
-        ),
-    )
-)
-SPECIAL_V6 = tuple(
-    map(
-        ipaddress.IPv6Network,
-        (
-            "::/8",
-            "100::/64",
-            "2001::/23",
-            "2001:db8::/32",
-            "3fff::/20",
-            "5f00::/16",
-            "fc00::/7",
-            "fe80::/9",
-            "ff00::/8",
-        ),
-    )
+SPECIAL_NETWORKS = (
+    *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+    *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+    *("224.0.0.0/3", "::/8", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16", "fc00::/7"),
+    *("fe80::/9", "ff00::/8"),
 )
 """What IANA's registries of special-purpose addresses keep from the public network; written down here, because Python's
 `is_global` has changed between versions. Netmasks are in 224.0.0.0/3."""
@@ -55,8 +36,22 @@ def is_public(address: str) -> bool:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    special = SPECIAL_V4 if parsed.version == 4 else SPECIAL_V6
-    return not any(parsed in network for network in special)
+    number = int(parsed)
+    return not any(first <= number <= last for first, last in special_ranges()[parsed.version])
+
+
+@functools.cache
+def special_ranges() -> dict[int, list[tuple[int, int]]]:
+    """First and last address of each special network, as numbers, by version: comparing them is what costs least."""
+    networks = [ipaddress.ip_network(network) for network in SPECIAL_NETWORKS]
+    return {
+        version: [
+            (int(network.network_address), int(network.broadcast_address))
+            for network in networks
+            if network.version == version
+        ]
+        for version in (4, 6)
+    }
 
 
 def find_ipv4(text: str, start: int, end: int) -> Iterator[Span]:
