@@ -1,4 +1,4 @@
-"""`benchmarks/data_personal.py` measures ours by both engines and a plain loop, after checking that both find the same."""
+"""`benchmarks/data_personal.py` measures ours by both engines and a plain loop, once both have found the same."""
 
 import json
 import random
