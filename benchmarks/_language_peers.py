@@ -36,7 +36,7 @@ def py3langid_way():
     """With normalised probabilities."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True).classify
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
 
 
 def main():

@@ -31,6 +31,7 @@ from mamba_slm.data.curation.language.native import scorer, to_matrix, weigh_tex
 from mamba_slm.data.curation.verdict import KINDS
 from mamba_slm.data.readers import read_documents
 from mamba_slm.data.reading.options import ReadOptions
+from mamba_slm.data.reading.report import ReadReport
 
 TOKEN_BYTES = 4.1
 BATCH = 2000
@@ -40,7 +41,7 @@ MIN_CHARACTERS = 100
 
 def read_texts(folder: Path, *, max_characters: int) -> Iterator[str]:
     """Texts of a folder in pieces of at most `max_characters`; what cannot be read is left out."""
-    for document in read_documents(folder, ReadOptions(on_error="skip")):
+    for document in read_documents(folder, ReadOptions(on_error="skip"), report=ReadReport()):
         for start in range(0, len(document.text), max_characters):
             yield document.text[start : start + max_characters]
 
@@ -107,7 +108,7 @@ def quality(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     gate = LanguageGate(LanguageConfig(min_confidence=arguments.min_confidence), arguments.kind)
     rows = []
     for folder in arguments.folders:
-        documents = read_documents(folder, ReadOptions(on_error="skip"))
+        documents = read_documents(folder, ReadOptions(on_error="skip"), report=ReadReport())
         texts = {one.id: one.text for one in documents if len(one.text) >= MIN_CHARACTERS}
         if not texts:
             raise DataError(f"no document of {MIN_CHARACTERS} characters in {folder}")

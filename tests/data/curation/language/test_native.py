@@ -68,7 +68,7 @@ def test_without_a_compiler_the_definition_is_used_and_says_so(monkeypatch, capl
             assert np.array_equal(weigh_texts(texts), expected)
             weigh_texts(texts)
         assert [record.getMessage() for record in caplog.records] == [
-            "language gate=python (no native kernels: there is no g++); the compiled one is 50 times faster"
+            "language gate=python (no native kernels: there is no g++); the compiled one is 25 times faster"
         ]
     finally:
         native_library.cache_clear()

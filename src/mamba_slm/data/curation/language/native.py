@@ -39,7 +39,7 @@ def native_library() -> ctypes.CDLL | None:
     try:
         library = load_library(SOURCE)
     except SetupError as error:
-        log.warning("language gate=python (%s); the compiled one is 50 times faster", error.message)
+        log.warning("language gate=python (%s); the compiled one is 25 times faster", error.message)
         return None
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     declare(library, "weigh_texts", pointer, pointer, number, *[pointer] * 3, number, pointer, result=number)
