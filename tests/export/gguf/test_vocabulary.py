@@ -26,6 +26,7 @@ from mamba_slm.export.gguf.vocabulary import (
     vocabulary_of,
 )
 from mamba_slm.export.probes import TEXT
+from mamba_slm.text.hostile import hostile_texts
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import PRE_TOKENIZERS, train_tokenizer
 from small_models import VOCAB_SIZE, small_tokenizer
@@ -203,3 +204,16 @@ def test_gpt2_and_neox_tokenizers_come_back_on_real_text():
         else:
             assert all(same)
         assert isinstance(found.backend.decoder, decoders.ByteLevel)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, which is not here")
+@pytest.mark.parametrize(
+    ("name", "pre"), [("gpt2", "gpt-2"), pytest.param("tiktoken", "llama-bpe", marks=pytest.mark.slow)]
+)
+def test_vocabularies_in_other_forms_reach_a_file_that_encodes_as_they_do(name, pre):
+    tokenizer = Tokenizer.load(SHARED / "tokenizers" / name)
+    found = vocabulary_of(tokenizer, tokenizer.vocab_size + 11)
+    assert found.pre == pre
+    rebuilt = tokenizer_from_keys(keys_of(found))
+    for text in hostile_texts():
+        assert rebuilt.encode(text) == tokenizer.encode(text), text
