@@ -7,6 +7,7 @@ says what was measured on collections of real pages that tests cannot carry.
 
 import ast
 import importlib.util
+import itertools
 import json
 import re
 import sysconfig
@@ -176,8 +177,9 @@ def docstrings(source):
 
 
 def test_docstrings_are_short_pages():
-    short = [text for source in standard_library() for text in docstrings(source) if len(text) >= MIN_CHARACTERS]
-    assert len(short) > 1000
+    sources = itertools.islice(standard_library(), 0, None, 3)
+    short = [text for source in sources for text in docstrings(source) if len(text) >= MIN_CHARACTERS]
+    assert len(short) > 500
     for kind in ("web", "docs"):
         assert share_kept(kind, short) >= MIN_KEPT
 
