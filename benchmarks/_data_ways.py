@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,49 @@ def personal(corpus: Path) -> Callable[[], Any]:
     return lambda: [stage.clean(batch) for batch in batches(texts)]
 
 
+def profanity(corpus: Path) -> Callable[[], Any]:
+    """The words of 25 languages, on web pages."""
+    from mamba_slm.data.curation.profanity.judge import Profanity
+
+    stage, texts = Profanity(), texts_of(corpus)
+    stage.removed(texts[:10])
+    return lambda: [stage.removed(batch) for batch in batches(texts)]
+
+
+def spam(corpus: Path) -> Callable[[], Any]:
+    """Topics, offers and links, on web pages."""
+    from mamba_slm.data.curation.spam.judge import Spam
+
+    stage, texts = Spam(), texts_of(corpus)
+    stage.removed(texts[:10])
+    return lambda: [stage.removed(batch) for batch in batches(texts)]
+
+
+def benchmark_questions(corpus: Path) -> Callable[[], Any]:
+    """100,000 questions of 40 words of the corpus at random: 2.8M runs, as many as real benchmarks have."""
+    from mamba_slm.data.curation.contamination.index import BenchmarkIndex
+
+    texts, chance = texts_of(corpus), random.Random(0)
+    words = sorted({word for text in texts[:2000] for word in text.split()})
+    questions = [json.dumps({"question": " ".join(chance.choices(words, k=40))}) for _ in range(100_000)]
+    (corpus / "questions.jsonl").write_text("\n".join(questions), encoding="utf-8")
+    index = BenchmarkIndex.build([corpus / "questions.jsonl"])
+    index.removed(texts[:10])
+    return lambda: [index.removed(batch) for batch in batches(texts)]
+
+
+def lines_of_many_pages(corpus: Path) -> Callable[[], Any]:
+    """Count every line once per document, without writing the counts."""
+    from mamba_slm.data.curation.duplicates.batches import Texts
+    from mamba_slm.data.curation.lines.config import LinesConfig
+    from mamba_slm.data.curation.lines.find import once_per_text
+
+    config, texts = LinesConfig(), [text.encode() for text in texts_of(corpus)]
+    once_per_text(Texts.of(texts[:10]), config)
+    starts = range(0, len(texts), BATCH)
+    return lambda: [once_per_text(Texts.of(texts[start : start + BATCH]), config) for start in starts]
+
+
 def tokens(corpus: Path) -> Callable[[], Any]:
     """Ids and shards, with the comparison with `tokenizers` that guards them."""
     from mamba_slm.data.document import Document
@@ -81,6 +126,10 @@ WAYS: dict[str, Way] = {
     "quality": quality,
     "language": language,
     "personal data": personal,
+    "profanity": profanity,
+    "spam": spam,
+    "benchmark questions": benchmark_questions,
+    "lines of many pages": lines_of_many_pages,
     "tokens": tokens,
     "whole chain": chain,
 }
