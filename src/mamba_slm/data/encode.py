@@ -17,9 +17,11 @@ from mamba_slm.data.document import Document
 from mamba_slm.data.shards import MAX_SHARD_TOKENS, ShardWriter
 from mamba_slm.text.bulk import BulkEncoder, DifferentIdsError, ExactEncoder, bulk_encoder
 from mamba_slm.text.cutting import Cutter
+from mamba_slm.text.long_words import LongWords
 from mamba_slm.text.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 20
+LONG_PIECE = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class DocumentEncoder:
 
     def __init__(self, tokenizer: Tokenizer, bulk: BulkEncoder):
         self.tokenizer, self.bulk, self.cutter = tokenizer, bulk, Cutter(tokenizer)
+        self.long_words = LongWords(tokenizer)
 
     def encode(self, documents: Sequence[Document]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of all documents one after another, uint32 [t], and how many each has, int64 [documents].
@@ -79,7 +82,7 @@ class DocumentEncoder:
             DifferentIdsError: the encoder was found to be wrong.
         """
         pieces = [self.cutter.cut(document.text) for document in documents]
-        ids, piece_lengths = self.bulk.encode([piece for parts in pieces for piece in parts])
+        ids, piece_lengths = self.encode_pieces([piece for parts in pieces for piece in parts])
         firsts = np.cumsum([0, *(len(parts) for parts in pieces[:-1])])
         lengths = np.add.reduceat(piece_lengths, firsts) + 2 if pieces else np.empty(0, np.int64)
         ends = np.cumsum(lengths)
@@ -89,6 +92,22 @@ class DocumentEncoder:
             tokens[places], is_text[places] = id, False
         tokens[is_text] = ids
         return tokens, lengths
+
+    def encode_pieces(self, pieces: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of all pieces, and how many each has."""
+        if all(len(piece) <= LONG_PIECE for piece in pieces):
+            return self.bulk.encode(pieces)
+        found = [self.encode_long(piece) if len(piece) > LONG_PIECE else self.encode_one(piece) for piece in pieces]
+        return np.concatenate(found), np.asarray([len(ids) for ids in found])
+
+    def encode_one(self, piece: str) -> np.ndarray:
+        """Ids of one piece."""
+        return self.bulk.encode([piece])[0]
+
+    def encode_long(self, piece: str) -> np.ndarray:
+        """Ids of a piece that is this long because there was no place to cut it."""
+        ids = self.long_words.encode(piece, self.encode_one)
+        return self.encode_one(piece) if ids is None else ids
 
 
 def encode_documents(
