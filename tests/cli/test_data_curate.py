@@ -146,3 +146,19 @@ def test_a_run_killed_again_and_again_gives_the_bytes_of_an_undisturbed_one(work
             kills += 1
     assert kills >= 2
     assert bytes_of("killed") == bytes_of("whole")
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes(workplace):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    Path("small.yaml").write_text("part_bytes: 20000\n")
+    words = ["pages", "--kind", "web", "--config", "small.yaml", "--workers", "2"]
+    run(*words, "--out", "here")
+    run(*words, "--out", "ray", "--engine", "ray")
+    assert bytes_of("ray") == bytes_of("here")
+
+
+def test_options_of_slurm_without_slurm_are_refused(workplace, capsys):
+    words = ["pages", "--kind", "web", "--slurm.partition", "cpu", "--out", "clean"]
+    assert main(["data", "curate", *words]) == 2
+    assert "--slurm.partition is for Slurm" in capsys.readouterr().err
