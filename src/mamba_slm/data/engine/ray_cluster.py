@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, SetupError
 from mamba_slm.core.optional import require
 from mamba_slm.data.engine.attempt import Order
 from mamba_slm.data.engine.engine import StageRunner
@@ -82,21 +82,31 @@ class RayEngine:
         return StageRunner(self, stage)
 
     def begin(self) -> None:
-        """Join the cluster, or start one."""
+        """Join the cluster, or start one.
+
+        Raises:
+            SetupError: that is not possible.
+        """
         if self.has_begun or self.ray.is_initialized():
             return
         paths = [path for path in sys.path if path]
         variables = {**ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)}
         variables |= {name: os.environ[name] for name in (*ONE_THREAD, *PASSED_ON) if name in os.environ}
         here = {} if self.address else {"num_cpus": self.num_workers, "_node_ip_address": "127.0.0.1"}
-        self.ray.init(
-            address=self.address or "local",
-            include_dashboard=False if not self.address else None,
-            log_to_driver=False,
-            logging_level="error",
-            runtime_env={"env_vars": variables},
-            **here,
-        )
+        try:
+            self.ray.init(
+                address=self.address or "local",
+                include_dashboard=False if not self.address else None,
+                log_to_driver=False,
+                logging_level="error",
+                runtime_env={"env_vars": variables},
+                **here,
+            )
+        except (OSError, RuntimeError) as error:
+            raise SetupError(
+                f"the Ray cluster at {self.address or 'this machine'} cannot be joined or started: {error}",
+                hint="is it up (ray status)? Without RAY_ADDRESS one is started on this machine",
+            ) from error
         self.has_begun = True
         self.ray._private.worker.print_to_stdstream = say_on_stderr
 
