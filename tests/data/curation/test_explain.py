@@ -44,6 +44,14 @@ def test_after_the_run_every_document_says_where_it_is_and_why(plan):
     assert sum("removed by duplicates.exact: of a.jsonl:" in verdict for verdict in verdicts) == 1
 
 
+def test_other_settings_can_be_tried_on_a_document_without_a_new_run(plan):
+    curate(["web"], "out", kind="web")
+    strict = replace(plan, config=replace(plan.config, rules=RulesOfKinds(web=replace(WEB, min_words=1000))))
+    assert "removed by signals.min_words" in explain(strict, "a.jsonl:1", Path("out")).verdict
+    lax = replace(plan, config=replace(plan.config, drop_share=0.0))
+    assert "was made of other input or with other settings" in explain(lax, "a.jsonl:1", Path("out")).verdict
+
+
 def test_the_part_of_a_book_can_be_asked_about(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("novel.txt").write_text("\n\n".join(good_prose(4)))

@@ -87,7 +87,7 @@ def curate(
     plan = plan_of(parse_inputs(inputs, kind), config or CurateConfig(), options or DEFAULT_OPTIONS, benchmarks)
     work = out.absolute().with_name(f"{out.name}.work")  # absolute: tasks may run in other folders
     if out.exists():
-        return finished(out, work, plan)
+        return finished(out, work, plan, reporting.say)
     is_resumed = is_continued(work, plan)
     engine_of = make_engine or functools.partial(own_engine, workers, reporting)
     with engine_of(work, plan.fingerprint) as engine:  # which locks the folder
@@ -109,7 +109,7 @@ def own_engine(
     return local_engine(workers, folder=folder, configuration=configuration, reporting=reporting)
 
 
-def finished(out: Path, work: Path, plan: CuratePlan) -> Curation:
+def finished(out: Path, work: Path, plan: CuratePlan, say: Callable[[str], None]) -> Curation:
     """The result that is there already.
 
     Raises:
@@ -119,6 +119,7 @@ def finished(out: Path, work: Path, plan: CuratePlan) -> Curation:
         found = read_curation(out)
         if found.record.get("plan") == plan.fingerprint:
             shutil.rmtree(work, ignore_errors=True)
+            say(f"{out} is finished already; this is what was found then")
             return found
         raise DataError(
             f"{out} is a curation of other input or with other settings",

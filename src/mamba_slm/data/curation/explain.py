@@ -12,6 +12,7 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.data.compressed import open_bytes
 from mamba_slm.data.curation.chain import Chain
 from mamba_slm.data.curation.curation import REMOVED_FOLDER, read_curation
+from mamba_slm.data.curation.judged import Judged
 from mamba_slm.data.curation.plan import CuratePlan
 from mamba_slm.data.curation.verdict import Kind, Removed
 from mamba_slm.data.document import Document
@@ -72,7 +73,7 @@ def explain(plan: CuratePlan, id: str, out: Path | None) -> Explanation:
         text, removed = judged.text, judged.removed
         if removed is not None:
             break
-    verdict = f"removed by {removed}" if removed is not None else after_the_chain(out, one.document, one.quality)
+    verdict = f"removed by {removed}" if removed is not None else after_the_chain(plan, out, one)
     beginning = printable(" ".join(one.document.text[:BEGINNING_CHARACTERS].split()))
     return Explanation(
         id=id, source=one.document.source, kind=kind, beginning=beginning, stages=tuple(stages), verdict=verdict
@@ -98,16 +99,18 @@ def no_such_document(id: str) -> DataError:
     )
 
 
-def after_the_chain(out: Path | None, document: Document, quality: float) -> str:
+def after_the_chain(plan: CuratePlan, out: Path | None, one: Judged) -> str:
     """What the result says about a document that passed every stage of its own."""
-    passed = f"passes every stage with quality {quality:.5f}"
+    passed = f"passes every stage with quality {one.quality:.5f}"
     if out is None or not (out / CURATION).is_file():
         return f"{passed}; the quality cut and duplicates depend on all documents: curate first"
-    for file, row in rows_about(read_curation(out).folder, document):
+    if read_curation(out).record.get("plan") != plan.fingerprint:
+        return f"{passed}; {out} was made of other input or with other settings, and says nothing about it"
+    for file, row in rows_about(out, one.document):
         if "removed" in row:
             return f"{passed}, but removed by {Removed(**row['removed'])} ({file.relative_to(out)})"
         return f"{passed}, and is in {file.relative_to(out)}"
-    return f"{passed}, but {out} does not have it: was it made from this input?"
+    return f"{passed}, but {out} does not have it: it is damaged"
 
 
 def rows_about(folder: Path, document: Document) -> Iterator[tuple[Path, dict[str, Any]]]:
