@@ -148,6 +148,8 @@ def run_curate(args: argparse.Namespace) -> int:
         console.print_json(done.to_dict())
     else:
         print(done)
+        if not done.funnel.total.written.documents:
+            console.say("careful: no document stays; the report says why, and --dry-run shows the settings")
         console.say(f"next: open {done.folder / 'report.html'} in a browser")
         console.say(f"      mamba-slm data tokenize {done.folder} --tokenizer TOKENIZER --out TOKENS")
     return 0
