@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mamba_slm.core.errors import ConfigError, DataError
+from mamba_slm.core.errors import ConfigError, DataError, DiskFullError
 from mamba_slm.data.encode import encode_documents
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.readers import read_documents
@@ -179,6 +180,19 @@ def test_a_bad_line_leaves_nothing_behind_or_is_counted(texts, tokenizer, tmp_pa
     done = tokenize([str(texts)], tokenizer, tmp_path / "out", reading=ReadOptions(on_error="skip"), part_bytes=4000)
     assert (done.read.num_documents, done.read.num_problems, done.read.num_files) == (501, 1, 4)
     assert "d.jsonl:2" in str(done.read.problems[0])
+
+
+def test_a_disk_without_room_for_the_result_keeps_the_work_and_the_same_call_continues(
+    texts, tokenizer, tmp_path, expected, monkeypatch
+):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(DiskFullError, match="1000 B are free"):
+        tokenize([str(texts)], tokenizer, tmp_path / "out", max_shard_tokens=20_000)
+    assert (tmp_path / "out.work").is_dir() and not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert files_of(tokenize([str(texts)], tokenizer, tmp_path / "out", max_shard_tokens=20_000).folder) == expected
+    assert not (tmp_path / "out.work").exists()
 
 
 def test_few_documents_are_all_for_training_and_that_is_said(tokenizer, tmp_path):

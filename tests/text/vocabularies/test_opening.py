@@ -56,6 +56,13 @@ def test_a_sentencepiece_model_gives_the_ids_of_sentencepiece(sentencepiece_file
     assert sum(lengths[id] for id in ids) == len(said)
 
 
+@given(text=LETTERS)
+def test_text_that_goes_on_gets_no_space_before_it(sentencepiece_file, text):
+    tokenizer = opened(sentencepiece_file)[1]
+    said = b"".join(map(tokenizer.token_bytes, tokenizer.encode(text, continues=True)))
+    assert said == text.replace("▁", " ").encode()
+
+
 def opened(file, cache={}):  # noqa: B006
     if file not in cache:
         import sentencepiece

@@ -26,12 +26,14 @@ from mamba_slm.data.encode import EncodeReport
 from mamba_slm.data.engine.engine import Engine
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.local import local_engine
+from mamba_slm.data.engine.room import check_room
 from mamba_slm.data.engine.task import Task, delete_leftovers
 from mamba_slm.data.folders import find_files
 from mamba_slm.data.provenance import Origin, origin_of
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.data.reading.parts import PART_BYTES, InputPart, plan_parts
 from mamba_slm.data.reading.report import ReadReport
+from mamba_slm.data.shard_format import dtype_of
 from mamba_slm.data.shards import MAX_SHARD_TOKENS
 from mamba_slm.data.tokenization.assembly import PartTokens, write_split
 from mamba_slm.data.tokenization.part import SPLITS, SUMMARY, TokenizePart
@@ -241,6 +243,7 @@ class TokenizeRun:
             total = held_out + kept
             notes = (f"no validation: {total} documents are too few to hold out {self.plan.validation_share:.1%}",)
         reports = {}
+        check_room(out, sum(part.summary["tokens"] for part in parts) * dtype_of(self.tokenizer.vocab_size).itemsize)
         with folder_written_atomically(out) as folder:
             for name, sources in splits.items():
                 writer = write_split(
