@@ -97,6 +97,7 @@ def run_command(words: list[str]) -> int:
         return 2
     module, parser = load_command(rest[0])
     args = parser.parse_args([*leading, *rest[1:]])
+    args.words = words  # for a command that starts itself again
     for flag in [*GLOBAL_FLAGS, "--json"]:
         if not hasattr(args, flag[2:]):
             setattr(args, flag[2:], False)

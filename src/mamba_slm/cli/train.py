@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
-from mamba_slm.core.errors import InterruptedRunError, UsageError
+from mamba_slm.core.errors import InterruptedRunError, TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
     from mamba_slm.runs.layout import RunDirectory
@@ -28,6 +28,7 @@ examples:
   mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
   mamba-slm train production --data shards/ --dry-run
   mamba-slm train --resume runs/mixed --max-tokens 40M
+  mamba-slm train small --data shards/ --nproc 8 --out runs/small
 """
 
 
@@ -52,29 +53,46 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show settings, their origin and the estimate; do nothing"
     )
+    parser.add_argument(
+        "--nproc", metavar="N", type=int, help="train in N processes of this machine; N GPUs where there are GPUs"
+    )
     parser.add_argument("--json", action="store_true", help="the result as one JSON object on stdout")
     add_flags(parser.add_argument_group("settings"), TrainConfig, skip=("model",))
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from mamba_slm.training.distributed.place import find_place, is_one_of_many, sign_in
+
     directory = resumed_run(args)
     config, origins = settings_of(args, directory)
     if args.dry_run:
         show_plan(args, config, origins, directory)
         return 0
+    if args.nproc is not None and not is_one_of_many():
+        return run_in_processes(args, config, directory)
+    sign_in()
 
+    from mamba_slm.training.distributed.world import FailedElsewhereError
     from mamba_slm.training.report_cards import write_report_cards
     from mamba_slm.training.run import summary, train
 
-    result = train(
-        config,
-        run=directory.path if directory else args.out,
-        resume=directory is not None,
-        make_sampler=make_sampler,
-        show_sample=show_sample,
-        say=console.say,
-    )
+    is_first = find_place().rank == 0
+    try:
+        result = train(
+            config,
+            run=directory.path if directory else args.out,
+            resume=directory is not None,
+            make_sampler=make_sampler,
+            show_sample=show_sample,
+            say=console.say,
+        )
+    except (FailedElsewhereError, TrainingDivergedError):
+        if is_first:
+            raise
+        return 0  # the first process says what happened, and its exit code counts
+    if not is_first:
+        return 0
     write_report_cards(result.run, say=console.say)
     if result.interrupted:
         raise InterruptedRunError(
@@ -87,6 +105,26 @@ def run(args: argparse.Namespace) -> int:
         print(summary(result))
         suggest(result)
     return 0
+
+
+def run_in_processes(args: argparse.Namespace, config: TrainConfig, directory: RunDirectory | None) -> int:
+    """This very command in `--nproc` processes, after the settings have been looked at once.
+
+    Raises:
+        ConfigError: fewer than one process, or the rows of a step cannot be dealt to them.
+        RankLostError: a process was killed.
+    """
+    from mamba_slm.core.errors import ConfigError
+    from mamba_slm.training.distributed.launch import launch
+    from mamba_slm.training.distributed.place import rows_of_each
+    from mamba_slm.training.run import require_usable
+
+    if args.nproc < 1:
+        raise ConfigError(f"--nproc must be at least 1, got {args.nproc}")
+    rows_of_each(config.rows_per_step, args.nproc, context_tokens=config.context_tokens)
+    require_usable(config, has_data=False)
+    where = str(directory.path) if directory else args.out
+    return launch(args.words, processes=args.nproc, run=where, say=console.say)
 
 
 def suggest(result: TrainResult) -> None:

@@ -14,6 +14,7 @@
     ├── CheckpointError           exit 1   a checkpoint is damaged or does not fit
     ├── RunLockedError            exit 1   another process owns the run directory
     ├── TrainingDivergedError     exit 1   the loss became NaN or infinite
+    ├── RankLostError             exit 1   another process of the same job died, hangs or cannot be reached
     └── InterruptedRunError       exit 130 stopped by the user; everything is saved
 
 The command line prints `error: MESSAGE` and `hint: HINT` and exits with `exit_code`; the traceback is shown only
@@ -107,6 +108,10 @@ class RunLockedError(MambaSlmError):
 
 class TrainingDivergedError(MambaSlmError):
     """The loss or a gradient became NaN or infinite."""
+
+
+class RankLostError(MambaSlmError):
+    """Another process of the same job died, hangs or cannot be reached."""
 
 
 class InterruptedRunError(MambaSlmError):

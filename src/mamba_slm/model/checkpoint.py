@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from mamba_slm.core.files import disk_full_is_explained, write_json_atomic
@@ -34,10 +36,21 @@ def save_model(model: LanguageModel, folder: Path, *, extra_config: dict[str, An
     Raises:
         DiskFullError: no room.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_weights(model.state_dict(), model.config, folder, extra_config=extra_config)
+
+
+def save_weights(
+    weights: Mapping[str, Tensor], config: ModelConfig, folder: Path, *, extra_config: dict[str, Any] | None = None
+) -> None:
+    """`save_model` for weights that no module of this process holds as a whole.
+
+    Raises:
+        DiskFullError: no room.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with disk_full_is_explained(folder):
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-    write_json_atomic(folder / CONFIG_FILE, config_to_json(model.config) | (extra_config or {}))
+    write_json_atomic(folder / CONFIG_FILE, config_to_json(config) | (extra_config or {}))
     shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors lets nobody else read what it writes
 
 

@@ -40,7 +40,8 @@ def row_losses(model: LanguageModel, batch: Batch) -> list[float]:
             torch.as_tensor(array[row : row + 1]).to(device)
             for array in (batch.inputs, batch.targets, batch.document_ids)
         )
-        losses.append(float(model.loss(inputs, targets, document_ids=documents)))
+        summed = model.loss_sum(inputs, targets, document_ids=documents)
+        losses.append(float(summed.total) / max(summed.num_targets, 1))
     return losses
 
 

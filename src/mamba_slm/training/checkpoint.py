@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
 from mamba_slm.core.files import folder_written_atomically, sha256_of_file
-from mamba_slm.model.checkpoint import load_config, save_model
+from mamba_slm.model.checkpoint import load_config, save_weights
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.format_version import read_versioned_json
@@ -61,15 +62,35 @@ def save_checkpoint(
     Raises:
         DiskFullError: no room; nothing is left behind and earlier checkpoints are untouched.
     """
+    return write_checkpoint(
+        folder,
+        config=model.config,
+        weights=model.state_dict(),
+        moments=optimizer_tensors(optimizer),
+        state=state,
+        tokenizer_file=tokenizer_file,
+    )
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    moments: Mapping[str, torch.Tensor],
+    state: dict[str, Any],
+    tokenizer_file: Path | None = None,
+) -> int:
+    """`save_checkpoint` for whole tensors that were collected from several processes; `moments` are `PARAMETER/KEY`."""
     replaced = folder.with_name(f".{folder.name}.replaced")
     if folder.exists():
         shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
     with folder_written_atomically(folder) as writing:
-        save_model(model, writing)
+        save_weights(weights, config, writing)
         if tokenizer_file is not None:
             shutil.copyfile(tokenizer_file, writing / TOKENIZER_FILE)
-        save_file(optimizer_tensors(optimizer), writing / OPTIMIZER_STATE)
+        save_file(dict(moments), writing / OPTIMIZER_STATE)
         (writing / OPTIMIZER_STATE).chmod(0o644)  # safetensors makes it readable by its owner only
         write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
         files = sorted(path for path in writing.rglob("*") if path.is_file())
@@ -145,11 +166,27 @@ def load_checkpoint(
         CheckpointError: the weights or moments belong to another model.
         SetupError: written by a newer package.
     """
+
+    def load(weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+        model.load_state_dict(weights)
+        if optimizer is not None:
+            load_optimizer_tensors(optimizer, moments)
+
+    return read_checkpoint(folder, load)
+
+
+def read_checkpoint(
+    folder: Path, load: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], None]
+) -> dict[str, Any]:
+    """Give a checkpoint's weights and moments (`PARAMETER/KEY`) to `load`; return the trainer's state.
+
+    Raises:
+        CheckpointError: `load` refuses them, because they belong to another model.
+        SetupError: written by a newer package.
+    """
     state = read_versioned_json(folder / TRAINER_STATE, supported=TRAINER_FORMAT_VERSION, migrations={})
     try:
-        model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
-        if optimizer is not None:
-            load_optimizer_tensors(optimizer, load_file(folder / OPTIMIZER_STATE))
+        load(load_file(folder / MODEL_WEIGHTS), load_file(folder / OPTIMIZER_STATE))
     except (RuntimeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model: {str(error).splitlines()[0]}",

@@ -128,6 +128,21 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, mps. auto: the first GPU, else the CPU."""
 
+    engine: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several processes share a model. ddp: each holds all of it. fsdp: each holds a share of it. auto: ddp."""
+
+    sharding: Literal["full", "grad_optimizer", "none"] = "full"
+    """What fsdp cuts into shares: all, or weights only between steps (faster, more memory), or nothing."""
+
+    shard_processes: int | None = None
+    """Neighbouring processes over which fsdp shares one copy of the model (hybrid). Unset: all of them."""
+
+    offload: bool = False
+    """Keep fsdp's weights and moments in the memory of the CPU between uses."""
+
+    rank_timeout_minutes: float = 10.0
+    """How long a process waits for the others of its job before one of them counts as lost."""
+
     threads: int | None = None
     """CPU threads. Unset: what torch chooses. Results are the same to the last bit only with the same number."""
 
@@ -175,6 +190,7 @@ class TrainConfig:
             "context_tokens": 1, "batch_tokens": 1, "log_every_steps": 1, "save_every_steps": 1, "keep_last": 1,
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
+            "shard_processes": 1,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -186,6 +202,8 @@ class TrainConfig:
         for name in ("epsilon", "spike_sigmas"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be > 0, got {getattr(self, name)}")
+        if not self.rank_timeout_minutes > 0:
+            raise ConfigError(f"rank_timeout_minutes must be > 0, got {self.rank_timeout_minutes}")
         if self.save_every_minutes is not None and not self.save_every_minutes > 0:
             raise ConfigError(f"save_every_minutes must be > 0, got {self.save_every_minutes}")
         if not 0 <= self.validation_share <= 0.5:

@@ -10,10 +10,10 @@ from mamba_slm.runs.metrics import MetricsWriter
 
 
 class Events:
-    """Adds rows to events.jsonl."""
+    """Adds rows to events.jsonl, in the process that `writes`; in others it is silent."""
 
-    def __init__(self, run: RunDirectory, say: Callable[[str], None]):
-        self.run, self.say = run, say
+    def __init__(self, run: RunDirectory, say: Callable[[str], None], *, writes: bool = True):
+        self.run, self.say, self.writes = run, say, writes
 
     def add(self, step: int, kind: str, message: str, **facts: Any) -> None:
         """Say and keep one event.
@@ -23,6 +23,8 @@ class Events:
             kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed" or "changed".
             facts: JSON-able, become further keys of the row.
         """
+        if not self.writes:
+            return
         self.say(message)
         with MetricsWriter(self.run.events_file) as writer:
             writer.append({"kind": kind, "step": step, "message": message, **facts})

@@ -8,8 +8,9 @@ would weigh a token more where a micro-batch has fewer targets.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -17,6 +18,9 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.data.loader import Batch
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.precision import Precision
+
+LossOf = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""From inputs, targets and document ids, each [b t], to the sum of losses in nats."""
 
 
 def on_device(batch: Batch, rows: slice, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,16 +48,54 @@ def accumulate_gradients(
     Raises:
         DataError: the batch has no targets.
     """
-    if batch.num_targets == 0:
+    require_targets(batch.num_targets)
+
+    def loss_sum(inputs: torch.Tensor, targets: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+        return model.loss_sum(inputs, targets, document_ids=documents).total
+
+    total = accumulate(
+        loss_sum, batch, rows_at_once=rows_at_once, precision=precision, device=device, divisor=batch.num_targets
+    )
+    return total / batch.num_targets
+
+
+def require_targets(num_targets: float) -> None:
+    """Refuse a step with nothing to learn from.
+
+    Raises:
+        DataError: there are no targets.
+    """
+    if num_targets == 0:
         raise DataError("a batch has nothing to predict: all its documents are empty")
+
+
+def accumulate(
+    loss_sum: LossOf,
+    batch: Batch,
+    *,
+    rows_at_once: int,
+    precision: Precision,
+    device: str,
+    divisor: float,
+    backward: Callable[[torch.Tensor], None] = torch.Tensor.backward,
+    pass_of: Callable[[bool], contextlib.AbstractContextManager] = lambda is_last: contextlib.nullcontext(),
+) -> float:
+    """Add the gradients of the batch's sum of losses over `divisor`; return that sum in nats.
+
+    Args:
+        loss_sum: from inputs, targets and document ids to the sum of losses.
+        backward: takes the scaled loss of a micro-batch.
+        pass_of: the context of a micro-batch's passes, told whether it is the batch's last.
+    """
     total = torch.zeros((), dtype=torch.float32, device=device)
     for rows in micro_batches(batch, rows_at_once):
         inputs, targets, documents = on_device(batch, rows, device)
-        with precision.autocast():
-            summed = model.loss_sum(inputs, targets, document_ids=documents)
-        precision.scaler.scale(summed.total / batch.num_targets).backward()
-        total += summed.total.detach()
-    return total.item() / batch.num_targets
+        with pass_of(rows.stop >= len(batch.inputs)):
+            with precision.autocast():
+                summed = loss_sum(inputs, targets, documents)
+            backward(precision.scaler.scale(summed / divisor))
+        total += summed.detach()
+    return total.item()
 
 
 def clip_gradients(parameters: Iterable[torch.nn.Parameter], clip_norm: float) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from mamba_slm.core.errors import TrainingDivergedError
 from mamba_slm.core.files import write_json_atomic
@@ -25,6 +26,7 @@ class HealthWatch:
         model: asked for the loss of single rows when something is wrong.
         events: where spikes are reported.
         tokenizer: shows documents as text; without it they are shown as token ids.
+        gather: collects what each process saw; all of them watch, and see the same loss.
     """
 
     def __init__(
@@ -35,7 +37,9 @@ class HealthWatch:
         *,
         events: Events,
         tokenizer: Tokenizer | None,
+        gather: Callable[[Any], list[Any]] = lambda value: [value],
     ):
+        self.gather = gather
         self.model, self.config, self.run = model, config, run
         self.events, self.tokenizer = events, tokenizer
         self.spikes = SpikeDetector(sigmas=config.spike_sigmas)
@@ -71,7 +75,7 @@ class HealthWatch:
             return
         if not was_in_spike:
             self.last_good_step = saved_step
-            documents = documents_in(batch, self.tokenizer)
+            documents = self.in_all_rows(documents_in(batch, self.tokenizer), len(batch.inputs))
             self.events.add(
                 step - 1,
                 "spike",
@@ -86,13 +90,20 @@ class HealthWatch:
             what = f"the loss has stayed above {threshold:.2f} since step {since}"
             self.diverged(what, batch, loss, step=step, saved_step=saved_step)
 
+    def in_all_rows(self, documents: list[dict[str, Any]], rows: int) -> list[dict[str, Any]]:
+        """The documents of all processes, whose rows follow each other."""
+        gathered = self.gather(documents)
+        return [{**entry, "row": entry["row"] + rank * rows} for rank, part in enumerate(gathered) for entry in part]
+
     def diverged(self, what: str, batch: Batch, loss: float, *, step: int, saved_step: int | None) -> NoReturn:
         """Write down the batch, and raise."""
-        documents = documents_in(batch, self.tokenizer)
-        losses = row_losses(self.model, batch)
+        documents = self.in_all_rows(documents_in(batch, self.tokenizer), len(batch.inputs))
+        losses = [loss for part in self.gather(row_losses(self.model, batch)) for loss in part]
+        inputs = [row for part in self.gather(batch.inputs.tolist()) for row in part]
         file = self.run.path / f"bad-batch-step-{step:08d}.json"
         content = {"step": step, "loss": loss, "row_losses": losses, "documents": documents}
-        write_json_atomic(file, without_nan({**content, "inputs": batch.inputs.tolist()}))
+        if self.events.writes:
+            write_json_atomic(file, without_nan({**content, "inputs": inputs}))
         broken = [row for row, value in enumerate(losses) if not math.isfinite(value)]
         suspects = [entry for entry in documents if entry["row"] in broken] or documents
         self.events.add(step - 1, "diverged", f"step {step}: {what}", loss=loss, documents=documents)

@@ -25,7 +25,7 @@ class RunView:
     """What a hook may look at."""
 
     model: Any
-    """The `LanguageModel`, in training mode."""
+    """The `LanguageModel`, in training mode; with sharded weights a copy for hooks that read it, else None."""
     run: RunDirectory
     step: int
     tokens: int
@@ -34,6 +34,10 @@ class RunView:
 
 class Hook:
     """Moments of a run. Derive from it and override what you need; the rest does nothing."""
+
+    def reads_model(self, moment: str, step: int) -> bool:
+        """Whether `view.model` is used then; collecting a model whose weights are sharded takes time and memory."""
+        return moment != "on_step_end"
 
     def on_start(self, view: RunView) -> None:
         """Before the first step of this process; `view.step` is 0 unless the run was resumed."""
@@ -64,6 +68,11 @@ class SampleHook(Hook):
         self.sample = sample
         self.every_steps = every_steps
         self.show = show
+
+    def reads_model(self, moment: str, step: int) -> bool:
+        if moment == "on_step_end":
+            return step % self.every_steps == 0
+        return moment in ("on_start", "on_end")
 
     def on_start(self, view: RunView) -> None:
         with MetricsWriter(view.run.samples_file) as writer:
@@ -97,6 +106,9 @@ class StatusHook(Hook):
     def __init__(self, status: StatusWriter):
         self.status = status
 
+    def reads_model(self, moment: str, step: int) -> bool:
+        return False
+
     def on_start(self, view: RunView) -> None:
         self.status.update("running", step=view.step, message="training")
 
@@ -109,6 +121,9 @@ class TensorBoardHook(Hook):
 
     def __init__(self) -> None:
         self.writer: Any = None
+
+    def reads_model(self, moment: str, step: int) -> bool:
+        return False
 
     def on_start(self, view: RunView) -> None:
         require("tensorboard", extra="track", purpose="logging to TensorBoard")

@@ -25,6 +25,7 @@ from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import BatchLoader, validation_batches
+from mamba_slm.data.mixture import Mixture
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -41,6 +42,10 @@ from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.checkpoint import publish_model
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.data_arguments import parse_sources
+from mamba_slm.training.distributed.place import rows_of_each
+from mamba_slm.training.distributed.setup import SETUP, described, joined, telling, understood
+from mamba_slm.training.distributed.world import World
+from mamba_slm.training.engines.choose import choose_engine
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
 from mamba_slm.training.kernels import kernels_in_use
@@ -100,10 +105,48 @@ def train(
         TrainingDivergedError, CheckpointError, DataError, ConfigError, DiskFullError: see `Trainer`, `prepare_data`.
     """
     require_usable(config, has_data=prepare is not None)
+    with joined(config) as world:
+        if not world.is_first:
+            return follow(world)
+        return lead(
+            world,
+            config,
+            run=run,
+            resume=resume,
+            prepare=prepare,
+            set_length=set_length,
+            hooks=hooks,
+            make_sampler=make_sampler,
+            show_sample=show_sample,
+            kind=kind,
+            command=command,
+            lock=lock,
+            say=say,
+        )
+
+
+def lead(
+    world: World,
+    config: TrainConfig,
+    *,
+    run: str | os.PathLike[str] | None,
+    resume: Resume,
+    prepare: Prepare | None,
+    set_length: SetLength | None,
+    hooks: Sequence[Hook],
+    make_sampler: MakeSampler | None,
+    show_sample: Callable[[int, dict[str, Any]], None] | None,
+    kind: str,
+    command: Sequence[str] | None,
+    lock: RunLock | None,
+    say: Callable[[str], None] | None,
+) -> TrainResult:
+    """`train` in the first process, or in the only one."""
     words = tuple(command) if command is not None else ("mamba-slm", *sys.argv[1:])
     is_resumed = resume is True or (resume == "auto" and run is not None and is_run(run))
-    directory = open_run(run, config.model, is_resumed=is_resumed)
     with contextlib.ExitStack() as stack:
+        tell = stack.enter_context(telling(world))
+        directory = open_run(run, config.model, is_resumed=is_resumed)
         say = logged(directory, say or say_on_stderr)
         if lock is None:
             lock = stack.enter_context(RunLock(directory, command=" ".join(words[:3]), say=say))
@@ -111,6 +154,9 @@ def train(
             clear(directory)
         status = stack.enter_context(status_kept(directory))
         config = resolved(config, say)
+        if world.size > 1:
+            engine = choose_engine(config.engine, world.size)
+            say(f"{world.size} processes, {config.rows_per_step // world.size} rows each per step; engine {engine}")
         if config.device == "cpu":
             say(str(stack.enter_context(freed_memory_kept())))
         kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))
@@ -123,7 +169,7 @@ def train(
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
         mixture = mixture_of(prepared, config)
-        loader = BatchLoader(mixture, batch_rows=config.rows_per_step, say=say)
+        loader = loader_of(mixture, config, world, say)
         if set_length is not None and not config.has_limit:
             config = set_length(config, prepared)
         config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
@@ -145,6 +191,7 @@ def train(
         record = with_estimate(record, estimate, peak, config.precision, kernels)
         write_record(directory.record_file, record)
 
+        tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
         trainer = Trainer(
             build_model(model_config, seed=config.seed, device=config.device),
             loader,
@@ -157,6 +204,7 @@ def train(
             peak=peak,
             say=say,
             before_save=lock.assert_owned,
+            world=world,
         )
         result = trainer.train(resume=is_resumed)
         if planned_samples(config) is None:
@@ -172,6 +220,39 @@ def train(
             say(f"finished model: {directory.path / 'model'} (weights of {finished.name})")
         status.update("done", step=result.step, message=result.reason)
         return result
+
+
+def follow(world: World) -> TrainResult:
+    """`train` in another process than the first: it builds what it is told to, computes, and says nothing."""
+    run, config, model_config, prepared, is_resumed = understood(world.hear(SETUP))
+    with contextlib.ExitStack() as stack:
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        if config.device == "cpu":
+            stack.enter_context(freed_memory_kept())
+        stack.enter_context(kernels_in_use(config.kernels, config.device, say_nothing))
+        trainer = Trainer(
+            build_model(model_config, seed=config.seed, device=config.device),
+            loader_of(mixture_of(prepared, config), config, world, say_nothing),
+            config,
+            run,
+            validation=validation_of(prepared, config),
+            tokenizer=prepared.tokenizer,
+            tokenizer_file=prepared.tokenizer_file,
+            say=say_nothing,
+            world=world,
+        )
+        return trainer.train(resume=is_resumed)
+
+
+def say_nothing(text: str) -> None:
+    """The first process speaks for all."""
+
+
+def loader_of(mixture: Mixture, config: TrainConfig, world: World, say: Callable[[str], None]) -> BatchLoader:
+    """The batches of this process: its share of the rows of every step."""
+    rows = rows_of_each(config.rows_per_step, world.size, context_tokens=config.context_tokens)
+    return BatchLoader(mixture, batch_rows=rows, rank=world.rank, world_size=world.size, say=say)
 
 
 def require_usable(config: TrainConfig, *, has_data: bool) -> None:

@@ -1,0 +1,1 @@
+"""How a model's weights, gradients and optimiser lie on the processes that train it."""

@@ -1,0 +1,82 @@
+"""What a process of a test's world does."""
+
+import dataclasses
+import os
+import signal
+
+import torch
+
+from mamba_slm.data.loader import BatchLoader, validation_batches
+from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.shards import TokenShards
+from mamba_slm.model.init import build_model
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.training.distributed.place import find_place
+from mamba_slm.training.distributed.world import join
+from mamba_slm.training.hooks import Hook
+from mamba_slm.training.trainer import Trainer
+from training.small_run import SETTINGS, TINY
+
+
+def world_here(timeout_seconds=60.0):
+    torch.set_num_threads(1)
+    return join(find_place(), device_type="cpu", timeout_seconds=timeout_seconds)
+
+
+def rank_after_joining(timeout_seconds):
+    world = world_here(timeout_seconds)
+    return world.rank, world.size
+
+
+class DieAt(Hook):
+    def __init__(self, step, number):
+        self.step, self.number = step, number
+
+    def on_step_end(self, view, report):
+        if view.step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def train_in_world(folder, train_folder, validation_folder, settings, resume=False, die_at=None):
+    """Train; gives what this process saw. `die_at` is (rank, step): that process gets SIGKILL after that step."""
+    world = world_here()
+    config = dataclasses.replace(SETTINGS, **settings)
+    run = RunDirectory(folder)
+    rows = config.rows_per_step // world.size
+    mixture = Mixture(
+        [("numbers", TokenShards.open(train_folder), None)], context_tokens=config.context_tokens, seed=config.seed
+    )
+    lines, seen = [], []
+    trainer = Trainer(
+        build_model(TINY, seed=config.seed),
+        BatchLoader(mixture, batch_rows=rows, rank=world.rank, world_size=world.size),
+        config,
+        run,
+        validation=lambda: validation_batches(
+            TokenShards.open(validation_folder), context_tokens=config.context_tokens, batch_rows=3
+        ),
+        say=lines.append,
+        world=world,
+    )
+    compute = trainer.engine.compute_gradients
+
+    def watched(batch):
+        seen.append(batch.inputs.copy())
+        loss, norm = compute(batch)
+        if die_at is not None and die_at == (world.rank, trainer.step + 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return loss, norm
+
+    trainer.engine.compute_gradients = watched
+    result = trainer.train(resume=resume)
+    held = trainer.engine.bytes_held()
+    kinds = sorted({type(parameter).__name__ for parameter in trainer.model.parameters()})
+    world.close()
+    return {
+        "step": result.step,
+        "lines": lines,
+        "kinds": kinds,
+        "held": held,
+        "inputs": seen,
+        "engine": trainer.engine.name,
+    }

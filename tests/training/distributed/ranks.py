@@ -1,0 +1,55 @@
+"""Runs a function in several processes that form a world, forked from a server that has imported torch once."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["training.distributed.rank_program"])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def work(function, environment, arguments, answers):
+    os.environ.update(environment)
+    try:
+        answers.send((True, function(*arguments)))
+    except Exception as error:
+        answers.send((False, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+
+
+def environment_of(rank, size, port):
+    return {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+            "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}  # fmt: skip
+
+
+def answers_of(function, size, *arguments, ranks=None, **changes):
+    """(went well, result or error) of every rank; `ranks` starts some of them only."""
+    port, started = free_port(), []
+    for rank in range(size) if ranks is None else ranks:
+        here, there = START.Pipe(duplex=False)
+        environment = {**environment_of(rank, size, port), **changes}
+        process = START.Process(target=work, args=(function, environment, arguments, there))
+        process.start()
+        there.close()
+        started.append((process, here))
+    answers = []
+    for process, here in started:
+        try:
+            answers.append(here.recv())
+        except EOFError:
+            answers.append((False, "the process died"))
+        process.join()
+    return answers
+
+
+def in_ranks(function, size, *arguments):
+    """The result of every rank."""
+    answers = answers_of(function, size, *arguments)
+    assert all(good for good, _ in answers), "\n".join(str(answer) for good, answer in answers if not good)
+    return [answer for _, answer in answers]

@@ -1,0 +1,155 @@
+"""However many processes share the work, and however they share the model, the same training happens."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mamba_slm.model.init import build_model
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import read_metrics
+from training.distributed.rank_program import train_in_world
+from training.distributed.ranks import answers_of, in_ranks
+from training.small_run import TINY
+
+SETTINGS = {"max_steps": 20, "batch_tokens": 256, "micro_batch_rows": 2, "save_every_steps": 10,
+            "validate_every_steps": 10}  # fmt: skip
+ENGINES = [
+    {"engine": "ddp"},
+    {"engine": "fsdp"},
+    pytest.param({"engine": "fsdp", "sharding": "grad_optimizer"}, marks=pytest.mark.slow),
+    pytest.param({"engine": "fsdp", "sharding": "none"}, marks=pytest.mark.slow),
+    pytest.param({"engine": "fsdp", "offload": True}, marks=pytest.mark.slow),
+    pytest.param({"engine": "fsdp", "gradient_checkpointing": True}, marks=pytest.mark.slow),
+]
+BYTES = 4 * sum(parameter.numel() for parameter in build_model(TINY, device="meta").parameters())
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.checkpoints_folder.mkdir(parents=True)
+    return directory
+
+
+@pytest.fixture
+def folders(train_shards, validation_shards):
+    return train_shards.folder, validation_shards.folder
+
+
+@pytest.fixture
+def alone(make_trainer):
+    trainer = make_trainer("alone", **SETTINGS)
+    trainer.train()
+    return trainer.run
+
+
+def losses_of(run, kind="train"):
+    return [row["loss"] for row in read_metrics(run.metrics_file, kind=kind)]
+
+
+def weights_of(run):
+    return load_file(run.latest() / "model.safetensors")
+
+
+def require_same_training(run, other):
+    assert losses_of(run) == pytest.approx(losses_of(other), rel=1e-5)
+    assert losses_of(run, "validation") == pytest.approx(losses_of(other, "validation"), rel=1e-5)
+    expected, found = weights_of(other), weights_of(run)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.linalg.vector_norm(found[name] - value) <= 1e-5 * torch.linalg.vector_norm(value), name
+
+
+@pytest.mark.parametrize("settings", ENGINES, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_two_processes_train_as_one_does(run, folders, alone, settings):
+    first, second = in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **settings})
+    require_same_training(run, alone)
+    assert first["engine"] == second["engine"] == settings["engine"]
+    is_shared = settings["engine"] == "fsdp"
+    share = 0.55 if is_shared and settings.get("sharding") != "none" else 1.0  # rows that do not divide are padded
+    for rank in (first, second):
+        assert rank["kinds"] == (["DTensor"] if is_shared else ["Parameter"])
+        assert share * 0.9 * BYTES < rank["held"]["weights"] <= share * BYTES
+        assert share * 0.9 * 2 * BYTES < rank["held"]["moments"] <= share * 2 * BYTES + 1000  # and counters of steps
+
+
+def test_processes_get_the_rows_that_one_would_have_read(run, folders, make_trainer):
+    whole = make_trainer("alone", **SETTINGS)
+    read = []
+    compute = whole.engine.compute_gradients
+    whole.engine.compute_gradients = lambda batch: (read.append(batch.inputs), compute(batch))[1]
+    whole.train()
+    ranks = in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"})
+    for step, rows in enumerate(read):
+        assert np.array_equal(np.concatenate([rank["inputs"][step] for rank in ranks]), rows)
+
+
+@pytest.mark.parametrize("settings", ENGINES, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_a_run_goes_on_with_another_number_of_processes_and_another_engine(run, folders, alone, make_trainer, settings):
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **settings}, False, None)
+    trim(run, 10)
+    run.path.rename(run.path.with_name("cut"))
+    resumed = make_trainer("cut", **SETTINGS)
+    resumed.train(resume=True)
+    assert any("continuing after step 10" in line for line in resumed.lines)
+    assert any("processes 2 before, 1 now" in line for line in resumed.lines)
+    require_same_training(resumed.run, alone)
+
+
+@pytest.mark.parametrize("settings", ENGINES, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_a_run_of_one_process_goes_on_with_two(alone, folders, tmp_path, make_trainer, settings):
+    make_trainer("cut", **SETTINGS).train()
+    cut = RunDirectory(tmp_path / "cut")
+    trim(cut, 10)
+    first, _ = in_ranks(train_in_world, 2, cut.path, *folders, {**SETTINGS, **settings}, True)
+    assert any("continuing after step 10" in line for line in first["lines"])
+    require_same_training(cut, alone)
+
+
+def trim(run, step):
+    """Forget every checkpoint after a step, as if the run had been killed right after it."""
+    import shutil
+
+    for folder in run.checkpoints():
+        if int(folder.name.removeprefix("step-")) > step:
+            shutil.rmtree(folder)
+
+
+def test_the_death_of_a_process_ends_the_others_with_a_message_and_nothing_is_lost(run, folders, alone):
+    dying = answers_of(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"}, False, (1, 14))
+    (survived, message), (_, death) = dying
+    assert not survived and "RankLostError: process 0 of 2: another process of this job is gone" in message
+    assert death == "the process died"
+    assert run.latest().name == "step-00000010"
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"}, True)
+    require_same_training(run, alone)
+
+
+def test_an_interruption_of_any_process_stops_all_with_everything_saved(run, folders):
+    first, second = in_ranks(interrupted_in_world, 2, run.path, *folders)
+    assert first == second == (6, True)
+    assert run.latest().name == "step-00000006"
+
+
+def interrupted_in_world(*arguments):
+    import training.distributed.rank_program as program
+
+    class Stopping(program.Trainer):
+        def train_one_step(self):
+            super().train_one_step()
+            if (self.world.rank, self.step) == (1, 6):
+                self.stop.request("SIGTERM")
+
+        def train(self, **options):
+            result = super().train(**options)
+            return dataclasses.replace(result, reason="interrupted" if result.interrupted else "finished")
+
+    results = []
+    train = Stopping.train
+    Stopping.train = lambda self, **options: results.append(train(self, **options)) or results[-1]
+    program.Trainer = Stopping
+    program.train_in_world(*arguments, {**SETTINGS, "engine": "ddp"})
+    return results[0].step, results[0].interrupted

@@ -1,0 +1,171 @@
+"""`--nproc`: the real command, in real processes, that are really killed."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mamba_slm.core.errors import RankLostError
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import read_metrics
+from mamba_slm.runs.status import read_status
+from mamba_slm.training.distributed.launch import judge
+from training.test_resume import write_text
+from training.train_process import SMALL
+
+
+def failure(code, when):
+    return SimpleNamespace(exitcode=code, timestamp=when)
+
+
+def test_a_killed_process_is_named_with_the_way_to_go_on():
+    with pytest.raises(RankLostError, match="process 1 of 2 was ended by SIGKILL") as lost:
+        judge({0: failure(1, 2), 1: failure(-9, 3)}, processes=2, run="runs/a", say=print)
+    assert "train --resume runs/a --nproc 2" in lost.value.hint
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "said"),
+    [
+        ({0: failure(130, 5)}, 130, None),
+        ({0: failure(5, 5), 1: failure(-15, 1)}, 5, "process 0 of 2 ended with exit code 5"),
+        ({1: failure(4, 1), 2: failure(-15, 2)}, 4, "process 1 of 2 ended with exit code 4"),
+    ],
+)
+def test_the_exit_code_is_that_of_the_process_that_says_why(failures, code, said):
+    lines = []
+    assert judge(failures, processes=2, run=None, say=lines.append) == code
+    assert (said is None and not lines) or said in lines[0]
+
+
+def command(run, text, *more):
+    settings = [part for setting in SMALL for part in ("--model-settings", setting)]
+    words = [
+        "train", "nano", "--pattern", "M-*-", "--vocab-size", "300", "--context-tokens", "32", "--batch-tokens", "128",
+        "--precision", "fp32", "--device", "cpu", "--kernels", "torch", "--save-every-steps", "5",
+        "--validate-every-steps", "10", "--validation-tokens", "256", "--sample-every-steps", "0",
+    ]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "mamba_slm.cli.main",
+        *words,
+        *settings,
+        "--data",
+        str(text),
+        "--out",
+        str(run),
+        *more,
+    ]
+
+
+def test_rows_that_cannot_be_dealt_are_refused_before_anything_starts(tmp_path):
+    from mamba_slm.cli.main import main
+
+    text = write_text(tmp_path / "text.txt", seed=1)
+    assert main([*command(tmp_path / "run", text)[3:], "--nproc", "3", "--max-steps", "5"]) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def started(run, text, *more):
+    return subprocess.Popen(
+        command(run.path, text, *more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(process, run, step):
+    while process.poll() is None:
+        rows = read_metrics(run.metrics_file) if run.metrics_file.exists() else []
+        if max((row["step"] for row in rows), default=0) >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[1])
+
+
+def ranks_of(process):
+    """Rank → process id of the children, from what Linux knows."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            entries = (folder / "environ").read_text().split("\0")
+            rank = next((entry.removeprefix("RANK=") for entry in entries if entry.startswith("RANK=")), None)
+            if int(parent) == process.pid and rank is not None:
+                found[int(rank)] = int(folder.name)
+    return found
+
+
+def losses_of(run):
+    return [row["loss"] for row in read_metrics(run.metrics_file, kind="train")]
+
+
+@pytest.fixture
+def text(tmp_path):
+    return write_text(tmp_path / "text.txt", seed=3)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDirectory(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_job_and_resuming_gives_the_losses_of_a_run_left_alone(text, run, tmp_path):
+    alone = RunDirectory(tmp_path / "alone")
+    whole = started(alone, text, "--nproc", "2", "--max-steps", "60")
+    _, said = whole.communicate()
+    assert whole.returncode == 0, said
+    assert "2 processes, 2 rows each per step; engine ddp" in said
+    assert len(re.findall("^step 60/60", said, re.MULTILINE)) == 1
+    assert (alone.path / "model" / "model.safetensors").is_file()
+
+    process = started(run, text, "--nproc", "2", "--max-steps", "60")
+    wait_for_step(process, run, 12)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert "process 1 of 2 was ended by SIGKILL, and the others were stopped" in said
+    assert f"--resume {run.path} --nproc 2" in said
+
+    resumed = subprocess.run(
+        [sys.executable, "-m", "mamba_slm.cli.main", "train", "--resume", str(run.path), "--nproc", "2"],
+        capture_output=True,
+        text=True,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "continuing after step" in resumed.stderr
+    assert losses_of(run) == losses_of(alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_saves_everything_and_exits_130(text, run, number):
+    process = started(run, text, "--nproc", "2", "--max-steps", "100000")
+    wait_for_step(process, run, 8)
+    os.kill(process.pid, number)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "everything is saved" in said and said.count("once more aborts") == 1
+    assert run.latest().name == f"step-{read_metrics(run.metrics_file)[-1]['step']:08d}"
+    assert read_status(run.status_file).state == "stopped"
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_job_within_the_timeout(text, run):
+    process = started(run, text, "--nproc", "2", "--max-steps", "100000", "--rank-timeout-minutes", "0.1")
+    wait_for_step(process, run, 8)
+    os.kill(ranks_of(process)[1], signal.SIGSTOP)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "another process of this job hangs: nothing from it for 6" in said
