@@ -68,7 +68,7 @@ def require_same_data(mixture: Mixture, seed: int, sources: Mapping[str, str]) -
     if set(sources) != set(mixture.sources):
         raise DataError(
             f"the saved state has the sources {', '.join(sources)}, the mixture has {', '.join(mixture.sources)}",
-            hint="resume with the sources that the run began with; a weight of 0 leaves one out from here on",
+            hint="resume with the sources that the run began with; changes in a mixture file can leave one out",
         )
     for name, source in mixture.sources.items():
         same = sources[name] == source.shards.fingerprint
