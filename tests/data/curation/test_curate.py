@@ -174,8 +174,21 @@ def test_two_processes_do_not_make_one_result(corpus):
 def test_work_of_other_settings_is_not_continued(corpus):
     (corpus / "out.work").mkdir()
     (corpus / "out.work" / "plan.json").write_text("{}")
+    done = {"stage": "chained", "task": "000000", "state": "done", "configuration": "other"}
+    (corpus / "out.work" / "manifest.jsonl").write_text(json.dumps(done) + "\n")
     with pytest.raises(DataError, match=r"unfinished curation of other input"):
         curate(["web"], "out", kind="web")
+
+
+def test_after_a_bad_line_is_mended_the_same_command_works(corpus):
+    path = write_jsonl(Path("pages/p.jsonl"), good_prose(5))
+    whole = path.read_text()
+    path.write_text(whole + '{"text": "cut o')
+    with pytest.raises(DataError, match=r"p.jsonl:6"):
+        curate(["pages"], "out", kind="web", config=KEEP_ALL)
+    path.write_text(whole)
+    assert curate(["pages"], "out", kind="web", config=KEEP_ALL).funnel.total.written.documents == 5
+    assert not Path("out.work").exists()
 
 
 def test_rejects_keep_their_texts_only_when_asked(corpus):

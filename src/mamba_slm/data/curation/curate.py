@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -40,6 +41,7 @@ from mamba_slm.data.curation.written import write_part
 from mamba_slm.data.engine.engine import Engine
 from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.local import local_engine
+from mamba_slm.data.engine.manifest import MANIFEST, locked, read_manifest
 from mamba_slm.data.engine.room import check_room
 from mamba_slm.data.engine.task import Task, delete_leftovers
 from mamba_slm.data.folders import CURATION
@@ -129,20 +131,27 @@ def finished(out: Path, work: Path, plan: CuratePlan, say: Callable[[str], None]
 
 
 def is_continued(work: Path, plan: CuratePlan) -> bool:
-    """Whether an earlier call has begun this plan in its work folder.
+    """Whether an earlier call has begun this plan in its work folder; another plan that did nothing yet is forgotten.
 
     Raises:
-        DataError: the folder is of another plan.
+        DataError: the folder holds work of another plan; RunLockedError: another process works there.
     """
     path = work / PLAN
     if not path.exists():
         return False
-    if json.loads(path.read_text(encoding="utf-8")) != plan.to_dict():
-        raise DataError(
-            f"{work} holds the unfinished curation of other input or with other settings",
-            hint=f"repeat the command as it was, delete the folder (rm -r {work}), or choose another --out",
-        )
-    return True
+    if json.loads(path.read_text(encoding="utf-8")) == plan.to_dict():
+        return True
+    lock = locked(work)
+    try:
+        if any(entry["state"] == "done" for entry in read_manifest(work / MANIFEST)):
+            raise DataError(
+                f"{work} holds the unfinished curation of other input or with other settings",
+                hint=f"repeat the command as it was, delete the folder (rm -r {work}), or choose another --out",
+            )
+        shutil.rmtree(work)
+    finally:
+        os.close(lock)
+    return False
 
 
 def planned_in(work: Path, plan: CuratePlan, workers: int) -> Estimate:
