@@ -23,7 +23,8 @@ from mamba_slm.data.engine.task import Quarantined, RunTasks, Task
 from mamba_slm.data.engine.worker_process import ONE_THREAD
 
 POLL_SECONDS = 1.0
-PASSED_ON = ("MAMBA_SLM_HOME", "MAMBA_SLM_CACHE", "MAMBA_SLM_OFFLINE")
+PASSED_ON = ("PYTHONPATH", "MAMBA_SLM_HOME", "MAMBA_SLM_CACHE", "MAMBA_SLM_OFFLINE")
+"""Variables that workers get as they are here."""
 
 
 class RayEngine:
@@ -89,9 +90,9 @@ class RayEngine:
         """
         if self.has_begun or self.ray.is_initialized():
             return
-        paths = [path for path in sys.path if path]
-        variables = {**ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)}
-        variables |= {name: os.environ[name] for name in (*ONE_THREAD, *PASSED_ON) if name in os.environ}
+        variables = ONE_THREAD | {name: os.environ[name] for name in (*ONE_THREAD, *PASSED_ON) if name in os.environ}
+        if not self.address:
+            variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         here = {} if self.address else {"num_cpus": self.num_workers, "_node_ip_address": "127.0.0.1"}
         try:
             self.ray.init(
