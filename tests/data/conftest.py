@@ -1,5 +1,6 @@
-"""Tokenizers and shards small enough to make for every test, and a server for S3."""
+"""Tokenizers and shards small enough to make for every test, a server for S3, and what stands in for Slurm."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from mamba_slm.data.shards import ShardWriter, TokenShards
 from mamba_slm.text.train_tokenizer import train_tokenizer
 
+SLURM = Path(__file__).with_name("engine") / "slurm_stand_in.py"
 SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -70,3 +72,18 @@ def bucket(endpoint, monkeypatch, request):
     s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
     yield f"s3://{name}"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Slurm's three commands; gives the folder of the jobs."""
+    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
+    commands.mkdir()
+    jobs.mkdir()
+    for name in ("sbatch", "squeue", "scancel"):
+        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" "{SLURM}" {name} "$@"\n')
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_STAND_IN", str(jobs))
+    monkeypatch.setenv("PYTHONPATH", str(SLURM.parents[2]))
+    return jobs

@@ -1,4 +1,4 @@
-"""`mamba-slm data curate` under kill -9 of a random worker or of itself, here and on Ray: not one byte differs."""
+"""`mamba-slm data curate` under kill -9 of a random worker or of itself, here, on Ray, on Slurm: no byte differs."""
 
 import contextlib
 import os
@@ -66,12 +66,13 @@ def workers_of(process: subprocess.Popen[bytes], work: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "pauses"), [("local", (0.02, 0.8)), ("ray", (0.1, 2.0))])
-def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed, engine, pauses):
+@pytest.mark.parametrize(("engine", "pauses"), [("local", (0.02, 0.8)), ("ray", (0.1, 2.0)), ("slurm", (0.1, 1.0))])
+def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed, cluster, engine, pauses):
     source, killed = random.Random(7), {"engine": 0, "worker": 0}
     out = tmp_path / "out"
     while True:
-        with start(corpus, out, "--engine", engine, "--workers", source.choice("23")) as process:
+        words = ["--engine", engine, "--workers", source.choice("23")]
+        with start(corpus, out, *words, *(["--slurm.poll-seconds", "0.1"] if engine == "slurm" else [])) as process:
             assert process.stderr is not None
             while sum(killed.values()) < KILLS and is_running(process, source.uniform(*pauses)):
                 if workers := workers_of(process, tmp_path / "out.work"):
