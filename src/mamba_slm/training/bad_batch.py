@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from mamba_slm.data.loader import Batch
-from mamba_slm.model.stack import LanguageModel
+from mamba_slm.data.packing import NO_TARGET
 from mamba_slm.text.tokenizer import Tokenizer
+from mamba_slm.training.gradients import LossOf
 
 EXCERPT_CHARACTERS = 160
 
@@ -31,17 +32,15 @@ def documents_in(batch: Batch, tokenizer: Tokenizer | None) -> list[dict[str, An
 
 
 @torch.no_grad()
-def row_losses(model: LanguageModel, batch: Batch) -> list[float]:
+def row_losses(loss_of: LossOf, batch: Batch, device: str) -> list[float]:
     """Mean loss of every row by itself, in nats: tells which row made a batch's loss infinite."""
-    device = model.embedding.weight.device
     losses = []
     for row in range(len(batch.inputs)):
         inputs, targets, documents = (
             torch.as_tensor(array[row : row + 1]).to(device)
             for array in (batch.inputs, batch.targets, batch.document_ids)
         )
-        summed = model.loss_sum(inputs, targets, document_ids=documents)
-        losses.append(float(summed.total) / max(summed.num_targets, 1))
+        losses.append(float(loss_of(inputs, targets, documents)) / max(int((targets != NO_TARGET).sum()), 1))
     return losses
 
 

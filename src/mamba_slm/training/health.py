@@ -9,13 +9,13 @@ from typing import Any, NoReturn
 from mamba_slm.core.errors import TrainingDivergedError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.data.loader import Batch
-from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.jsonl import without_nan
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.training.bad_batch import describe, documents_in, row_losses
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.events import Events
+from mamba_slm.training.gradients import LossOf
 from mamba_slm.training.spikes import SpikeDetector
 
 
@@ -23,7 +23,8 @@ class HealthWatch:
     """Looks at every step before its gradients touch the weights.
 
     Args:
-        model: asked for the loss of single rows when something is wrong.
+        loss_of: asked for the loss of single rows when something is wrong, by all processes together.
+        device: of its inputs.
         events: where spikes are reported.
         tokenizer: shows documents as text; without it they are shown as token ids.
         gather: collects what each process saw; all of them watch, and see the same loss.
@@ -31,16 +32,17 @@ class HealthWatch:
 
     def __init__(
         self,
-        model: LanguageModel,
         config: TrainConfig,
         run: RunDirectory,
         *,
+        loss_of: LossOf,
+        device: str,
         events: Events,
         tokenizer: Tokenizer | None,
         gather: Callable[[Any], list[Any]] = lambda value: [value],
     ):
         self.gather = gather
-        self.model, self.config, self.run = model, config, run
+        self.config, self.run, self.loss_of, self.device = config, run, loss_of, device
         self.events, self.tokenizer = events, tokenizer
         self.spikes = SpikeDetector(sigmas=config.spike_sigmas)
         self.last_good_step: int | None = None
@@ -98,7 +100,7 @@ class HealthWatch:
     def diverged(self, what: str, batch: Batch, loss: float, *, step: int, saved_step: int | None) -> NoReturn:
         """Write down the batch, and raise."""
         documents = self.in_all_rows(documents_in(batch, self.tokenizer), len(batch.inputs))
-        losses = [loss for part in self.gather(row_losses(self.model, batch)) for loss in part]
+        losses = [loss for part in self.gather(row_losses(self.loss_of, batch, self.device)) for loss in part]
         inputs = [row for part in self.gather(batch.inputs.tolist()) for row in part]
         file = self.run.path / f"bad-batch-step-{step:08d}.json"
         content = {"step": step, "loss": loss, "row_losses": losses, "documents": documents}

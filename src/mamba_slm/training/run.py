@@ -45,7 +45,7 @@ from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.distributed.place import rows_of_each
 from mamba_slm.training.distributed.setup import SETUP, described, joined, telling, understood
 from mamba_slm.training.distributed.world import World
-from mamba_slm.training.engines.choose import choose_engine
+from mamba_slm.training.engines.choose import choose_engine, first_device
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
 from mamba_slm.training.kernels import kernels_in_use
@@ -193,7 +193,7 @@ def lead(
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
         trainer = Trainer(
-            build_model(model_config, seed=config.seed, device=config.device),
+            build_model(model_config, seed=config.seed, device=first_device(config, world)),
             loader,
             config,
             directory,
@@ -201,7 +201,7 @@ def lead(
             hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *hooks],
             tokenizer=prepared.tokenizer,
             tokenizer_file=prepared.tokenizer_file,
-            peak=peak,
+            peak=peak_of_all(peak, world),
             say=say,
             before_save=lock.assert_owned,
             world=world,
@@ -232,7 +232,7 @@ def follow(world: World) -> TrainResult:
             stack.enter_context(freed_memory_kept())
         stack.enter_context(kernels_in_use(config.kernels, config.device, say_nothing))
         trainer = Trainer(
-            build_model(model_config, seed=config.seed, device=config.device),
+            build_model(model_config, seed=config.seed, device=first_device(config, world)),
             loader_of(mixture_of(prepared, config), config, world, say_nothing),
             config,
             run,
@@ -243,6 +243,11 @@ def follow(world: World) -> TrainResult:
             world=world,
         )
         return trainer.train(resume=is_resumed)
+
+
+def peak_of_all(peak: Peak | None, world: World) -> Peak | None:
+    """What MFU refers to: the peak of this process's device, once for each process."""
+    return peak and dataclasses.replace(peak, flops_per_second=peak.flops_per_second * world.size)
 
 
 def say_nothing(text: str) -> None:

@@ -65,7 +65,7 @@ class Trainer:
     that says so below is called by all of them at the same time.
 
     Args:
-        model: float32, on its device.
+        model: float32, on its device; see `engines.choose.first_device`.
         loader: each batch is one optimiser step of `config.rows_per_step` rows, or this process's share of them; moving
             on the state is its own.
         config: with `device` and `precision` resolved or "auto".
@@ -105,7 +105,7 @@ class Trainer:
         self.before_save, self.clock = before_save, clock
         self.limits, self.schedule = config.limits(), config.run_schedule()
 
-        self.device = str(next(model.parameters()).device)
+        self.device = self.world.device if self.world.size > 1 else str(next(model.parameters()).device)
         self.precision = Precision(choose_precision(config.precision, self.device).value, self.device)  # type: ignore[arg-type]
         model.gradient_checkpointing = config.gradient_checkpointing
         if config.compile:
@@ -123,7 +123,15 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.events = Events(run, say, writes=self.world.is_first)
-        self.health = HealthWatch(model, config, run, events=self.events, tokenizer=tokenizer, gather=self.world.gather)
+        self.health = HealthWatch(
+            config,
+            run,
+            loss_of=self.engine.forward,
+            device=self.device,
+            events=self.events,
+            tokenizer=tokenizer,
+            gather=self.world.gather,
+        )
         self.saved_step: int | None = None
         self.last_report: StepReport | None = None
         self.recent_losses: deque[float] = deque(maxlen=20)
@@ -132,7 +140,7 @@ class Trainer:
         self.started = self.saved_at = self.clock()
         self.validations: dict[int, float] = {}  # loss by step; early stopping has no other state
         self.stopped: str | None = None
-        """The signal that ended the loop, on which all processes agree."""
+        """The signal that ended the run, on which all processes agree."""
         self.stop = StopRequest(announce=say if self.world.is_first else None)
 
     # the loop ---------------------------------------------------------------------------------------------------------
@@ -245,7 +253,8 @@ class Trainer:
         """Measure the end of the run, which is saved."""
         if self.validation is not None and self.step not in self.validations:
             self.measure()
-        if self.stop.requested is None or self.world.size > 1:
+        self.stopped = self.world.agree(lambda: self.stop.requested)
+        if self.stopped is None:
             self.call_hooks("on_end", reason)
 
     # one step ---------------------------------------------------------------------------------------------------------

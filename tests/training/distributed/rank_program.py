@@ -13,7 +13,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.training.distributed.place import find_place
 from mamba_slm.training.distributed.world import join
-from mamba_slm.training.hooks import Hook
+from mamba_slm.training.engines.choose import first_device
 from mamba_slm.training.trainer import Trainer
 from training.small_run import SETTINGS, TINY
 
@@ -28,17 +28,8 @@ def rank_after_joining(timeout_seconds):
     return world.rank, world.size
 
 
-class DieAt(Hook):
-    def __init__(self, step, number):
-        self.step, self.number = step, number
-
-    def on_step_end(self, view, report):
-        if view.step == self.step:
-            os.kill(os.getpid(), self.number)
-
-
-def train_in_world(folder, train_folder, validation_folder, settings, resume=False, die_at=None):
-    """Train; gives what this process saw. `die_at` is (rank, step): that process gets SIGKILL after that step."""
+def train_in_world(folder, train_folder, validation_folder, settings, resume=False, die_at=None, hooks=()):
+    """Train; gives what this process saw. `die_at` is (rank, step): that process gets SIGKILL in that step."""
     world = world_here()
     config = dataclasses.replace(SETTINGS, **settings)
     run = RunDirectory(folder)
@@ -48,13 +39,14 @@ def train_in_world(folder, train_folder, validation_folder, settings, resume=Fal
     )
     lines, seen = [], []
     trainer = Trainer(
-        build_model(TINY, seed=config.seed),
+        build_model(TINY, seed=config.seed, device=first_device(config, world)),
         BatchLoader(mixture, batch_rows=rows, rank=world.rank, world_size=world.size),
         config,
         run,
         validation=lambda: validation_batches(
             TokenShards.open(validation_folder), context_tokens=config.context_tokens, batch_rows=3
         ),
+        hooks=hooks if world.is_first else (),
         say=lines.append,
         world=world,
     )

@@ -1,15 +1,20 @@
 """However many processes share the work, and however they share the model, the same training happens."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.init import build_model
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import read_metrics
+from mamba_slm.training.engines.choose import make_engine
+from mamba_slm.training.hooks import Hook
+from mamba_slm.training.precision import Precision
 from training.distributed.rank_program import train_in_world
 from training.distributed.ranks import answers_of, in_ranks
 from training.small_run import TINY
@@ -125,6 +130,90 @@ def test_the_death_of_a_process_ends_the_others_with_a_message_and_nothing_is_lo
     assert death == "the process died"
     assert run.latest().name == "step-00000010"
     in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"}, True)
+    require_same_training(run, alone)
+
+
+class Reading(Hook):
+    """Fails when the model it sees cannot be used."""
+
+    def on_validation(self, view, report):
+        tokens = torch.zeros(1, 5, dtype=torch.int64)
+        assert view.model(tokens).isfinite().all() and view.model.head_weight is view.model.embedding.weight
+
+    def on_step_end(self, view, report):
+        assert view.model is None
+
+
+class Poison(Hook):
+    def on_start(self, view):
+        raise ConfigError("the hook of the first process does not work")
+
+
+def test_hooks_see_a_whole_model_where_each_process_has_a_share(run, folders):
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "fsdp"}, False, None, (Reading(),))
+
+
+def test_an_error_of_the_first_process_ends_the_others_at_once(run, folders):
+    first, second = answers_of(
+        train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"}, False, None, (Poison(),)
+    )
+    assert first[1].startswith("ConfigError: the hook of the first process does not work")
+    assert second[1].startswith("FailedElsewhereError: the hook of the first process does not work")
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_a_loss_that_is_not_finite_ends_all_and_names_the_rows_of_all(run, folders, engine):
+    settings = {**SETTINGS, "engine": engine, "learning_rate": 1e30, "clip_norm": 0.0}
+    ended = answers_of(train_in_world, 2, run.path, *folders, settings)
+    assert all(not good and message.startswith("TrainingDivergedError") for good, message in ended)
+    (file,) = run.path.glob("bad-batch-*.json")
+    content = json.loads(file.read_text())
+    assert len(content["inputs"]) == len(content["row_losses"]) == 8
+    assert {entry["row"] for entry in content["documents"]} == set(range(8))
+
+
+@pytest.mark.slow
+def test_bf16_travels_for_matrices_and_leaves_the_parameters_of_the_scan_in_float32(tmp_path, folders):
+    runs = []
+    for engine in ("ddp", "fsdp"):
+        runs.append(RunDirectory(tmp_path / engine))
+        runs[-1].checkpoints_folder.mkdir(parents=True)
+        in_ranks(train_in_world, 2, runs[-1].path, *folders, {**SETTINGS, "engine": engine, "precision": "bf16"})
+    assert losses_of(runs[1]) == pytest.approx(losses_of(runs[0]), rel=1e-3)
+    (dtypes,) = {tuple(sorted(row["dtypes"])) for row in in_ranks(dtypes_in_forward, 2)}
+    assert dtypes == ("A_log float32", "D float32", "dt_bias float32", "in_proj bfloat16", "norm float32")
+
+
+def dtypes_in_forward():
+    import training.distributed.rank_program as program
+
+    world = program.world_here()
+    config = dataclasses.replace(program.SETTINGS, engine="fsdp")
+    model = build_model(TINY, device=program.first_device(config, world))
+    engine = make_engine("fsdp", model, config, Precision("bf16", "cpu"), "cpu", world)
+    mixer, seen = model.sublayers[0].mixer, set()
+    scan = mixer.scan
+
+    def watched(*arguments):
+        for name in ("A_log", "D", "dt_bias"):
+            seen.add(f"{name} {str(getattr(mixer, name).dtype).removeprefix('torch.')}")
+        seen.add(f"norm {str(mixer.norm.weight.dtype).removeprefix('torch.')}")
+        seen.add(f"in_proj {str(mixer.in_proj.weight.dtype).removeprefix('torch.')}")
+        return scan(*arguments)
+
+    mixer.scan = watched
+    tokens = torch.ones(1, 8, dtype=torch.int64)
+    with torch.no_grad(), engine.precision.autocast():
+        engine.forward(tokens, tokens, torch.zeros_like(tokens))
+    world.close()
+    return {"dtypes": sorted(seen)}
+
+
+@pytest.mark.slow
+def test_four_processes_in_groups_of_two_train_as_one_does(run, folders, alone):
+    settings = {**SETTINGS, "engine": "fsdp", "shard_processes": 2}
+    for rank in in_ranks(train_in_world, 4, run.path, *folders, settings):
+        assert 0.45 * BYTES < rank["held"]["weights"] < 0.55 * BYTES
     require_same_training(run, alone)
 
 

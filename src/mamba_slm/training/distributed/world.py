@@ -47,6 +47,11 @@ class World:
         """Whether this process decides, speaks and writes."""
         return self.rank == 0
 
+    @property
+    def device(self) -> str:
+        """Where this process computes."""
+        return f"cuda:{self.place.local_rank}" if self.device_type == "cuda" else "cpu"
+
     def sum(self, *values: float) -> list[float]:
         """Each value added up over all processes, in float64."""
         if self.size == 1:

@@ -25,6 +25,13 @@ def choose_engine(wanted: str, world_size: int) -> Choice:
     return Choice(wanted, "asked for")
 
 
+def first_device(config: TrainConfig, world: World) -> str:
+    """Where to build the model: what a sharding engine deals out from the first process is allocated nowhere else."""
+    if choose_engine(config.engine, world.size).value != "fsdp":
+        return config.device
+    return "cpu" if world.is_first else "meta"
+
+
 def make_engine(
     name: str, model: LanguageModel, config: TrainConfig, precision: Precision, device: str, world: World
 ) -> Engine:
