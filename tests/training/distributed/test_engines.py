@@ -81,6 +81,7 @@ def test_two_processes_train_as_one_does(run, folders, alone, settings):
         assert share * 0.9 * 2 * BYTES < rank["held"]["moments"] <= share * 2 * BYTES + 1000  # and counters of steps
 
 
+@pytest.mark.slow
 def test_processes_get_the_rows_that_one_would_have_read(run, folders, make_trainer):
     whole = make_trainer("alone", **SETTINGS)
     read = []
@@ -104,6 +105,7 @@ def test_a_run_goes_on_with_another_number_of_processes_and_another_engine(run, 
     require_same_training(resumed.run, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", ENGINES, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_a_run_of_one_process_goes_on_with_two(alone, folders, tmp_path, make_trainer, settings):
     make_trainer("cut", **SETTINGS).train()
@@ -123,6 +125,7 @@ def trim(run, step):
             shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_the_death_of_a_process_ends_the_others_with_a_message_and_nothing_is_lost(run, folders, alone):
     dying = answers_of(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "ddp"}, False, (1, 14))
     (survived, message), (_, death) = dying
@@ -149,6 +152,7 @@ class Poison(Hook):
         raise ConfigError("the hook of the first process does not work")
 
 
+@pytest.mark.slow
 def test_hooks_see_a_whole_model_where_each_process_has_a_share(run, folders):
     in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, "engine": "fsdp"}, False, None, (Reading(),))
 
@@ -161,6 +165,7 @@ def test_an_error_of_the_first_process_ends_the_others_at_once(run, folders):
     assert second[1].startswith("FailedElsewhereError: the hook of the first process does not work")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_a_loss_that_is_not_finite_ends_all_and_names_the_rows_of_all(run, folders, engine):
     settings = {**SETTINGS, "engine": engine, "learning_rate": 1e30, "clip_norm": 0.0}
@@ -217,6 +222,7 @@ def test_four_processes_in_groups_of_two_train_as_one_does(run, folders, alone):
     require_same_training(run, alone)
 
 
+@pytest.mark.slow
 def test_an_interruption_of_any_process_stops_all_with_everything_saved(run, folders):
     first, second = in_ranks(interrupted_in_world, 2, run.path, *folders)
     assert first == second == (6, True)
