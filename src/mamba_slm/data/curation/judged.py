@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mamba_slm.data.curation.signals.score import TOP_SCORE
 from mamba_slm.data.curation.verdict import Removed
 from mamba_slm.data.document import Document
@@ -24,6 +27,9 @@ class Judged:
 
     score_steps: int = 0
     """Quality in steps of 1 / 65,535; meaningless where it goes."""
+
+    words: NDArray[np.uint64] | None = None
+    """Hashes of the words of `text`, once a stage needed them; None again where the text is changed."""
 
     changes: dict[str, int] = field(default_factory=dict)
     """How often what was taken out, masked or found, such as "repeated lines" or "email masked"."""

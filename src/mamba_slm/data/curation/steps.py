@@ -12,6 +12,7 @@ from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.judged import Judged
 from mamba_slm.data.curation.language.gate import LanguageGate
 from mamba_slm.data.curation.personal.clean import PersonalData
+from mamba_slm.data.curation.phrases.find import Words, words_in
 from mamba_slm.data.curation.profanity.judge import Profanity
 from mamba_slm.data.curation.signals.assess import QualityConfig, assess
 from mamba_slm.data.curation.signals.native import measure_texts
@@ -57,7 +58,7 @@ class QualityStep:
             one.removed, one.score_steps = removed, steps
             if kept is None or kept.text is one.text:
                 continue
-            one.text = kept.text
+            one.text, one.words = kept.text, None
             counts = {"repeated lines": kept.lines, "repeated paragraphs": kept.paragraphs}
             one.changes.update({what: count for what, count in counts.items() if count})
             if len(kept.text) < shortest:
@@ -101,6 +102,24 @@ class VerdictStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WordsStep(VerdictStep):
+    """A stage that only says what goes, and only looks at words, which the next such stage need not look for again."""
+
+    removed: Callable[[Words], Sequence[Removed | None]]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def apply(self, batch: Sequence[Judged]) -> None:
+        """As `Step.apply`."""
+        unknown = [one for one in batch if one.words is None]
+        words = words_in([one.text for one in unknown])
+        for number, one in enumerate(unknown):
+            one.words = words.of_text(number)
+        if len(unknown) < len(batch):
+            words = Words.joined([one.words for one in batch if one.words is not None])
+        for one, removed in zip(batch, self.removed(words), strict=True):
+            one.removed = removed
+
+
+@dataclass(frozen=True, kw_only=True)
 class PersonalStep:
     """Personal data is masked, or is the reason why a document goes."""
 
@@ -110,7 +129,9 @@ class PersonalStep:
     def apply(self, batch: Sequence[Judged]) -> None:
         """As `Step.apply`."""
         for one, cleaned in zip(batch, self.personal.clean([one.text for one in batch]), strict=True):
-            one.text, one.removed = cleaned.text, cleaned.removed
+            if cleaned.text is not one.text:
+                one.text, one.words = cleaned.text, None
+            one.removed = cleaned.removed
             for kind, count in cleaned.found.items():
                 one.changes[FOUND[getattr(self.personal.config, kind)].format(kind=kind)] = count
 
@@ -128,12 +149,12 @@ def steps_of(config: CurateConfig, kind: Kind, benchmarks: BenchmarkIndex | None
         steps.append(VerdictStep(name="language", removed=gate.removed, value=functools.partial(confidence, gate)))
     if config.profanity is not None:
         profanity = Profanity(getattr(config.profanity, kind), kind)
-        steps.append(VerdictStep(name="profanity", removed=profanity.removed, value=profanity.measured))
+        steps.append(WordsStep(name="profanity", removed=profanity.removed, value=profanity.measured))
     if config.spam is not None and kind != "code":  # which has no rule about it
         spam = Spam(getattr(config.spam, kind), kind)
-        steps.append(VerdictStep(name="spam", removed=spam.removed, value=spam.measured))
+        steps.append(WordsStep(name="spam", removed=spam.removed, value=spam.measured))
     if benchmarks is not None:
-        steps.append(VerdictStep(name="contamination", removed=benchmarks.removed))
+        steps.append(WordsStep(name="contamination", removed=benchmarks.removed))
     if config.personal is not None:
         steps.append(PersonalStep(personal=PersonalData(config.personal)))
     return tuple(steps)

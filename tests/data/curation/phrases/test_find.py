@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 from mamba_slm.core.errors import SetupError
 from mamba_slm.data.curation.duplicates import definition as of_duplicates
 from mamba_slm.data.curation.duplicates.batches import Texts
+from mamba_slm.data.curation.duplicates.portable import word_hashes
 from mamba_slm.data.curation.phrases import find
 from mamba_slm.data.curation.phrases.definition import find_all, find_longest, phrase_hash, words_of
-from mamba_slm.data.curation.phrases.find import find_native, find_phrases, find_portable, native_library
+from mamba_slm.data.curation.phrases.find import (
+    Words,
+    find_native,
+    find_phrases,
+    find_portable,
+    native_library,
+    words_in,
+)
 from mamba_slm.data.curation.phrases.phrase_set import PhraseSet
 
 SHARED = Path(__file__).parents[4].parent / "shared" / "data"
@@ -48,9 +56,22 @@ def test_both_kernels_find_what_the_definition_finds(texts, phrases, overlapping
     expected = found_by_definition(texts, phrases, overlapping)
     assert as_list(find_phrases(texts, looked_for, overlapping=overlapping), in_order) == expected
     for kernel in (find_native, find_portable) if phrases else ():
-        found = kernel(Texts.of([text.encode() for text in texts]), looked_for, overlapping)
+        found = kernel(words_in(texts), looked_for, overlapping)
         assert as_list(found, in_order) == expected
         assert found.num_words.tolist() == [len(words_of(text)) for text in texts]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(any_text, max_size=5))
+def test_words_are_the_same_without_a_compiler_and_can_be_joined_again(texts):
+    compiled = words_in(texts)
+    assert compiled.hashes.tolist() == [of_duplicates.word_hash(word) for text in texts for word in words_of(text)]
+    hashes, counts = word_hashes(Texts.of([text.encode() for text in texts]))
+    assert hashes.tolist() == compiled.hashes.tolist() and counts.tolist() == np.diff(compiled.starts).tolist()
+    chosen = range(0, len(texts), 2)
+    joined = Words.joined([compiled.of_text(number) for number in chosen])
+    expected = words_in([texts[number] for number in chosen])
+    assert joined.hashes.tolist() == expected.hashes.tolist() and joined.starts.tolist() == expected.starts.tolist()
 
 
 @settings(max_examples=200, deadline=None)
@@ -65,7 +86,7 @@ def test_phrases_may_be_anchored_by_several_words(anchor_words):
     looked_for, in_order = PhraseSet.of(phrases, anchor_words=anchor_words)
     texts = [" ".join(f"W{i}" for i in range(70)), "w0 w1 w2 w3 w4 w5 w6", "", "w69 " * 300]
     for kernel in (find_native, find_portable):
-        found = kernel(Texts.of([text.encode() for text in texts]), looked_for, True)
+        found = kernel(words_in(texts), looked_for, True)
         assert as_list(found, in_order) == found_by_definition(texts, phrases, True)
 
 
@@ -80,7 +101,7 @@ def test_many_phrases_are_told_apart():
     looked_for, _ = PhraseSet.of(phrases)
     text = " ".join(f"word{i}" for i in range(40_001))
     for kernel in (find_native, find_portable):
-        found = kernel(Texts.of([text.encode()]), looked_for, True)
+        found = kernel(words_in([text]), looked_for, True)
         assert found.places.tolist() == list(range(0, 40_000, 2))
         assert sorted(found.phrases.tolist()) == list(range(20_000))
 

@@ -19,7 +19,7 @@ from mamba_slm.core.files import write_bytes_atomic
 from mamba_slm.data.curation.contamination.config import ContaminationConfig
 from mamba_slm.data.curation.contamination.questions import BenchmarkFile, find_benchmark_files
 from mamba_slm.data.curation.contamination.runs import RunCollector, pieces_of
-from mamba_slm.data.curation.phrases.find import find_phrases
+from mamba_slm.data.curation.phrases.find import Words, find_phrases
 from mamba_slm.data.curation.phrases.phrase_set import PhraseSet
 from mamba_slm.data.curation.verdict import Removed
 
@@ -93,8 +93,8 @@ class BenchmarkIndex:
         """Names the index by what it finds: 16 hexadecimal digits, the same wherever the files lay."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
-    def removed(self, texts: Sequence[str]) -> list[Removed | None]:
-        """Why each text is removed: the question of which most runs stand in it, or None.
+    def removed(self, texts: Sequence[str] | Words) -> list[Removed | None]:
+        """Why each text, or text of these words, is removed: the question of which most runs stand in it, or None.
 
         Raises:
             OutOfMemoryError: as `find_phrases`.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mamba_slm.data.curation.phrases.definition import find_longest, words_of
+from mamba_slm.data.curation.phrases.find import Words
 from mamba_slm.data.curation.profanity.config import ProfanityConfig
 from mamba_slm.data.curation.profanity.lexicon import TIERS, lexicon_of
 from mamba_slm.data.curation.verdict import Kind, Removed
@@ -37,8 +38,8 @@ class Profanity:
         self.config = config or ProfanityConfig.of(kind)
         self.lexicon = lexicon_of(self.config.languages)
 
-    def removed(self, texts: Sequence[str]) -> list[Removed | None]:
-        """Why each text is removed: the first limit that it breaks, or None.
+    def removed(self, texts: Sequence[str] | Words) -> list[Removed | None]:
+        """Why each text, or text of these words, is removed: the first limit that it breaks, or None.
 
         Raises:
             OutOfMemoryError: as `find_phrases`.
@@ -61,7 +62,7 @@ class Profanity:
                 return Removed(rule=f"profanity.{rule}", value=count / num_words, threshold=limit, detail="at most")
         return None
 
-    def counts(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def counts(self, texts: Sequence[str] | Words) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Phrases found, [texts languages tiers], and words, [texts]."""
         counts, num_words = self.lexicon.counts(texts)
         return counts.reshape(len(texts), len(self.config.languages), len(TIERS)), num_words

@@ -22,6 +22,7 @@ import numpy as np
 
 from mamba_slm.data.curation.phrases.classified import Classified
 from mamba_slm.data.curation.phrases.definition import Phrase, find_longest, words_of
+from mamba_slm.data.curation.phrases.find import Words
 from mamba_slm.data.curation.phrases.lists import read_list
 from mamba_slm.data.curation.spam.config import SpamConfig
 from mamba_slm.data.curation.verdict import Kind, Removed
@@ -58,8 +59,8 @@ class Spam:
     def __init__(self, config: SpamConfig | None = None, kind: Kind = "web"):
         self.config = config or SpamConfig.of(kind)
 
-    def removed(self, texts: Sequence[str]) -> list[Removed | None]:
-        """Why each text is removed: the first limit that it breaks, or None.
+    def removed(self, texts: Sequence[str] | Words) -> list[Removed | None]:
+        """Why each text, or text of these words, is removed: the first limit that it breaks, or None.
 
         Raises:
             OutOfMemoryError: as `find_phrases`.
