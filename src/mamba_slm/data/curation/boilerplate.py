@@ -28,10 +28,10 @@ def without_boilerplate(
         min_characters: shortest text that stays.
     """
     for batch in batches_of(documents, BATCH_BYTES):
-        cleaned = iter(boilerplate.without([text.decode() for text, _, _, reason in batch if reason is None]))
+        cleaned = iter(boilerplate.without_encoded([text for text, _, _, reason in batch if reason is None]))
         for text, id, record, reason in batch:
             done = None if reason else next(cleaned)
-            if done is None or not done.lines:
+            if done is None:
                 yield text, id, record, reason
             elif len(done.text) < min_characters:
                 left = Removed(rule=SHORTEST, value=len(done.text), threshold=min_characters, detail="at least")

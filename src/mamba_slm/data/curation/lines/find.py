@@ -65,17 +65,24 @@ class Boilerplate:
         Raises:
             OutOfMemoryError: as `lines_of`.
         """
-        lines = lines_of(Texts.of([text.encode() for text in texts]))
-        goes = lines.long_enough(self.config)
-        if len(self.hashes):
-            place = np.searchsorted(self.hashes[:-1], lines.hashes)
-            goes &= self.hashes[place] == lines.hashes
-        else:
-            goes[:] = False
-        counts = np.add.reduceat(goes, lines.starts[:-1], dtype=np.int64) if len(texts) else goes
-        done = [Without(text=text) for text in texts]
+        done = self.without_encoded([text.encode() for text in texts])
+        return [found or Without(text=text) for text, found in zip(texts, done, strict=True)]
+
+    def without_encoded(self, texts: Sequence[bytes]) -> list[Without | None]:
+        """`without` of texts in UTF-8; None where nothing is taken out, which costs no decoding.
+
+        Raises:
+            OutOfMemoryError: as `lines_of`.
+        """
+        done: list[Without | None] = [None] * len(texts)
+        if not len(self.hashes) or not texts:
+            return done
+        lines = lines_of(Texts.of(texts))
+        place = np.searchsorted(self.hashes[:-1], lines.hashes)
+        goes = lines.long_enough(self.config) & (self.hashes[place] == lines.hashes)
+        counts = np.add.reduceat(goes, lines.starts[:-1], dtype=np.int64)
         for number in np.flatnonzero(counts).tolist():
-            text = texts[number]
+            text = texts[number].decode()
             kept = without_lines(text, goes[lines.starts[number] : lines.starts[number + 1]].tolist())
             done[number] = Without(text=kept, lines=int(counts[number]), characters=len(text) - len(kept))
         return done
