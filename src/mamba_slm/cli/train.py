@@ -28,7 +28,7 @@ examples:
   mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
   mamba-slm train production --data shards/ --dry-run
   mamba-slm train --resume runs/mixed --max-tokens 40M
-  mamba-slm train small --data shards/ --nproc 8 --out runs/small
+  mamba-slm train 125M --data shards/ --nproc 8 --out runs/125M
 """
 
 
