@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 
 import tokenizers
 import torch
-from tokenizers import models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers
 from torch import Tensor
 
 from conformance.models import ALL_CONFIGS, CONFIGS
@@ -83,6 +83,7 @@ def tiny_tokenizer() -> Tokenizer:
     vocab = {text: id for id, text in enumerate(texts)}
     backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[(letters[0], letters[1])]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([END_OF_TEXT])
     return Tokenizer(backend)
 

@@ -26,11 +26,16 @@ CONNECTION_ERRORS = (OSError, http.client.HTTPException)
 
 
 class RefusedError(SetupError):
-    """The server answered, and said no."""
+    """The server answered, and said no: `status` is what HTTP calls it."""
 
-    def __init__(self, status: int, url: str):
-        super().__init__(f"{without_query(url)} answered {status} {http.client.responses.get(status, '')}".rstrip())
-        self.status = status
+    status = 0
+
+    @classmethod
+    def of(cls, status: int, url: str) -> RefusedError:
+        """The error for an answer."""
+        error = cls(f"{without_query(url)} answered {status} {http.client.responses.get(status, '')}".rstrip())
+        error.status = status
+        return error
 
 
 class PassingError(Exception):
@@ -81,7 +86,7 @@ class Web:
                 raise PassingError(
                     f"the server answered {error.code}", wait_seconds=retry_after(error.headers.get("Retry-After"))
                 ) from None
-            raise RefusedError(error.code, url) from None
+            raise RefusedError.of(error.code, url) from None
         except CONNECTION_ERRORS as error:
             raise PassingError(reason_of(error)) from error
 
