@@ -19,6 +19,7 @@ from mamba_slm.data.engine.limits import EngineLimits
 
 MOMENTS = {"local": 1, "ray": 5, "slurm": 5}
 """How long tasks take: so long that some run whenever one ends."""
+MOST_RUNS = 15
 DRIVER = Path(__file__).with_name("driver.py")
 
 
@@ -66,10 +67,9 @@ def run_with_kills(kind: str, folder: Path, kills: int, seed: int) -> dict[str, 
 def killed_in_all(kind: str, folder: Path, kills: int, seed: int, expected: dict[str, bytes]) -> Counter[str]:
     """`run_with_kills`, in another folder again where a fast machine was done too soon; each result is compared."""
     killed: Counter[str] = Counter()
-    for turn in range(kills):
+    for turn in range(MOST_RUNS):
         found = run_with_kills(kind, folder / str(turn), kills - killed.total(), seed + turn)
         assert outputs(folder / str(turn)) == expected
-        assert sum(found.values()) > 0, "a run was over before anything could be killed"
         killed.update(found)
         if killed.total() == kills:
             break
