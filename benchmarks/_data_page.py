@@ -77,15 +77,14 @@ def page(results: dict[str, Any]) -> str:
                 f"{ours / row['tokens_per_second']:.1f}"
                 if ours and "failed" not in row and row["way"] != "ours"
                 else "",
-                format_bytes(row["peak_bytes"]) if row.get("peak_bytes") else "",
                 quality_in_words(row.get("quality")) or row.get("failed", ""),
             ]
             for row in rows
         ]
-        header = ["way", "tokens/s", "×", "peak memory", "remarks"]
+        header = ["way", "tokens/s", "×", "remarks"]
         sections.append(
             f"## {stage.ours[0].upper()}{stage.ours[1:]}\n\nAimed at: {stage.target}.\n\n"
-            + markdown_table(header, table, right=header[1:4])
+            + markdown_table(header, table, right=header[1:3])
         )
     facts = results["hardware"]
     return f"""\
