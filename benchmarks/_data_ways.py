@@ -101,14 +101,23 @@ def lines_of_many_pages(corpus: Path) -> Callable[[], Any]:
 
 
 def tokens(corpus: Path) -> Callable[[], Any]:
-    """Ids and shards, with the comparison with `tokenizers` that guards them."""
+    """Begin, ids, end of every document, with the comparison that guards them; the vocabulary is open."""
     from mamba_slm.data.document import Document
-    from mamba_slm.data.encode import encode_documents
+    from mamba_slm.data.encode import DocumentEncoder
+    from mamba_slm.text.bulk import bulk_encoder
     from mamba_slm.text.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(corpus / "tokenizer.json")
+    bulk = bulk_encoder(tokenizer)
+    encoder = DocumentEncoder(tokenizer, bulk)
     documents = [Document(text=text, id=str(number)) for number, text in enumerate(texts_of(corpus))]
-    return lambda: encode_documents(documents, tokenizer, corpus / "shards")
+
+    def run() -> None:
+        bulk.begin()
+        for start in range(0, len(documents), 1000):
+            encoder.encode(documents[start : start + 1000])
+
+    return run
 
 
 def chain(corpus: Path) -> Callable[[], Any]:
