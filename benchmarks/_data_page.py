@@ -82,8 +82,10 @@ def page(results: dict[str, Any]) -> str:
             for row in rows
         ]
         header = ["way", "tokens/s", "×", "remarks"]
+        command = rows[0].get("command", results["command"])
+        another = "" if command == results["command"] else f"In another run: `{' '.join(command)}`.\n\n"
         sections.append(
-            f"## {stage.ours[0].upper()}{stage.ours[1:]}\n\nAimed at: {stage.target}.\n\n"
+            f"## {stage.ours[0].upper()}{stage.ours[1:]}\n\nAimed at: {stage.target}.\n\n{another}"
             + markdown_table(header, table, right=header[1:3])
         )
     facts = results["hardware"]

@@ -203,9 +203,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     texts = chosen(spread(texts), arguments.megabytes * 1_000_000)
     rows: list[dict[str, Any]] = []
     if arguments.out.exists() and arguments.only:
-        rows = [
-            row for row in json.loads(arguments.out.read_text(encoding="utf-8"))["rows"] if row["stage"] not in only
-        ]
+        before = json.loads(arguments.out.read_text(encoding="utf-8"))
+        rows = [{"command": before["command"], **row} for row in before["rows"] if row["stage"] not in only]
     with tempfile.TemporaryDirectory() as folder:
         corpora = {"all": Path(folder, "all"), "small": Path(folder, "small")}
         write_corpus(corpora["all"], texts, arguments.tokenizer)
