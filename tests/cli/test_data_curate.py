@@ -3,9 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +15,6 @@ from mamba_slm.data.readers import read_documents
 from mamba_slm.data.shards import TokenShards
 
 COMMAND = Path(sys.executable).with_name("mamba-slm")
-KILLS = 8
 
 
 def run(*words):
@@ -117,35 +113,6 @@ def test_one_kind_per_input_is_enough(workplace):
     out, _ = run_here("web=pages", "chat=talks", "--out", "clean", "--json")
     kinds = json.loads(out)["funnel"]["kinds"]
     assert {kind: tally["read"]["documents"] for kind, tally in kinds.items()} == {"web": 64, "chat": 12}
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_gives_the_bytes_of_an_undisturbed_one(workplace):
-    for number in range(10):
-        write_jsonl(
-            Path(f"pages/more-{number}.jsonl"), [text.replace("the", f"word{number}") for text in good_prose(60)]
-        )
-    Path("small.yaml").write_text("part_bytes: 20000\n")
-    words = ["pages", "--kind", "web", "--config", "small.yaml", "--on-error", "skip"]
-    run(*words, "--out", "whole", "--workers", "2")
-    source, kills, finished = random.Random(3), 0, False
-    while not finished:
-        workers = source.choice(["1", "2", "3"])
-        process = subprocess.Popen(
-            [COMMAND, "data", "curate", *words, "--out", "killed", "--workers", workers],
-            stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-        seconds = source.uniform(0.5, 4.0) if kills < KILLS else 120
-        try:
-            assert process.wait(timeout=seconds) == 0
-            finished = True
-        except subprocess.TimeoutExpired:
-            assert kills < KILLS
-            (os.kill if source.random() < 0.5 else os.killpg)(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-    assert kills >= 2
-    assert bytes_of("killed") == bytes_of("whole")
 
 
 @pytest.mark.slow

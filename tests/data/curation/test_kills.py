@@ -40,6 +40,7 @@ def start(folder: Path, out: Path, *words: str) -> subprocess.Popen[bytes]:
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -79,7 +80,10 @@ def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed
                     who = "engine" if source.random() < 0.25 else "worker"
                     killed[who] += 1
                     with contextlib.suppress(ProcessLookupError):
-                        os.kill(process.pid if who == "engine" else source.choice(workers), signal.SIGKILL)
+                        if who == "engine" and engine == "local" and source.random() < 0.5:
+                            os.killpg(process.pid, signal.SIGKILL)  # with all its workers
+                        else:
+                            os.kill(process.pid if who == "engine" else source.choice(workers), signal.SIGKILL)
             said = process.stderr.read().decode()
         if process.returncode == 0:
             assert bytes_of(out) == undisturbed

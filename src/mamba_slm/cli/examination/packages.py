@@ -20,7 +20,17 @@ OPTIONAL = {
     ),
     "cloud": ("reads and writes text in S3 and Google Cloud Storage", "`data` refuses addresses such as s3://bucket/…"),
     "ray": ("runs curation and tokenizing on a Ray cluster", "`--engine ray` refuses to start"),
-    "track": ("writes TensorBoard logs", "`train --log tensorboard` refuses to start"),
+    "scale": ("trains with DeepSpeed ZeRO", "`train --engine deepspeed` refuses to start; ddp and fsdp need nothing"),
+    "track": (
+        "writes logs for TensorBoard, Weights & Biases and trackio",
+        "`train --log tensorboard`, `wandb` or `trackio` refuses to start",
+    ),
+    "bnb": ("keeps the optimiser's moments in 8 bits", "`train --optimizer adamw8bit` refuses to start"),
+    "grammar": (
+        "constrains what is generated to a JSON schema, a pattern or choices",
+        "`generate --json-schema`, `--regex` and `--choice` refuse to start",
+    ),
+    "scores": ("computes BLEU and ROUGE", "comparing generated texts with references refuses to start"),
     "hf": (
         "makes our models transformers models (Auto classes, `generate`)",
         "transformers cannot load our models, and nothing can be compared with its models",
@@ -58,8 +68,8 @@ def python_check() -> Check:
 def requirements(extra: str = "") -> dict[str, str]:
     """Package -> lowest version, of a plain installation or of an extra; extras that it includes are followed.
 
-    >>> requirements("track")
-    {'tensorboard': '2.20'}
+    >>> requirements("ray")
+    {'ray': '2.50'}
     """
     found: dict[str, str] = {}
     for line in importlib.metadata.requires(PACKAGE) or ():
