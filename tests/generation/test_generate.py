@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.generation import generate as module
-from mamba_slm.generation.generate import generate, right_padded, stream_tokens
+from mamba_slm.generation import prefill as module
+from mamba_slm.generation.generate import generate, stream_tokens
+from mamba_slm.generation.prefill import right_padded
 from mamba_slm.generation.sampling import Sampler
 from small_models import varied_model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import ConfigError, DataError, SetupError, UsageError
-from mamba_slm.generation import generate as loop
+from mamba_slm.generation import prefill as loop
 from mamba_slm.generation.chat import ChatSession, ChatSettings
 from mamba_slm.generation.generate import generate, stream_tokens
 from mamba_slm.generation.loading import RuntimeSettings, load

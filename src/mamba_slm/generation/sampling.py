@@ -1,174 +1,42 @@
-"""From logits to the next token: small frozen filters and one draw, all pure functions of their arguments.
+"""From logits to the next token: what changes logits, in its order, and one draw, all functions of their arguments.
 
 Letters: `b` rows, `v` vocabulary.
 
-A filter maps logits [b v] to logits [b v] in which tokens that may not be drawn are -inf. Every filter keeps at
-least one token per row, breaks ties towards the lower token id, and depends on nothing but its argument. The order
-of `Sampler.from_settings` is that of transformers: repetition penalty, temperature, top-k, top-p, min-p.
+The order of `Sampler.from_settings` is that of transformers: logit bias, penalties, what is forbidden, temperature,
+top-k, top-p, min-p, typical.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mamba_slm.core.errors import CheckFailedError, ConfigError
-
-NUCLEUS_GUESS = 1024
-"""So many tokens hold the nucleus of most distributions; sorting a whole vocabulary takes as long as a small model."""
-
-
-class Filter(Protocol):
-    """Anything with `filter(logits [b v]) -> logits [b v]`."""
-
-    def filter(self, logits: Tensor) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Greedy:
-    """Keep only the most likely token."""
-
-    def filter(self, logits: Tensor) -> Tensor:
-        best = logits.argmax(dim=-1, keepdim=True)  # the first of equal ones
-        return torch.full_like(logits, -math.inf).scatter(-1, best, logits.gather(-1, best))
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """Divide logits by `temperature`: below 1 sharpens, above 1 flattens, 0 is greedy."""
-
-    temperature: float
-
-    def __post_init__(self):
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise ConfigError(
-                f"temperature must be 0 or more, got {self.temperature}", hint="0 is greedy, 1 is neutral"
-            )
-
-    def filter(self, logits: Tensor) -> Tensor:
-        if self.temperature == 0:
-            return Greedy().filter(logits)
-        # The maximum is subtracted first, so that a tiny temperature cannot overflow.
-        return (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature
-
-
-@dataclass(frozen=True)
-class TopK:
-    """Keep exactly the `k` most likely tokens, or all of them when the vocabulary is smaller."""
-
-    k: int
-
-    def __post_init__(self):
-        if self.k < 1:
-            raise ConfigError(f"top_k must be at least 1, got {self.k}", hint="leave it out to keep every token")
-
-    def filter(self, logits: Tensor) -> Tensor:
-        if self.k >= logits.shape[-1]:
-            return logits
-        largest = logits.topk(self.k, dim=-1).values
-        return keep_largest(logits, largest, torch.full_like(largest[..., :1], self.k, dtype=torch.int64))
-
-
-@dataclass(frozen=True)
-class TopP:
-    """Keep the smallest set of most likely tokens whose probabilities sum to at least `p` (nucleus sampling).
-
-    Source: Holtzman et al., "The Curious Case of Neural Text Degeneration", arXiv:1904.09751.
-    """
-
-    p: float
-
-    def __post_init__(self):
-        if not 0 < self.p <= 1:
-            raise ConfigError(f"top_p must lie in (0, 1], got {self.p}", hint="1 keeps every token")
-
-    def filter(self, logits: Tensor) -> Tensor:
-        if self.p == 1:
-            return logits
-        total = logits.double().logsumexp(dim=-1, keepdim=True)
-        largest = logits.topk(min(NUCLEUS_GUESS, logits.shape[-1]), dim=-1).values
-        mass = (largest.double() - total).exp().cumsum(dim=-1)
-        if largest.shape[-1] < logits.shape[-1] and bool((mass[..., -1] < self.p).any()):
-            largest = descending(logits)
-            mass = (largest.double() - total).exp().cumsum(dim=-1)
-        count = 1 + (mass[..., :-1] < self.p).sum(dim=-1, keepdim=True)  # a token is kept if less lies before it
-        return keep_largest(logits, largest, count)
-
-
-def descending(logits: Tensor) -> Tensor:
-    """The values of each row [b v], largest first. On a CPU, numpy sorts values alone eight times as fast as torch."""
-    if logits.device.type == "cpu":
-        return torch.from_numpy(np.sort(logits.detach().numpy(), axis=-1)).flip(-1)
-    return logits.sort(dim=-1, descending=True).values
-
-
-def keep_largest(logits: Tensor, largest: Tensor, count: Tensor) -> Tensor:
-    """Logits [b v] without all but the `count` [b 1] largest of each row; of equal ones the first are kept.
-
-    `largest` [b n] begins with at least so many of them, in descending order.
-    """
-    threshold = largest.gather(-1, count - 1)
-    kept = logits >= threshold
-    if bool((kept.sum(dim=-1, keepdim=True) > count).any()):
-        tied = logits == threshold
-        room = count - (logits > threshold).sum(dim=-1, keepdim=True)
-        kept &= ~tied | (tied.cumsum(dim=-1) <= room)
-    return logits.masked_fill(~kept, -math.inf)
-
-
-@dataclass(frozen=True)
-class MinP:
-    """Keep the tokens that are at least `p` times as likely as the most likely one.
-
-    Source: Nguyen et al., "Turning Up the Heat: Min-p Sampling", arXiv:2407.01082.
-    """
-
-    p: float
-
-    def __post_init__(self):
-        if not 0 <= self.p <= 1:
-            raise ConfigError(f"min_p must lie in [0, 1], got {self.p}", hint="0 keeps every token")
-
-    def filter(self, logits: Tensor) -> Tensor:
-        if self.p == 0:
-            return logits
-        below = logits < logits.amax(dim=-1, keepdim=True) + math.log(self.p)
-        return logits.masked_fill(below, -math.inf)
-
-
-@dataclass(frozen=True)
-class RepetitionPenalty:
-    """Make tokens that were seen less likely: positive logits are divided by `penalty`, negative ones multiplied.
-
-    Source: Keskar et al., "CTRL", arXiv:1909.05858, with the sign rule of transformers.
-    """
-
-    penalty: float
-
-    def __post_init__(self):
-        if not (self.penalty > 0 and math.isfinite(self.penalty)):
-            raise ConfigError(f"repetition_penalty must be above 0, got {self.penalty}", hint="1 changes nothing")
-
-    def apply(self, logits: Tensor, seen: Tensor) -> Tensor:
-        """`seen` [b v] bool: True where the token occurs in the prompt or in what was generated."""
-        return torch.where(seen, torch.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)
+from mamba_slm.core.errors import CheckFailedError
+from mamba_slm.generation.strategies.filters import Filter, Greedy, MinP, Temperature, TopK, TopP, Typical
+from mamba_slm.generation.strategies.history import History
+from mamba_slm.generation.strategies.penalties import (
+    FrequencyPenalty,
+    LogitBias,
+    NoRepeatNgram,
+    PresencePenalty,
+    Processor,
+    RepetitionPenalty,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """A repetition penalty and a chain of filters, then one draw from what is left."""
+    """Processors that know what was read and made, a chain of filters, then one draw from what is left."""
+
+    processors: tuple[Processor, ...] = ()
+    """Applied first, in this order; they need a history."""
 
     filters: tuple[Filter, ...] = ()
     """Applied in this order."""
-
-    repetition: RepetitionPenalty | None = None
-    """Applied before every filter; needs `seen`."""
 
     @classmethod
     def greedy(cls) -> Sampler:
@@ -183,38 +51,56 @@ class Sampler:
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
+        typical_p: float | None = None,
         repetition_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        no_repeat_ngram_size: int | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        constraint: Processor | None = None,
     ) -> Sampler:
         """The chain for the settings that people give; None leaves a step out.
 
         Raises:
             ConfigError: a value is out of range.
         """
+        processors: list[Processor] = [LogitBias(tuple(logit_bias.items()))] if logit_bias else []
+        processors += [RepetitionPenalty(repetition_penalty)] if repetition_penalty not in (None, 1.0) else []
+        processors += [FrequencyPenalty(frequency_penalty)] if frequency_penalty else []
+        processors += [PresencePenalty(presence_penalty)] if presence_penalty else []
+        processors += [NoRepeatNgram(no_repeat_ngram_size)] if no_repeat_ngram_size is not None else []
+        processors += [constraint] if constraint is not None else []
         filters: list[Filter] = [Temperature(temperature)]
         filters += [TopK(top_k)] if top_k is not None else []
         filters += [TopP(top_p)] if top_p is not None else []
         filters += [MinP(min_p)] if min_p is not None else []
-        repetition = RepetitionPenalty(repetition_penalty) if repetition_penalty not in (None, 1.0) else None
-        return cls(filters=tuple(filters), repetition=repetition)
+        filters += [Typical(typical_p)] if typical_p is not None else []
+        return cls(processors=tuple(processors), filters=tuple(filters))
 
-    def filtered(self, logits: Tensor, *, seen: Tensor | None = None) -> Tensor:
-        """Logits [b v] after the penalty and every filter, in float32.
+    @property
+    def needs_history(self) -> bool:
+        """Whether `history` must be given."""
+        return bool(self.processors)
+
+    def processed(self, logits: Tensor, history: History | None = None) -> Tensor:
+        """The logits [b v] in float32 after every processor, before any filter.
 
         Args:
             logits: [b v].
-            seen: [b v] bool; required when the sampler has a repetition penalty.
+            history: of the same rows; required when the sampler has processors.
         """
-        logits = self.penalized(logits, seen=seen)
+        logits = logits.float()
+        for step in self.processors:
+            assert history is not None, "a processor needs to know what was read and made"
+            logits = step.process(logits, history)
+        return logits
+
+    def filtered(self, logits: Tensor, history: History | None = None) -> Tensor:
+        """Logits [b v] after every processor and every filter, in float32; arguments as in `processed`."""
+        logits = self.processed(logits, history)
         for step in self.filters:
             logits = step.filter(logits)
         return logits
-
-    def penalized(self, logits: Tensor, *, seen: Tensor | None = None) -> Tensor:
-        """The logits [b v] in float32 after the repetition penalty, before any filter."""
-        if self.repetition is None:
-            return logits.float()
-        assert seen is not None, "a repetition penalty needs to know what was seen"
-        return self.repetition.apply(logits.float(), seen)
 
     @property
     def is_greedy(self) -> bool:
@@ -222,14 +108,14 @@ class Sampler:
         first = self.filters[0] if self.filters else None
         return isinstance(first, Greedy) or (isinstance(first, Temperature) and first.temperature == 0)
 
-    def sample(self, logits: Tensor, generators: Sequence[torch.Generator], *, seen: Tensor | None = None) -> Tensor:
+    def sample(self, logits: Tensor, generators: Sequence[torch.Generator], history: History | None = None) -> Tensor:
         """Draw one token per row.
 
         Args:
             logits: [b v].
             generators: one per row, so that a row's result does not depend on its neighbours. Each gives one number,
                 or none when the sampler is greedy.
-            seen: [b v] bool; see `filtered`.
+            history: of the same rows; see `processed`.
 
         Returns:
             tokens [b] int64, on the device of `logits`.
@@ -238,8 +124,8 @@ class Sampler:
             CheckFailedError: a row of logits holds NaN or +inf.
         """
         if self.is_greedy:
-            return most_likely(self.penalized(logits, seen=seen))
-        logits = self.penalized(logits, seen=seen)
+            return most_likely(self.processed(logits, history))
+        logits = self.processed(logits, history)
         require_finite(logits.amax(dim=-1))
         for step in self.filters:
             logits = step.filter(logits)

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mamba_slm.generation.generate import FinishReason, Timing, TokenStream, stream_tokens
+from mamba_slm.generation.events import FinishReason, Stream, Timing
+from mamba_slm.generation.generate import stream_tokens
 from mamba_slm.generation.runtime import Runtime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.stream import TextStream
@@ -41,7 +42,7 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return [tokenizer.bos_id, *tokenizer.encode(prompt)]
 
 
-def stream_text(tokens: TokenStream, tokenizer: Tokenizer, *, stops: Sequence[str] = ()) -> Iterator[TextEvent]:
+def stream_text(tokens: Stream, tokenizer: Tokenizer, *, stops: Sequence[str] = ()) -> Iterator[TextEvent]:
     """Turn the tokens of every row into text, and end a row at the first stop string.
 
     Raises:
@@ -51,7 +52,7 @@ def stream_text(tokens: TokenStream, tokenizer: Tokenizer, *, stops: Sequence[st
     return text_events(tokens, texts)
 
 
-def text_events(tokens: TokenStream, texts: Sequence[TextStream]) -> Iterator[TextEvent]:
+def text_events(tokens: Stream, texts: Sequence[TextStream]) -> Iterator[TextEvent]:
     """One event per token; `texts` holds the stream of each row."""
     for event in tokens:
         text = texts[event.row]
