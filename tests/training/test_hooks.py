@@ -1,9 +1,6 @@
-import pytest
-
-from mamba_slm.core.errors import MissingDependencyError
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.status import StatusWriter, read_status
-from mamba_slm.training.hooks import SampleHook, StatusHook, TensorBoardHook
+from mamba_slm.training.hooks import SampleHook, StatusHook
 
 
 def parrot(model, step):
@@ -43,23 +40,3 @@ def test_the_status_follows_the_run(make_trainer):
     trainer.train()
     status = read_status(trainer.run.status_file)
     assert (status.state, status.step) == ("running", 12)  # that it is done is said by the caller
-
-
-def test_tensorboard_gets_every_curve(make_trainer):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    trainer = make_trainer(hooks=[TensorBoardHook()])
-    trainer.train()
-    events = accumulator.EventAccumulator(str(trainer.run.path / "tensorboard")).Reload()
-    losses = events.Scalars("train/loss")
-    assert [event.step for event in losses] == list(range(1, 13))
-    recorded = [row["loss"] for row in read_metrics(trainer.run.metrics_file, kind="train")]
-    assert [event.value for event in losses] == pytest.approx(recorded)
-    assert [event.step for event in events.Scalars("validation/loss")] == [4, 8, 12]
-    assert {"train/learning_rate", "train/grad_norm", "train/tokens_per_second"} <= set(events.Tags()["scalars"])
-
-
-def test_without_tensorboard_the_extra_is_named(make_trainer, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)
-    with pytest.raises(MissingDependencyError) as refused:
-        make_trainer(hooks=[TensorBoardHook()]).train()
-    assert "mamba-slm[track]" in refused.value.hint

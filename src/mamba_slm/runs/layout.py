@@ -9,6 +9,7 @@ runs/20260401-nano/
     samples.jsonl   what the model said to the same prompts, from step 0 on
     events.jsonl    what happened: spikes, resumes, skipped checkpoints
     evaluation.json the model beside the baselines
+    trackers.json   the run's id in TensorBoard, wandb and trackio, if it goes there
     log.txt         everything that was said
     report.md       the report card
     report.html     the same as a page with charts, in one file

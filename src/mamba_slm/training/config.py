@@ -182,8 +182,8 @@ class TrainConfig:
     spike_patience_steps: int = 200
     """Stop when the loss has stayed that high for this many steps in a row; 0 means never."""
 
-    log: tuple[Literal["jsonl", "tensorboard"], ...] = ("jsonl",)
-    """Where metrics go; jsonl is always written."""
+    log: tuple[Literal["jsonl", "tensorboard", "wandb", "trackio"], ...] = ("jsonl",)
+    """Where metrics go; jsonl is always written. wandb goes online only where somebody is logged in."""
 
     def __post_init__(self) -> None:
         at_least = {

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.core.optional import require
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.runs.status import StatusWriter
@@ -114,38 +113,6 @@ class StatusHook(Hook):
 
     def on_step_end(self, view: RunView, report: StepReport) -> None:
         self.status.update("running", step=view.step, message="training")
-
-
-class TensorBoardHook(Hook):
-    """Curves for TensorBoard under RUN/tensorboard. Needs the extra `track`."""
-
-    def __init__(self) -> None:
-        self.writer: Any = None
-
-    def reads_model(self, moment: str, step: int) -> bool:
-        return False
-
-    def on_start(self, view: RunView) -> None:
-        require("tensorboard", extra="track", purpose="logging to TensorBoard")
-        from torch.utils.tensorboard import SummaryWriter
-
-        # purge_step: a resumed run writes the steps after its checkpoint again
-        self.writer = SummaryWriter(str(view.run.path / "tensorboard"), purge_step=view.step + 1)
-
-    def on_step_end(self, view: RunView, report: StepReport) -> None:
-        for name in ("loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes"):
-            value = getattr(report, name)
-            if value is not None:
-                self.writer.add_scalar(f"train/{name}", value, report.step)
-
-    def on_validation(self, view: RunView, report: ValidationReport) -> None:
-        self.writer.add_scalar("validation/loss", report.loss, report.step)
-        if report.bits_per_byte is not None:
-            self.writer.add_scalar("validation/bits_per_byte", report.bits_per_byte, report.step)
-        self.writer.flush()
-
-    def on_end(self, view: RunView, reason: str) -> None:
-        self.writer.close()
 
 
 def call_all(hooks: Sequence[Hook], moment: str, *arguments: Any) -> None:

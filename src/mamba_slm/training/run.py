@@ -47,7 +47,7 @@ from mamba_slm.training.distributed.setup import SETUP, described, joined, telli
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import choose_engine, first_device
 from mamba_slm.training.estimate import Estimate, estimate_training
-from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook, TensorBoardHook
+from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import mixture_of, planned_samples, say_mixture
 from mamba_slm.training.peak import Peak, peak_of
@@ -56,6 +56,7 @@ from mamba_slm.training.precision import Choice, choose_device, choose_precision
 from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
+from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
 
 Resume = bool | Literal["auto"]
@@ -192,13 +193,14 @@ def lead(
         write_record(directory.record_file, record)
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
+        trackers = stack.enter_context(tracked(config, directory, say))
         trainer = Trainer(
             build_model(model_config, seed=config.seed, device=first_device(config, world)),
             loader,
             config,
             directory,
             validation=validation_of(prepared, config),
-            hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *hooks],
+            hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *trackers, *hooks],
             tokenizer=prepared.tokenizer,
             tokenizer_file=prepared.tokenizer_file,
             peak=peak_of_all(peak, world),
@@ -408,13 +410,11 @@ def built_in_hooks(
     make_sampler: MakeSampler | None,
     show_sample: Callable[[int, dict[str, Any]], None] | None,
 ) -> list[Hook]:
-    """Status, samples and TensorBoard, as the settings say."""
+    """Status and samples, as the settings say."""
     hooks: list[Hook] = [StatusHook(status)]
     if make_sampler is not None and config.sample_every_steps:
         sampler = make_sampler(prepared, config)
         hooks.append(SampleHook(sampler, every_steps=config.sample_every_steps, show=show_sample))
-    if "tensorboard" in config.log:
-        hooks.append(TensorBoardHook())
     return hooks
 
 

@@ -1,0 +1,1 @@
+"""Curves of a run for other people's dashboards: TensorBoard, Weights & Biases, trackio."""
