@@ -79,6 +79,9 @@ class TrainConfig:
     max_minutes: float | None = None
     """Stop after this much wall time; the schedule ends on time on any machine, so the result depends on its speed."""
 
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
+    """adamw8bit: moments of a byte instead of four (extra bnb). muon: for the matrices, half of adamw's moments."""
+
     learning_rate: float = 1e-3
     """Peak of the schedule."""
 

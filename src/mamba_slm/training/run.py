@@ -50,6 +50,7 @@ from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import mixture_of, planned_samples, say_mixture
+from mamba_slm.training.optim import require_optimizer
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
@@ -265,6 +266,7 @@ def loader_of(mixture: Mixture, config: TrainConfig, world: World, say: Callable
 def require_usable(config: TrainConfig, *, has_data: bool) -> None:
     """Raise before anything is written when settings cannot work: wrong preset, missing data, too long a row, …"""
     model_config_for(config)
+    require_optimizer(config.optimizer)
     if not has_data:
         parse_sources(config.data)
     if config.has_limit:

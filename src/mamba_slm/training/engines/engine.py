@@ -16,7 +16,7 @@ from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.gradients import accumulate_gradients, clip_gradients
-from mamba_slm.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from mamba_slm.training.optim import build_optimizer, load_optimizer_tensors, optimizer_tensors, require_optimizer
 from mamba_slm.training.precision import Precision
 
 
@@ -57,14 +57,16 @@ class Engine:
         self.optimizer = self.new_optimizer()
 
     def new_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over what this process holds of the model."""
+        """The optimiser of the settings over what this process holds of the model."""
         config = self.config
+        require_optimizer(config.optimizer, engine=self.name)
         return build_optimizer(
             self.model,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
             betas=(config.beta1, config.beta2),
             epsilon=config.epsilon,
+            name=config.optimizer,
         )
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -115,7 +117,8 @@ class Engine:
         """Bytes of weights and of moments that this process keeps between steps."""
         parameters = list(self.model.parameters())
         state = [value for entry in self.optimizer.state.values() for value in entry.values()]
-        return {"weights": sum(map(bytes_here, parameters)), "moments": sum(map(bytes_here, state))}
+        tensors = [value for value in state if isinstance(value, Tensor)]
+        return {"weights": sum(map(bytes_here, parameters)), "moments": sum(map(bytes_here, tensors))}
 
 
 def bytes_here(tensor: Tensor) -> int:

@@ -28,6 +28,7 @@ from mamba_slm.data.loader import Batch
 from mamba_slm.training.engines.engine import Engine, clip_limit
 from mamba_slm.training.engines.whole import gathered, part_of, scatter_into
 from mamba_slm.training.gradients import accumulate, require_targets
+from mamba_slm.training.optim import require_state_of
 
 
 class FsdpEngine(Engine):
@@ -120,6 +121,7 @@ class FsdpEngine(Engine):
             return gathered(named, is_first=self.world.is_first)
 
     def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+        require_state_of(self.optimizer, moments)
         left = dict(moments)
         self.put_away()
         with self.world.watched():
