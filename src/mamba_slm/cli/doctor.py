@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from mamba_slm.cli import console
+from mamba_slm.cli import console, doctor_distributed
 from mamba_slm.cli.examination.check import MARKS, SECTIONS, Check
 from mamba_slm.cli.examination.examine import examine
 
@@ -32,10 +32,15 @@ settings, kernels, compilers, extras or speed), name, status (ok, note or
 missing), text, cost and hint ("" where there is none), measured (numbers by
 name, units in the names; {} where nothing was measured) and about_speed.
 
+--distributed examines processes instead: right sums, latency, bandwidth, slow
+links, barrier, clocks, versions, and whether all see the disk. Exit code 6 when
+they cannot train together; --json prints {"ok", "processes", "findings"}.
+
 examples:
   mamba-slm doctor
   mamba-slm doctor --no-measure
   mamba-slm doctor --json --no-measure
+  torchrun --nproc-per-node 8 -m mamba_slm.cli.main doctor --distributed
 """
 
 
@@ -48,10 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--measure", choices=("none", "quick", "thorough"), default="quick", help="what to time (default: quick)"
     )
     effort.add_argument("--no-measure", action="store_true", help="the same as --measure none")
+    doctor_distributed.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.distributed:
+        return doctor_distributed.run(args)
     checks = examine("none" if args.no_measure else args.measure, say=console.say)
     complete = all(check.status != "missing" for check in checks)
     if args.json:

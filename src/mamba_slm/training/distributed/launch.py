@@ -24,12 +24,20 @@ from mamba_slm.training.distributed.place import SIGN_IN
 LOOK_SECONDS = 0.1
 
 
-def launch(words: Sequence[str], *, processes: int, run: str | None = None, say: Callable[[str], None] = print) -> int:
+def launch(
+    words: Sequence[str],
+    *,
+    processes: int,
+    run: str | None = None,
+    on_loss: str | None = None,
+    say: Callable[[str], None] = print,
+) -> int:
     """Run `mamba-slm WORDS` in `processes` processes; returns the exit code of the first.
 
     Args:
         words: the command line.
         run: named in the hint when a process is lost.
+        on_loss: the command of that hint; None goes on with `run`.
         say: takes lines for people.
 
     Raises:
@@ -72,13 +80,20 @@ def launch(words: Sequence[str], *, processes: int, run: str | None = None, say:
                 signals.pass_on()
     error = ended[0] if ended else None
     if isinstance(error, ChildFailedError):
-        return judge(error.failures, processes=processes, run=run, say=say)
+        return judge(error.failures, processes=processes, run=run, on_loss=on_loss, say=say)
     if error is not None:
         raise error
     return 0
 
 
-def judge(failures: Mapping[int, Any], *, processes: int, run: str | None, say: Callable[[str], None]) -> int:
+def judge(
+    failures: Mapping[int, Any],
+    *,
+    processes: int,
+    run: str | None,
+    on_loss: str | None = None,
+    say: Callable[[str], None],
+) -> int:
     """The exit code of a job that failed, from what the launcher knows about each process.
 
     Raises:
@@ -87,13 +102,13 @@ def judge(failures: Mapping[int, Any], *, processes: int, run: str | None, say: 
     codes = {rank: failure.exitcode for rank, failure in sorted(failures.items())}
     asked = (-signal.SIGTERM, -signal.SIGINT)
     killed = next((rank for rank, code in codes.items() if code < 0 and code not in asked), None)
-    resume = f"mamba-slm train --resume {run or 'RUN'} --nproc {processes}"
+    resume = f"go on from the last checkpoint: mamba-slm train --resume {run or 'RUN'} --nproc {processes}"
     if killed is not None:
         name = signal.Signals(-codes[killed]).name
         memory = "; where nobody killed it, the system ran out of memory" if name == "SIGKILL" else ""
         raise RankLostError(
             f"process {killed} of {processes} was ended by {name}, and the others were stopped{memory}",
-            hint=f"go on from the last checkpoint: {resume}",
+            hint=f"look closer: {on_loss}" if on_loss else resume,
         )
     rank = 0 if 0 in codes else min(failures, key=lambda number: failures[number].timestamp)
     code = codes[rank]

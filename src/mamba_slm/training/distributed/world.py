@@ -16,16 +16,13 @@ import torch
 
 from mamba_slm.core.errors import ConfigError, MambaSlmError, RankLostError
 from mamba_slm.core.units import format_seconds
+from mamba_slm.training.distributed.meeting import FailedElsewhereError, meet
 from mamba_slm.training.distributed.place import Place
 
 T = TypeVar("T")
 MESSAGE_BYTES = 512
 """Of an answer that travels in one piece; a longer one needs a second."""
 NETWORK_WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "store")
-
-
-class FailedElsewhereError(RankLostError):
-    """Process 0 failed, and says why itself; the others only end."""
 
 
 class World:
@@ -196,8 +193,9 @@ def join(place: Place, *, device_type: str, timeout_seconds: float) -> World:
     """Meet the other processes.
 
     Raises:
-        ConfigError: this torch cannot talk between processes.
+        ConfigError: this torch cannot talk between processes, or they do not belong together.
         RankLostError: process 0 cannot be reached, or others did not come in time; says which.
+        FailedElsewhereError: process 0 says that the processes do not belong together.
     """
     world = World(place, device_type=device_type, timeout_seconds=timeout_seconds)
     if not torch.distributed.is_available():
@@ -226,26 +224,3 @@ def join(place: Place, *, device_type: str, timeout_seconds: float) -> World:
             backend, store=world.store, rank=place.rank, world_size=place.size, timeout=timeout, device_id=device
         )
     return world
-
-
-def meet(world: World, timeout: timedelta) -> None:
-    """Wait until every process has come.
-
-    Raises:
-        RankLostError: names those that did not.
-    """
-    world.store.set(f"here/{world.rank}", b"1")
-    keys = [f"here/{rank}" for rank in range(world.size)]
-    try:
-        world.store.wait(keys, timeout)
-    except RuntimeError as error:
-        try:
-            missing = [rank for rank, key in enumerate(keys) if not world.store.check([key])]
-        except RuntimeError:  # process 0 has given up and taken the store with it
-            missing = [0]
-        others = ", ".join(map(str, missing))
-        raise RankLostError(
-            f"process {world.rank} of {world.size} waited {format_seconds(world.timeout_seconds)} at "
-            f"{world.place.address}:{world.place.port}, and process {others} did not come",
-            hint="start every process with the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE",
-        ) from error
