@@ -118,8 +118,10 @@ class Mamba2(KeptFloat32):
         state.window = torch.cat([state.window[:, 1:], raw[:, None].to(state.window.dtype)], dim=1)
         return torch.addcmul(y, self.D.float()[:, None], x).flatten(1)
 
-    def undo(self, state: MambaState, num_tokens: int) -> None:
-        """Go back by the last `num_tokens` (padding included) of those in the state's history, which starts anew there.
+    def undo(self, state: MambaState, num_tokens: int, *, forget: bool = True) -> None:
+        """Go back by the last `num_tokens` (padding included) of those in the state's history.
+
+        With `forget` the history starts anew there; without, one may go back further later.
 
         The tokens that stay are read again from what the projection made of them, so this costs a convolution and a
         short scan, and the state differs from the one at that time in its last bits at most.
@@ -131,8 +133,9 @@ class Mamba2(KeptFloat32):
         have = 0 if history is None else sum(dt.shape[1] for _, dt, _ in history.inputs)
         if history is None or num_tokens > have:
             raise UsageError(f"cannot go back {num_tokens} tokens: the state's history holds {have}")
+        inputs = history.inputs
         if num_tokens:
-            state.window, state.ssm, state.history = history.window, history.ssm, None
+            state.window, state.ssm, state.history, inputs = history.window, history.ssm, None, []
             if num_tokens < have:
                 xBC = torch.cat([xBC for xBC, _, _ in history.inputs], dim=1)[:, :-num_tokens]
                 dt = torch.cat([dt for _, dt, _ in history.inputs], dim=1)[:, :-num_tokens]
@@ -144,7 +147,11 @@ class Mamba2(KeptFloat32):
                     ]
                     mask = torch.cat(masks, dim=1)[:, :-num_tokens]
                 self.scan(xBC, dt, mask, None, state)
-        state.history = MambaHistory(window=state.window, ssm=state.ssm)
+                inputs = [(xBC, dt, mask)]
+        if forget:
+            state.history = MambaHistory(window=state.window, ssm=state.ssm)
+        else:
+            state.history = MambaHistory(window=history.window, ssm=history.ssm, inputs=inputs)
 
     def split_convolved(self, convolved: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[... c] to x [... h p], B and C [... g n]."""

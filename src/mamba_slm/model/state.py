@@ -30,6 +30,12 @@ class MambaHistory:
     inputs: list[tuple[Tensor, Tensor, Tensor | None]] = field(default_factory=list)
     """Of each call since: xBC [b t c] and dt [b t h] as projected, mask [b t 1] or None."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory held."""
+        parts = [part for call in self.inputs for part in call if part is not None]
+        return sum(part.nbytes for part in (self.window, self.ssm, *parts))
+
 
 @dataclass
 class MambaState:
@@ -122,8 +128,9 @@ class InferenceState:
 
     @property
     def num_bytes(self) -> int:
-        """Memory held, unused slots included."""
-        total = 0
+        """Memory held, unused slots and histories included."""
+        histories = [layer.history for layer in self.layers if isinstance(layer, MambaState)]
+        total = sum(history.num_bytes for history in histories if history is not None)
 
         def add(tensor: Tensor) -> Tensor:
             nonlocal total
