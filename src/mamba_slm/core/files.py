@@ -48,8 +48,10 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
+def write_bytes_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace `path` with `data`: temporary name in the same folder, fsync, rename.
+
+    Nobody whom `mode` keeps out can read the file at any moment.
 
     Raises:
         DiskFullError: the disk is full; the old file is untouched.
@@ -63,7 +65,7 @@ def write_bytes_atomic(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, mode)
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
