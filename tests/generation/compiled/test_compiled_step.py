@@ -10,6 +10,7 @@ import torch
 
 from mamba_slm.core.errors import CheckFailedError, ConfigError, SetupError, UsageError
 from mamba_slm.generation.compiled import runtime as compiled_runtime
+from mamba_slm.generation.compiled.after import StatesAfter
 from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime, open_compiled
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import RUNTIMES
@@ -272,3 +273,53 @@ def test_the_command_compiles_once_says_so_and_prints_the_text_of_the_plain_step
     assert "compiling the decoding step, once for this machine" in first.stderr
     assert "compiling" not in again.stderr and "compiled step" in again.stderr
     assert "int8 weights, " in run("--weights", "int8").stderr
+
+
+SEQUENCES = [(variety, weights) for variety in VARIETIES for weights in ("float32", "bfloat16", "int8")]
+
+
+@pytest.mark.parametrize(("variety", "weights"), SEQUENCES)
+def test_successive_tokens_are_read_at_once_and_any_beginning_of_them_is_kept(variety, weights):
+    model = model_of(variety, weights)
+    runtime, plain = CompiledRuntime(model), TorchRuntime(model)
+    prompt, tokens = random_tokens(1, 5), random_tokens(1, 24)[0]
+    expected = decoded(plain, prompt, tokens[None], plain.new_state(1))[0]
+    tolerance = tolerance_of("model", model.embedding.weight.dtype).values
+    state, after, at = runtime.new_state(1), StatesAfter(5), 0
+    runtime.next_logits(prompt, None, state)
+    for kept in (1, 2, 3, 4, 5, 5, 1):
+        wrong = torch.cat([tokens[at : at + kept], random_tokens(5)])[:5]  # what is not kept may be anything
+        found = runtime.read_sequence(wrong, state, after)
+        assert error_between(found[:kept], expected[at : at + kept]) <= tolerance
+        after.keep(state, kept)
+        at += kept
+        assert state.num_tokens.tolist() == [5 + at] and state.length == 5 + at
+    after.release(state)
+    one = runtime.next_logits(tokens[None, at : at + 1], None, state)
+    assert error_between(one[0], expected[at]) <= tolerance
+
+
+def test_a_sequence_crosses_a_piece_of_slots_and_the_window():
+    config = dataclasses.replace(BASE, pattern="*M", max_context_tokens=700, attention_window=300)
+    model = build_model(config, seed=1).eval()
+    plain, compiled = TorchRuntime(model), CompiledRuntime(model)
+    prompt, tokens = random_tokens(1, 509), random_tokens(1, 8)
+    expected = decoded(plain, prompt, tokens, plain.new_state(1))
+    state, after = compiled.new_state(1), StatesAfter(8)
+    compiled.next_logits(prompt, None, state)
+    found = compiled.read_sequence(tokens[0], state, after)
+    assert error_between(found, expected[0]) <= tolerance_of("model").values
+
+
+def test_a_sequence_that_cannot_be_read_changes_nothing():
+    compiled = CompiledRuntime(model_of("rotary"))
+    state, after = compiled.new_state(1), StatesAfter(4)
+    compiled.next_logits(random_tokens(1, 5), None, state)
+    expected = compiled.next_logits(torch.tensor([[7]]), None, state.snapshot())
+    with pytest.raises(UsageError, match="place 1 holds token 99"):
+        compiled.read_sequence(torch.tensor([3, 99]), state, after)
+    with pytest.raises(ConfigError, match="do not fit"):
+        compiled.read_sequence(torch.ones(60, dtype=torch.int64), state, StatesAfter(60))
+    assert torch.equal(compiled.next_logits(torch.tensor([[7]]), None, state), expected)
+    with pytest.raises(UsageError, match="continues one row"):
+        compiled.read_sequence(torch.tensor([3]), compiled.new_state(2), after)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import CheckFailedError, SetupError
 from mamba_slm.core.tested import has_passed, keep_passed, sources_digest
+from mamba_slm.generation.compiled.after import StatesAfter
 from mamba_slm.generation.compiled.step import CompiledStep
 from mamba_slm.generation.loading import open_torch
 from mamba_slm.generation.runtime import Opened, RuntimeSettings, TorchRuntime
@@ -80,6 +81,16 @@ class CompiledRuntime(TorchRuntime):
         """
         self.model.require_room(1, state)
         return self._step(tokens, state)
+
+    @torch.no_grad()
+    def read_sequence(self, tokens: Tensor, state: InferenceState, after: StatesAfter) -> Tensor:
+        """Successive tokens [t] of one row to logits [t v]; see `CompiledStep.sequence`.
+
+        Raises:
+            ConfigError: beyond the model's context.
+        """
+        self.model.require_room(len(tokens), state)
+        return self._step.sequence(tokens, state, after)
 
     def self_test(self) -> None:
         """Read a few tokens of two rows the compiled and the plain way.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mamba_slm.core.errors import UsageError
+from mamba_slm.generation.compiled.after import StatesAfter
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.mamba2 import Mamba2
@@ -70,8 +71,37 @@ class CompiledStep:
         Raises:
             UsageError: a token outside the vocabulary; the state is as it was.
         """
-        b = tokens.shape[0]
-        state.reserve(1)
+        logits = self._run(tokens, state, new_slots=1, num_tokens=state.num_tokens, after=None)
+        state.length += 1
+        state.num_tokens = state.num_tokens + 1
+        return logits
+
+    def sequence(self, tokens: Tensor, state: InferenceState, after: StatesAfter) -> Tensor:
+        """Successive tokens [t] of one row to logits [t v], reading each matrix once.
+
+        Keys and values are appended. The states of Mamba layers stay as they are; `after` gets those after each token,
+        so that any beginning of the tokens can be kept (`StatesAfter.keep`). Counts are left to that, too.
+
+        Raises:
+            UsageError: a token outside the vocabulary, or a state of several rows; nothing has changed.
+        """
+        if state.batch_size != 1:
+            raise UsageError(f"a sequence continues one row, the state has {state.batch_size}")
+        t = tokens.shape[0]
+        positions = state.num_tokens + torch.arange(t)
+        return self._run(tokens, state, new_slots=t, num_tokens=positions, after=after.places(state, t))
+
+    def _run(
+        self,
+        tokens: Tensor,
+        state: InferenceState,
+        *,
+        new_slots: int,
+        num_tokens: Tensor,
+        after: ctypes.Array[ctypes.c_void_p] | None,
+    ) -> Tensor:
+        """The call: one logits row [v] per token."""
+        state.reserve(new_slots)
         pointers = (ctypes.c_void_p * (2 * len(state.layers)))()
         is_bf16 = False
         for number, layer in enumerate(state.layers):
@@ -83,32 +113,33 @@ class CompiledStep:
                 continue
             is_bf16 = pair[0].dtype == torch.bfloat16
             pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
-        tokens, logits = tokens.long().contiguous(), torch.empty(b, self.config.vocab_size)
+        tokens, num_tokens = tokens.flatten().long().contiguous(), num_tokens.contiguous()
+        logits = torch.empty(len(tokens), self.config.vocab_size)
         call = Call(
-            rows=b,
+            rows=len(tokens),
             threads=torch.get_num_threads(),
             length=state.length,
             capacity=state.positions.shape[1],
             is_bf16=is_bf16,
             has_padding=state.has_padding,
             tokens=tokens.data_ptr(),
-            num_tokens=state.num_tokens.data_ptr(),
+            num_tokens=num_tokens.data_ptr(),
             positions=state.positions.data_ptr(),
             valid=state.valid.data_ptr(),
             states=ctypes.addressof(pointers),
+            after=None if after is None else ctypes.addressof(after),
             logits=logits.data_ptr(),
         )
         table, run = ctypes.addressof(self._table), functions()
         memory = torch.empty(run.decode_memory(table, ctypes.addressof(call)))
         call.memory = memory.data_ptr()
-        bad_row = run.decode_step(table, ctypes.addressof(call))
-        if bad_row >= 0:
+        bad = run.decode_step(table, ctypes.addressof(call))
+        if bad >= 0:
+            where = "row" if after is None else "place"
             raise UsageError(
-                f"row {bad_row} holds token {int(tokens[bad_row, 0])}, but the model's vocabulary has "
+                f"{where} {bad} holds token {int(tokens[bad])}, but the model's vocabulary has "
                 f"{self.config.vocab_size} tokens"
             )
-        state.length += 1
-        state.num_tokens = state.num_tokens + 1
         return logits
 
     def _pointer(self, tensor: Tensor) -> int:

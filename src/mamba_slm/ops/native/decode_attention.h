@@ -20,11 +20,11 @@ static void rotate(const Model& model, float* x, int64_t position) {
 template <class T>
 static void look(const Model& model, const Call& call, const Buffers& b, const T* keys, const T* values, int64_t row,
                  int64_t head, int64_t count, int64_t chunk) {
-  int64_t e = model.head_dim, length = call.length + 1, begin = chunk * CHUNK;
+  int64_t e = model.head_dim, own = call.slot(row), length = own + 1, begin = chunk * CHUNK, of = call.state_row(row);
   int64_t slots = length - begin < CHUNK ? length - begin : CHUNK;
-  int64_t at = (row * model.kv_heads + head / (model.heads / model.kv_heads)) * call.capacity + begin;
-  const int64_t* positions = call.positions + row * call.capacity + begin;
-  const uint8_t* valid = call.valid + row * call.capacity + begin;
+  int64_t at = (of * model.kv_heads + head / (model.heads / model.kv_heads)) * call.capacity + begin;
+  const int64_t* positions = call.positions + of * call.capacity + begin;
+  const uint8_t* valid = call.valid + of * call.capacity + begin;
   int64_t here = call.num_tokens[row];
   const float* q = b.wide + row * b.stride_wide + head * e;
   float* out = b.partial + ((row * model.heads + head) * b.chunks + chunk) * (e + 2);
@@ -47,7 +47,7 @@ static void look(const Model& model, const Call& call, const Buffers& b, const T
       float& score = scores[g][s];
       if (model.slopes) score -= model.slopes[head + g] * (float)(here - positions[s]);
       bool unseen = (call.has_padding && !valid[s]) || (model.window && here - positions[s] >= model.window);
-      if (unseen && begin + s != call.length) score = -INFINITY;
+      if (unseen && begin + s != own) score = -INFINITY;
       most = score > most ? score : most;
     }
     for (int64_t s = slots; s < CHUNK && s % LANES; s++) scores[g][s] = -INFINITY;

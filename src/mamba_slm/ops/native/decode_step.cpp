@@ -1,4 +1,5 @@
-// One token of every row through a whole hybrid model, in one parallel region: sublayers as a table, states in place.
+// One token of every row through a whole hybrid model, or a few successive tokens of one row, in one parallel region:
+// sublayers as a table, states in place.
 // The formulas are those of `model/` for one token; arithmetic is float32, whatever weights and caches are stored in.
 //
 // Work between two barriers is cut into equal pieces for the threads; every value is computed by one of them in the
@@ -77,7 +78,7 @@ struct Thread {
     share(call.rows, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* h = b.h + row * b.stride_h;
-        int64_t position = call.num_tokens[row], slot = row * call.capacity + call.length;
+        int64_t position = call.num_tokens[row], slot = call.state_row(row) * call.capacity + call.slot(row);
         matrix_row(model.embedding, call.tokens[row], h);
         if (model.has_positions) {
           matrix_row(model.positions, position, b.wide + row * b.stride_wide);
@@ -101,65 +102,89 @@ struct Thread {
     multiply<true>(layer.matrices[1], b.h, b.stride_h);
   }
 
+  // The state that token `row` starts from, and where it leaves its own: the same memory, except in a sequence.
   template <class T>
-  void convolve(const Layer& layer, T* window) {
-    int64_t c = model.conv_size, vectors = (c + LANES - 1) / LANES, kept = model.taps - 1;
-    share(call.rows * vectors, [&](int64_t begin, int64_t end) {
+  static T* before(const Call& call, T* state, T* after, int64_t row, int64_t size) {
+    return call.after ? (row ? after + (row - 1) * size : state) : state + row * size;
+  }
+  template <class T>
+  static T* behind(const Call& call, T* state, T* after, int64_t row, int64_t size) {
+    return (call.after ? after : state) + row * size;
+  }
+
+  template <class T>
+  void convolve(const Layer& layer, T* window, T* after) {
+    int64_t c = model.conv_size, vectors = (c + LANES - 1) / LANES, kept = model.taps - 1, steps = call.steps();
+    share(call.sequences() * vectors, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
-        int64_t row = piece / vectors, i = piece % vectors * LANES;
+        int64_t i = piece % vectors * LANES, first = piece / vectors;
         int part = (int)(c - i < LANES ? c - i : LANES);
-        T* w = window + row * kept * c + i;
         auto put = [&](T* to, f16 v) { part == LANES ? store(to, v) : store_part(to, v, part); };
-        f16 raw = load_to(b.wide + row * b.stride_wide + model.inner + i, 0, part);
-        f16 y = load_to(layer.conv_bias + i, 0, part) + raw * load_to(layer.conv_weight + kept * c + i, 0, part);
-        for (int64_t tap = 0; tap < kept; tap++)
-          y += load_to(w + tap * c, 0, part) * load_to(layer.conv_weight + tap * c + i, 0, part);
-        for (int64_t tap = 0; tap + 1 < kept; tap++) put(w + tap * c, load_to(w + (tap + 1) * c, 0, part));
-        put(w + (kept - 1) * c, raw);
-        y *= sigmoid(y);
-        float* to = b.convolved + row * c + i;
-        part == LANES ? store(to, y) : store_part(to, y, part);
+        for (int64_t row = first; row < first + steps; row++) {
+          const T* w = before(call, window, after, row, kept * c) + i;
+          T* next = behind(call, window, after, row, kept * c) + i;
+          f16 raw = load_to(b.wide + row * b.stride_wide + model.inner + i, 0, part);
+          f16 y = load_to(layer.conv_bias + i, 0, part) + raw * load_to(layer.conv_weight + kept * c + i, 0, part);
+          for (int64_t tap = 0; tap < kept; tap++)
+            y += load_to(w + tap * c, 0, part) * load_to(layer.conv_weight + tap * c + i, 0, part);
+          for (int64_t tap = 0; tap + 1 < kept; tap++) put(next + tap * c, load_to(w + (tap + 1) * c, 0, part));
+          put(next + (kept - 1) * c, raw);
+          y *= sigmoid(y);
+          float* to = b.convolved + row * c + i;
+          part == LANES ? store(to, y) : store_part(to, y, part);
+        }
       }
     });
   }
 
-  void mamba(const Layer& layer, const LayerState& state) {
-    int64_t inner = model.inner, p = model.ssm_dim, n = model.state, heads = model.ssm_heads;
+  // One head of one token: `s` [p n] to `next`, which may be the same.
+  void scan(const Layer& layer, const float* s, float* next, int64_t row, int64_t head) {
+    int64_t inner = model.inner, p = model.ssm_dim, n = model.state, group = head / (model.ssm_heads / model.groups);
+    const float* wide = b.wide + row * b.stride_wide;
+    const float* x = b.convolved + row * model.conv_size + head * p;
+    const float* B = b.convolved + row * model.conv_size + inner + group * n;
+    const float* C = B + model.groups * n;
+    float dt = wide[inner + model.conv_size + head] + layer.dt_bias[head];
+    dt = dt > 20 ? dt : std::log1p(std::exp(dt));
+    float decay = std::exp(dt * layer.A[head]);
+    float* y = b.gated + row * padded(inner) + head * p;
+    for (int64_t q = 0; q < p; q++, s += n, next += n) {
+      f16 total = {};
+      float step = x[q] * dt, rest = 0;
+      int64_t i = 0;
+      for (; i + LANES <= n; i += LANES) {
+        f16 value = load(s + i) * decay + load(B + i) * step;
+        store(next + i, value);
+        total += value * load(C + i);
+      }
+      for (; i < n; i++) {
+        next[i] = s[i] * decay + B[i] * step;
+        rest += next[i] * C[i];
+      }
+      y[q] = sum(total) + rest + layer.D[head] * x[q];
+    }
+    for (int64_t q = 0; q < p; q += LANES) {
+      int part = (int)(p - q < LANES ? p - q : LANES);
+      f16 z = load_to(wide + head * p + q, 0, part), v = load_to(y + q, 0, part) * z * sigmoid(z);
+      part == LANES ? store(y + q, v) : store_part(y + q, v, part);
+    }
+  }
+
+  void mamba(const Layer& layer, const LayerState& state, const LayerState& after) {
+    int64_t inner = model.inner, heads = model.ssm_heads, size = model.ssm_dim * model.state, steps = call.steps();
     normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
     multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
-    call.is_bf16 ? convolve(layer, (bf16*)state.first) : convolve(layer, (float*)state.first);
-    share(call.rows * heads, [&](int64_t begin, int64_t end) {
+    if (call.is_bf16)
+      convolve(layer, (bf16*)state.first, (bf16*)after.first);
+    else
+      convolve(layer, (float*)state.first, (float*)after.first);
+    share(call.sequences() * heads, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
-        int64_t row = piece / heads, head = piece % heads, group = head / (heads / model.groups);
-        const float* wide = b.wide + row * b.stride_wide;
-        const float* x = b.convolved + row * model.conv_size + head * p;
-        const float* B = b.convolved + row * model.conv_size + inner + group * n;
-        const float* C = B + model.groups * n;
-        float dt = wide[inner + model.conv_size + head] + layer.dt_bias[head];
-        dt = dt > 20 ? dt : std::log1p(std::exp(dt));
-        float decay = std::exp(dt * layer.A[head]);
-        float* s = (float*)state.second + (row * heads + head) * p * n;
-        float* y = b.gated + row * padded(inner) + head * p;
-        for (int64_t q = 0; q < p; q++, s += n) {
-          f16 total = {};
-          float step = x[q] * dt, rest = 0;
-          int64_t i = 0;
-          for (; i + LANES <= n; i += LANES) {
-            f16 next = load(s + i) * decay + load(B + i) * step;
-            store(s + i, next);
-            total += next * load(C + i);
-          }
-          for (; i < n; i++) {
-            s[i] = s[i] * decay + B[i] * step;
-            rest += s[i] * C[i];
-          }
-          y[q] = sum(total) + rest + layer.D[head] * x[q];
-        }
-        y = b.gated + row * padded(inner) + head * p;
-        for (int64_t q = 0; q < p; q += LANES) {
-          int part = (int)(p - q < LANES ? p - q : LANES);
-          f16 z = load_to(wide + head * p + q, 0, part), v = load_to(y + q, 0, part) * z * sigmoid(z);
-          part == LANES ? store(y + q, v) : store_part(y + q, v, part);
+        int64_t head = piece % heads, first = piece / heads;
+        for (int64_t row = first; row < first + steps; row++) {
+          const float* s = before(call, (float*)state.second, (float*)after.second, row, heads * size);
+          float* next = behind(call, (float*)state.second, (float*)after.second, row, heads * size);
+          scan(layer, s + head * size, next + head * size, row, head);
         }
       }
     });
@@ -177,7 +202,7 @@ struct Thread {
         if (model.frequencies && head < heads + kv) rotate(model, x, call.num_tokens[row]);
         if (head < heads) continue;
         T* to = (head < heads + kv ? keys : values) +
-                ((row * kv + (head - heads) % kv) * call.capacity + call.length) * e;
+                ((call.state_row(row) * kv + (head - heads) % kv) * call.capacity + call.slot(row)) * e;
         for (int64_t i = 0; i < e; i += LANES)
           store_part(to + i, load_to(x, i, e), (int)(e - i < LANES ? e - i : LANES));
       }
@@ -229,7 +254,7 @@ struct Thread {
     for (int64_t l = 0; l < model.num_layers; l++) {
       const Layer& layer = model.layers[l];
       if (layer.letter == 'M')
-        mamba(layer, call.states[l]);
+        mamba(layer, call.states[l], call.after ? call.after[l] : LayerState{});
       else if (layer.letter == '*')
         attention(layer, call.states[l]);
       else

@@ -31,13 +31,20 @@ struct LayerState {
   void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
 };
 
+// With `after`, the rows are successive tokens of one sequence: the states of M are left as they are, and those after
+// each token are written to after[layer]: window [b taps-1 c], ssm [b h p n].
 struct Call {
   int64_t rows, threads, length, capacity, is_bf16, has_padding;  // is_bf16: windows, keys and values
   const int64_t *tokens, *num_tokens;                             // [b]
-  int64_t* positions;                                             // [b capacity]
-  uint8_t* valid;                                                 // [b capacity]
-  const LayerState* states;                                       // one per layer
+  int64_t* positions;                                             // [b capacity], or [1 capacity] of a sequence
+  uint8_t* valid;                                                 // the same
+  const LayerState *states, *after;                               // one per layer; after: null, or of a sequence
   float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
+
+  int64_t state_row(int64_t row) const { return after ? 0 : row; }              // whose slots a token is put into
+  int64_t slot(int64_t row) const { return after ? length + row : length; }     // and which of them
+  int64_t sequences() const { return after ? 1 : rows; }                        // that advance on their own
+  int64_t steps() const { return after ? rows : 1; }                            // tokens of each of them
 };
 
 constexpr int64_t CHUNK = 256;  // key slots that one thread looks at in one piece
@@ -95,7 +102,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   most = padded(most);
   b.stride_h = padded(model.d);
   b.stride_wide = padded(wide);
-  b.chunks = (call.length + CHUNK) / CHUNK;
+  b.chunks = (call.slot(rows - 1) + CHUNK) / CHUNK;
   b.h = memory.take<float>(rows * b.stride_h);
   b.wide = memory.take<float>(rows * b.stride_wide);
   b.convolved = memory.take<float>(rows * model.conv_size);

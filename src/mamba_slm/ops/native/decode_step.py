@@ -75,6 +75,7 @@ class Call(ctypes.Structure):
         ("positions", POINTER),
         ("valid", POINTER),
         ("states", POINTER),
+        ("after", POINTER),
         ("logits", POINTER),
         ("memory", POINTER),
     )
