@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.training.profiling.steps import parse_steps
 from mamba_slm.training.schedule import Limits, Schedule, ScheduleName
 
 
@@ -188,6 +189,9 @@ class TrainConfig:
     log: tuple[Literal["jsonl", "tensorboard", "wandb", "trackio"], ...] = ("jsonl",)
     """Where metrics go; jsonl is always written. wandb goes online only where somebody is logged in."""
 
+    profile_steps: str | None = None
+    """Steps FIRST:LAST to trace with torch's profiler: a trace and tables of where their time goes, in RUN/profile."""
+
     def __post_init__(self) -> None:
         at_least = {
             "context_tokens": 1, "batch_tokens": 1, "log_every_steps": 1, "save_every_steps": 1, "keep_last": 1,
@@ -211,6 +215,8 @@ class TrainConfig:
             raise ConfigError(f"save_every_minutes must be > 0, got {self.save_every_minutes}")
         if not 0 <= self.validation_share <= 0.5:
             raise ConfigError(f"validation_share must lie in [0, 0.5], got {self.validation_share}")
+        if self.profile_steps is not None:
+            parse_steps(self.profile_steps)
         if self.batch_tokens % self.context_tokens:
             near = max(1, round(self.batch_tokens / self.context_tokens)) * self.context_tokens
             raise ConfigError(

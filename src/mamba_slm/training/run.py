@@ -55,6 +55,7 @@ from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
 from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
+from mamba_slm.training.profiling.hook import profiled
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.tracking.hook import tracked
@@ -194,14 +195,16 @@ def lead(
         write_record(directory.record_file, record)
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
-        trackers = stack.enter_context(tracked(config, directory, say))
+        model = build_model(model_config, seed=config.seed, device=first_device(config, world))
+        watching = stack.enter_context(tracked(config, directory, say))
+        watching += stack.enter_context(profiled(config, model, directory, say))
         trainer = Trainer(
-            build_model(model_config, seed=config.seed, device=first_device(config, world)),
+            model,
             loader,
             config,
             directory,
             validation=validation_of(prepared, config),
-            hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *trackers, *hooks],
+            hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *watching, *hooks],
             tokenizer=prepared.tokenizer,
             tokenizer_file=prepared.tokenizer_file,
             peak=peak_of_all(peak, world),

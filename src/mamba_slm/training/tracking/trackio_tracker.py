@@ -24,14 +24,17 @@ class TrackioTracker(Tracker):
         name = f"{run.name}-{run.id}"  # its runs are told apart by name
         last = SQLiteStorage.get_max_step_for_run(PROJECT, name) if step else None
         with contextlib.redirect_stdout(io.StringIO()):  # stdout is for results
-            self.trackio, self.run = trackio, trackio.init(
-                project=PROJECT,
-                name=name,
-                config=dict(run.settings),
-                resume="allow",
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
+            self.trackio, self.run = (
+                trackio,
+                trackio.init(
+                    project=PROJECT,
+                    name=name,
+                    config=dict(run.settings),
+                    resume="allow",
+                    embed=False,
+                    auto_log_gpu=False,
+                    auto_log_cpu=False,
+                ),
             )
         self.first_step = after(last or 0, step)
         return f"project {PROJECT}, run {name}; see it with: trackio show --project {PROJECT}"
