@@ -14,7 +14,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
-from mamba_slm.training.checkpoint import complete_for_transformers
+from mamba_slm.training.publishing import complete_for_transformers
 
 VOCAB_SIZE = 320
 

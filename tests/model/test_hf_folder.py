@@ -18,7 +18,7 @@ from mamba_slm.model.hf_config import HybridSlmConfig
 from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.init import build_model
 from mamba_slm.model.kept_float32 import KeptFloat32
-from mamba_slm.training.checkpoint import complete_for_transformers
+from mamba_slm.training.publishing import complete_for_transformers
 from model.hf_models import CONFIGS, random_tokens, varied, wrapped
 from model.test_init import assert_initialised
 from small_models import save_complete_model, small_tokenizer

@@ -14,12 +14,12 @@ from mamba_slm.training.checkpoint import (
     load_checkpoint,
     newest_valid_checkpoint,
     prune_checkpoints,
-    publish_model,
     remove_unfinished,
     save_checkpoint,
     verify_checkpoint,
 )
 from mamba_slm.training.optim import build_optimizer
+from mamba_slm.training.publishing import publish_model
 from small_models import small_tokenizer
 from training.small_run import TINY
 

@@ -97,7 +97,7 @@ def test_a_time_limit_ends_the_run_with_the_schedule_at_its_end(make_trainer):
     times = iter(range(10**6))
     trainer = make_trainer(max_steps=None, max_minutes=1.0, validation=False, save_every_minutes=None)
     trainer.clock = lambda: float(next(times))
-    trainer.started = trainer.saved_at = trainer.clock()
+    trainer.started = trainer.clock()
     result = trainer.train()
     rates = [row["learning_rate"] for row in read_metrics(trainer.run.metrics_file, kind="train")]
     assert result.reason == "reached 1 minutes"
@@ -112,7 +112,7 @@ def test_checkpoints_are_written_when_due_by_time(make_trainer):
     hook.on_checkpoint = lambda view, folder: saved.append(view.step)
     trainer = make_trainer(save_every_steps=1000, save_every_minutes=12.0, validation=False, hooks=[hook])
     trainer.clock = lambda: float(next(times))
-    trainer.started = trainer.saved_at = trainer.clock()
+    trainer.started = trainer.clock()
     trainer.train()
     assert len(saved) > 2
     assert saved[-1] == 12

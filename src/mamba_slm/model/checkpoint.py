@@ -1,4 +1,7 @@
-"""Model folders: `config.json`, `model.safetensors`, and the tokenizer beside them. Never a pickle."""
+"""Model folders: `config.json`, `model.safetensors`, and the tokenizer beside them. Never a pickle.
+
+A checkpoint that several processes wrote has its weights in pieces instead (`model/stored.py`); both are read alike.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from mamba_slm.core.files import disk_full_is_explained, write_json_atomic
 from mamba_slm.model.config import MODEL_FORMAT_VERSION, ModelConfig
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.model.stored import INDEX_FILE, open_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -73,12 +76,7 @@ def load_model(
     folder = resolve_model_folder(folder)
     config = load_config(folder)
     path = folder / WEIGHTS_FILE
-    try:
-        tensors = load_file(path, device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", hint="the file is missing or cut short; use an earlier checkpoint"
-        ) from error
+    tensors = open_tensors(folder, "model", WEIGHTS_FILE)
     tensors = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}
     with torch.device("meta"):
         model = LanguageModel(config)
@@ -155,5 +153,6 @@ def resolve_model_folder(path: Path | str) -> Path:
 
 
 def is_model_folder(path: Path) -> bool:
-    """Whether both files of a model are there."""
-    return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
+    """Whether both files of a model are there, or the index of weights in pieces."""
+    has_weights = (path / WEIGHTS_FILE).is_file() or (path / INDEX_FILE).is_file()
+    return has_weights and (path / CONFIG_FILE).is_file()

@@ -1,10 +1,16 @@
 """Checkpoints: a model folder that can be used as it is, and beside it everything the trainer needs to go on.
 
     checkpoints/step-00000200/
-        config.json  model.safetensors  tokenizer.json     the model
-        optimizer.safetensors                              AdamW's moments, named PARAMETER/KEY
+        config.json  tokenizer.json                        the model
+        model.safetensors                                  its weights
+        optimizer.safetensors                              the optimiser's state, named PARAMETER/KEY
         trainer.json                                       step, tokens, seconds, data position, random states, …
         manifest.json                                      size and sha256 of every other file
+
+Several processes may write their pieces each, side by side; then model.safetensors and optimizer.safetensors are
+
+        model-00000-of-00002.safetensors  moments-00000-of-00002.safetensors  …
+        shards.json                                        what they are pieces of (`model/stored.py`)
 
 A checkpoint appears under its name only when all of it is on the disk. One that a broken disk or a copy damaged later
 is noticed by its checksums, and the one before it is used.
@@ -13,33 +19,33 @@ is noticed by its checksums, and the one before it is used.
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
-from mamba_slm.core.files import folder_written_atomically, sha256_of_file
-from mamba_slm.model.checkpoint import load_config, save_weights
+from mamba_slm.core.files import disk_full_is_explained, fsync_folder, sha256_of_file
+from mamba_slm.model.checkpoint import CONFIG_FILE, WEIGHTS_FILE, config_to_json
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.model.stored import INDEX_FILE, INDEX_FORMAT_VERSION, Piece, index_of, open_tensors, write_pieces
 from mamba_slm.runs.format_version import read_versioned_json
-from mamba_slm.text.hf_tokenizer import special_token_ids, tokenizer_config
 from mamba_slm.text.tokenizer import FILE_NAME as TOKENIZER_FILE
-from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.training.optim import load_optimizer_tensors, optimizer_tensors
 
 TRAINER_FORMAT_VERSION = 1
-MANIFEST_FORMAT_VERSION = 1
+MANIFEST_FORMAT_VERSION = 2
+"""1 has whole files only; they are still written as 1, so that older packages go on with them."""
 MANIFEST = "manifest.json"
 TRAINER_STATE = "trainer.json"
 OPTIMIZER_STATE = "optimizer.safetensors"
-MODEL_WEIGHTS = "model.safetensors"
-MODEL_FILES = ("config.json", MODEL_WEIGHTS, TOKENIZER_FILE)
 
 
 def save_checkpoint(
@@ -50,7 +56,7 @@ def save_checkpoint(
     state: dict[str, Any],
     tokenizer_file: Path | None = None,
 ) -> int:
-    """Write a checkpoint as `folder`; a kill at any moment leaves all of it or nothing.
+    """Write a checkpoint as `folder` at once; a kill at any moment leaves all of it or nothing.
 
     Args:
         folder: `checkpoints/step-…`; one of the same name (damaged, or from before a resume) is replaced.
@@ -62,43 +68,92 @@ def save_checkpoint(
     Raises:
         DiskFullError: no room; nothing is left behind and earlier checkpoints are untouched.
     """
-    return write_checkpoint(
-        folder,
-        config=model.config,
-        weights=model.state_dict(),
-        moments=optimizer_tensors(optimizer),
-        state=state,
-        tokenizer_file=tokenizer_file,
-    )
+    writing = new_folder(folder)
+    try:
+        with disk_full_is_explained(folder):
+            files = write_whole_files(writing, model.state_dict(), optimizer_tensors(optimizer))
+            return commit(
+                writing, folder, written=[files], config=model.config, state=state, tokenizer_file=tokenizer_file
+            )
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
 
 
-def write_checkpoint(
+def new_folder(folder: Path) -> Path:
+    """A folder to write into, beside the one that it will become; `remove_unfinished` knows it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+
+
+def write_whole_files(writing: Path, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write weights and moments (`PARAMETER/KEY`) into a file each; returns what `commit` wants to know."""
+    for name, tensors in ((WEIGHTS_FILE, weights), (OPTIMIZER_STATE, moments)):
+        here = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        save_file(here, writing / name, metadata={"format": "pt"})
+    return {"files": settled(writing, [WEIGHTS_FILE, OPTIMIZER_STATE])}
+
+
+def write_own_pieces(
+    writing: Path, weights: Mapping[str, Piece], moments: Mapping[str, Piece], *, rank: int, size: int
+) -> dict[str, Any]:
+    """Write this process's pieces into a file of each kind; returns what `commit` wants to know."""
+    names, index = [], {}
+    for kind, pieces in (("model", weights), ("moments", moments)):
+        names.append(f"{kind}-{rank:05d}-of-{size:05d}.safetensors")
+        index[kind] = write_pieces(writing / names[-1], pieces)
+    return {"files": settled(writing, names), **index}
+
+
+def settled(writing: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Size and checksum of files, which are on the disk afterwards and readable like other files."""
+    entries = {}
+    for name in names:
+        path = writing / name
+        path.chmod(0o644)  # safetensors makes it readable by its owner only
+        with path.open("rb") as opened:
+            os.fsync(opened.fileno())
+        entries[name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
+    return entries
+
+
+def commit(
+    writing: Path,
     folder: Path,
     *,
+    written: Sequence[Mapping[str, Any]],
     config: ModelConfig,
-    weights: Mapping[str, torch.Tensor],
-    moments: Mapping[str, torch.Tensor],
     state: dict[str, Any],
     tokenizer_file: Path | None = None,
 ) -> int:
-    """`save_checkpoint` for whole tensors that were collected from several processes; `moments` are `PARAMETER/KEY`."""
+    """Make `writing`, which holds the tensors, the checkpoint `folder`; returns its bytes.
+
+    Args:
+        written: what the processes that wrote tensors said about them.
+    """
+    small = [CONFIG_FILE, TRAINER_STATE]
+    write_json(writing / CONFIG_FILE, config_to_json(config))
+    write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
+    if tokenizer_file is not None:
+        shutil.copyfile(tokenizer_file, writing / TOKENIZER_FILE)
+        small.append(TOKENIZER_FILE)
+    is_whole = "model" not in written[0]
+    if not is_whole:
+        index = {kind: index_of([part[kind] for part in written]) for kind in ("model", "moments")}
+        write_json(writing / INDEX_FILE, {"format_version": INDEX_FORMAT_VERSION, **index})
+        small.append(INDEX_FILE)
+    entries = {name: entry for part in written for name, entry in part["files"].items()} | settled(writing, small)
+    version = 1 if is_whole else MANIFEST_FORMAT_VERSION
+    write_json(writing / MANIFEST, {"format_version": version, "files": dict(sorted(entries.items()))})
+    settled(writing, [MANIFEST])
+    writing.chmod(0o755)
+    fsync_folder(writing)
     replaced = folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(replaced, ignore_errors=True)
         folder.rename(replaced)
-    with folder_written_atomically(folder) as writing:
-        save_weights(weights, config, writing)
-        if tokenizer_file is not None:
-            shutil.copyfile(tokenizer_file, writing / TOKENIZER_FILE)
-        save_file(dict(moments), writing / OPTIMIZER_STATE)
-        (writing / OPTIMIZER_STATE).chmod(0o644)  # safetensors makes it readable by its owner only
-        write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
-        files = sorted(path for path in writing.rglob("*") if path.is_file())
-        entries = {
-            path.relative_to(writing).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-            for path in files
-        }
-        write_json(writing / MANIFEST, {"format_version": MANIFEST_FORMAT_VERSION, "files": entries})
+    writing.rename(folder)
+    fsync_folder(folder.parent)
     shutil.rmtree(replaced, ignore_errors=True)
     return sum(entry["bytes"] for entry in entries.values())
 
@@ -108,52 +163,66 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def verify_checkpoint(folder: Path) -> None:
-    """Compare every file with the manifest.
+def verify_checkpoint(folder: Path, *, rank: int = 0, size: int = 1) -> None:
+    """Compare every file with the manifest; of `size` processes, each reads every `size`-th.
 
     Raises:
         CheckpointError: a file is absent, has another size or other bytes, or there is no readable manifest.
         SetupError: written by a newer package.
     """
     try:
-        files = read_versioned_json(folder / MANIFEST, supported=MANIFEST_FORMAT_VERSION, migrations={})["files"]
+        content = read_versioned_json(folder / MANIFEST, supported=MANIFEST_FORMAT_VERSION, migrations={1: dict})
+        files = content["files"]
         expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} has no {MANIFEST}") from error
     except (DataError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / MANIFEST} is damaged") from error
-    for name, (size, digest) in expected.items():
+    for name, (num_bytes, digest) in list(expected.items())[rank::size]:
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{folder} has lost {name}")
-        if path.stat().st_size != size:
-            raise CheckpointError(f"{path} has {path.stat().st_size} bytes instead of {size}")
+        if path.stat().st_size != num_bytes:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes instead of {num_bytes}")
         if sha256_of_file(path) != digest:
             raise CheckpointError(f"{path} is damaged: its checksum differs from the manifest")
 
 
-def newest_valid_checkpoint(folders: Iterable[Path], *, on_damaged: Callable[[Path, str], None]) -> Path | None:
+def newest_valid_checkpoint(
+    folders: Iterable[Path],
+    *,
+    on_damaged: Callable[[Path, str], None],
+    damage_of: Callable[[Path], str | None] | None = None,
+) -> Path | None:
     """The newest of `folders` (lowest step first) that is intact; None when there are none at all.
 
     Args:
         on_damaged: called with folder and reason for each damaged one that is passed over.
+        damage_of: says what is wrong with a checkpoint; None means `damage_found`.
 
     Raises:
         CheckpointError: there are checkpoints, and every one is damaged.
     """
     newest_first = list(folders)[::-1]
     for folder in newest_first:
-        try:
-            verify_checkpoint(folder)
-        except CheckpointError as error:
-            on_damaged(folder, error.message)
-        else:
+        damage = (damage_of or damage_found)(folder)
+        if damage is None:
             return folder
+        on_damaged(folder, damage)
     if newest_first:
         raise CheckpointError(
             f"all {len(newest_first)} checkpoints in {newest_first[0].parent} are damaged",
             hint="restore one from a copy, or start again in another folder with --out",
         )
+    return None
+
+
+def damage_found(folder: Path, *, rank: int = 0, size: int = 1) -> str | None:
+    """What `verify_checkpoint` finds wrong; None where it is intact."""
+    try:
+        verify_checkpoint(folder, rank=rank, size=size)
+    except CheckpointError as error:
+        return error.message
     return None
 
 
@@ -167,17 +236,15 @@ def load_checkpoint(
         SetupError: written by a newer package.
     """
 
-    def load(weights: dict[str, torch.Tensor], moments: dict[str, torch.Tensor]) -> None:
+    def load(weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
         model.load_state_dict(weights)
         if optimizer is not None:
-            load_optimizer_tensors(optimizer, moments)
+            load_optimizer_tensors(optimizer, dict(moments))
 
     return read_checkpoint(folder, load)
 
 
-def read_checkpoint(
-    folder: Path, load: Callable[[dict[str, torch.Tensor], dict[str, torch.Tensor]], None]
-) -> dict[str, Any]:
+def read_checkpoint(folder: Path, load: Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], None]) -> dict[str, Any]:
     """Give a checkpoint's weights and moments (`PARAMETER/KEY`) to `load`; return the trainer's state.
 
     Raises:
@@ -186,7 +253,7 @@ def read_checkpoint(
     """
     state = read_versioned_json(folder / TRAINER_STATE, supported=TRAINER_FORMAT_VERSION, migrations={})
     try:
-        load(load_file(folder / MODEL_WEIGHTS), load_file(folder / OPTIMIZER_STATE))
+        load(open_tensors(folder, "model", WEIGHTS_FILE), open_tensors(folder, "moments", OPTIMIZER_STATE))
     except (RuntimeError, ConfigError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model: {str(error).splitlines()[0]}",
@@ -212,39 +279,6 @@ def prune_checkpoints(folders: Iterable[Path], *, keep_last: int, keep: Iterable
         folder.rename(leaving)
         shutil.rmtree(leaving)
     return deleted
-
-
-def publish_model(checkpoint: Path, folder: Path) -> None:
-    """Copy the model of a checkpoint, without the trainer's state, to `folder`, which is replaced.
-
-    What transformers wants to find in a model folder is added (`model/hf_folder.py`).
-    """
-    replaced, new = (folder.with_name(f".{folder.name}.{word}") for word in ("replaced", "new"))
-    for leftover in (replaced, new):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with folder_written_atomically(new) as writing:
-        for name in MODEL_FILES:
-            if (checkpoint / name).is_file():
-                shutil.copyfile(checkpoint / name, writing / name)
-        complete_for_transformers(writing)
-    if folder.exists():
-        folder.rename(replaced)
-    new.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def complete_for_transformers(folder: Path) -> None:
-    """Add what transformers wants to find, also about the tokenizer where the folder has one."""
-    if not (folder / TOKENIZER_FILE).is_file():
-        make_loadable(folder)
-        return
-    tokenizer = Tokenizer.load(folder)
-    max_tokens = load_config(folder).max_context_tokens
-    make_loadable(
-        folder,
-        token_ids=special_token_ids(tokenizer),
-        tokenizer_config=tokenizer_config(tokenizer, max_tokens=max_tokens),
-    )
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -163,7 +163,16 @@ class TrainConfig:
     """Longest time between two checkpoints."""
 
     keep_last: int = 2
-    """Newest checkpoints to keep, besides the best one."""
+    """Newest checkpoints to keep, besides the best one and milestones."""
+
+    milestone_every_steps: int | None = None
+    """Checkpoints at multiples of this many steps are saved, and never deleted. Unset: none."""
+
+    save_mode: Literal["auto", "whole", "sharded"] = "auto"
+    """whole: the first process writes all of a checkpoint. sharded: each its part. auto: sharded under fsdp."""
+
+    save_in_background: bool | None = None
+    """Write checkpoints while training goes on, from a copy in the CPU's memory. Unset: yes on a GPU, no on a CPU."""
 
     validate_every_steps: int = 200
     """Steps between two validations; each saves a checkpoint first."""
@@ -197,7 +206,7 @@ class TrainConfig:
             "context_tokens": 1, "batch_tokens": 1, "log_every_steps": 1, "save_every_steps": 1, "keep_last": 1,
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
-            "shard_processes": 1,
+            "shard_processes": 1, "milestone_every_steps": 1,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)

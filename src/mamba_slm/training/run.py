@@ -39,7 +39,6 @@ from mamba_slm.runs.machine import usable_memory_bytes
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
-from mamba_slm.training.checkpoint import publish_model
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.distributed.place import rows_of_each
@@ -56,8 +55,10 @@ from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
 from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_data
 from mamba_slm.training.profiling.hook import profiled
+from mamba_slm.training.publishing import publish_model
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
+from mamba_slm.training.save_choices import say_how_checkpoints_are_saved
 from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
 
@@ -160,6 +161,7 @@ def lead(
         if world.size > 1:
             engine = choose_engine(config.engine, world.size)
             say(f"{world.size} processes, {config.rows_per_step // world.size} rows each per step; engine {engine}")
+        say_how_checkpoints_are_saved(config, world, say)
         if config.device == "cpu":
             say(str(stack.enter_context(freed_memory_kept())))
         kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))

@@ -14,9 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from mamba_slm.core.errors import CheckpointError
 from mamba_slm.core.units import format_bytes, format_seconds
 from mamba_slm.data.loader import Batch
 from mamba_slm.model.count import train_flops_per_token
@@ -25,13 +22,7 @@ from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.text.tokenizer import Tokenizer
-from mamba_slm.training.checkpoint import (
-    newest_valid_checkpoint,
-    prune_checkpoints,
-    read_checkpoint,
-    remove_unfinished,
-    write_checkpoint,
-)
+from mamba_slm.training.checkpoint import remove_unfinished
 from mamba_slm.training.compiling import compile_sublayers
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.validation import validate_together
@@ -45,8 +36,10 @@ from mamba_slm.training.memory import memory_bytes
 from mamba_slm.training.pace import Pace
 from mamba_slm.training.peak import Peak
 from mamba_slm.training.precision import Precision, choose_precision
-from mamba_slm.training.random_state import random_states, random_states_kept, set_random_states
+from mamba_slm.training.random_state import random_states_kept
 from mamba_slm.training.reports import StepReport, TrainResult, ValidationReport
+from mamba_slm.training.resuming import restore, state_of
+from mamba_slm.training.saving import Saver, saves_completed
 from mamba_slm.training.validation import token_lengths, validate, validations_since_best
 
 
@@ -101,8 +94,8 @@ class Trainer:
         self.world = world or alone()
         self.model, self.loader, self.config, self.run = model, loader, config, run
         self.validation, self.hooks, self.say = validation, hooks, say
-        self.tokenizer, self.tokenizer_file = tokenizer, tokenizer_file
-        self.before_save, self.clock = before_save, clock
+        self.tokenizer = tokenizer
+        self.clock = clock
         self.limits, self.schedule = config.limits(), config.run_schedule()
 
         self.device = self.world.device if self.world.size > 1 else str(next(model.parameters()).device)
@@ -132,12 +125,21 @@ class Trainer:
             tokenizer=tokenizer,
             gather=self.world.gather,
         )
-        self.saved_step: int | None = None
+        self.saver = Saver(
+            self.engine,
+            run,
+            config,
+            before_save=lambda: self.ready_to_save(before_save),
+            last_good_step=lambda: self.health.last_good_step,
+            tokenizer_file=tokenizer_file,
+            say=say,
+            clock=lambda: self.clock(),
+        )
         self.last_report: StepReport | None = None
         self.recent_losses: deque[float] = deque(maxlen=20)
         self.peak_memory_bytes = 0
         self.seconds_before = 0.0  # of earlier processes of this run
-        self.started = self.saved_at = self.clock()
+        self.started = self.clock()
         self.validations: dict[int, float] = {}  # loss by step; early stopping has no other state
         self.stopped: str | None = None
         """The signal that ended the run, on which all processes agree."""
@@ -157,14 +159,15 @@ class Trainer:
             DiskFullError: no room for a checkpoint; the earlier ones are intact.
             RankLostError: another process of this job died or hangs.
         """
-        with self.stop, self.metrics_open():
+        with self.stop, self.metrics_open(), saves_completed(self.saver):
             self.begin(resume)
             while (reason := self.agreed_reason_to_end()) is None:
                 self.train_one_step()
             if self.last_report is not None and self.pace.steps:
                 self.say(self.pace.line(self.last_report, progress=self.progress()))
-            if self.saved_step != self.step:
+            if self.saver.step != self.step:
                 self.save()
+            self.completed(self.saver.settle())
             if self.stopped is None:
                 self.finish(reason)
         return self.result(self.stopped or reason)
@@ -181,7 +184,7 @@ class Trainer:
             loss,
             grad_norm,
             step=self.step + 1,
-            saved_step=self.saved_step,
+            saved_step=self.saver.step,
             may_overflow=self.precision.scales,
         )
         self.update_weights(grad_norm)
@@ -194,7 +197,7 @@ class Trainer:
         if self.step % self.config.log_every_steps == 0 or self.pace.is_first_line:
             self.say(self.pace.line(report, progress=self.progress()))
         self.last_report = report
-        if self.world.agree(self.is_save_due):
+        if self.world.agree(lambda: self.saver.is_due(self.step)):
             self.save()
         if self.is_validation_due():
             self.measure()
@@ -211,10 +214,10 @@ class Trainer:
     def begin(self, resume: bool) -> None:
         """Start at step 0 or at a checkpoint, and make up for what a kill left undone. Called by all processes."""
         if resume:
-            self.restore()
+            restore(self)
         self.validations = dict(self.world.agree(self.tidied))
         self.model.train()
-        self.started = self.saved_at = self.clock()
+        self.started = self.saver.saved_at = self.clock()
         self.pace.begin(progress=self.progress(), seconds=self.seconds())
         self.call_hooks("on_start")
         if self.step > 0 and self.is_validation_due():
@@ -230,9 +233,11 @@ class Trainer:
         return [(row["step"], math.nan if row["loss"] is None else row["loss"]) for row in rows]
 
     def agreed_reason_to_end(self) -> str | None:
-        """`reason_to_end` of the first process; a signal to any process counts."""
+        """`reason_to_end` of the first process; a signal to any process counts. Completes a save that is written."""
         asked = self.stop.requested is not None
-        if self.world.any(asked) and not asked:
+        stops, *news = self.world.sum(float(asked), *self.saver.news())
+        self.completed(self.saver.heed(*news))
+        if stops and not asked:
             self.stop.request("a signal to another process")
         reason, self.stopped = self.world.agree(lambda: (self.reason_to_end(), self.stop.requested))
         return reason
@@ -277,40 +282,27 @@ class Trainer:
     # saving and measuring ---------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write a checkpoint and delete those that are no longer kept. Called by all processes."""
-        self.world.agree(self.before_save)
-        folder = self.run.checkpoint_folder(self.step)
-        weights, moments = self.engine.weights(), self.engine.moments()
+        """Begin a checkpoint, and delete those that are no longer kept when it is complete. Called by all processes."""
+        self.completed(self.saver.begin(self.step, lambda: state_of(self)))
 
-        def write() -> None:
-            self.metrics.sync()
-            write_checkpoint(
-                folder,
-                config=self.model.config,
-                weights=weights,
-                moments=moments,
-                state=self.state_dict(),
-                tokenizer_file=self.tokenizer_file,
-            )
+    def ready_to_save(self, before_save: Callable[[], None]) -> None:
+        """What the first process does before it saves."""
+        before_save()
+        self.metrics.sync()
 
-        self.world.agree(write)
-        self.saved_step, self.saved_at = self.step, self.clock()
-        self.world.agree(self.prune)
-        self.call_hooks("on_checkpoint", folder)
-
-    def prune(self) -> None:
-        """Keep the newest checkpoints, the best, and the last good one before a spike."""
-        step = self.health.last_good_step
-        good = None if step is None else self.run.checkpoint_folder(step)
-        prune_checkpoints(self.run.checkpoints(), keep_last=self.config.keep_last, keep=(self.run.best(), good))
+    def completed(self, folder: Path | None) -> None:
+        """Tell the hooks of a checkpoint that is complete now, if there is one. Called by all processes."""
+        if folder is not None:
+            self.call_hooks("on_checkpoint", folder)
 
     def measure(self) -> None:
         """Validate, after saving; mark the best checkpoint. Called by all processes."""
-        if self.saved_step != self.step:
+        if self.saver.step != self.step:
             self.save()
         measured = self.validated()
         if measured is None:
             return
+        self.completed(self.saver.settle())  # before it may be called the best
         loss, bits_per_byte = measured
         self.validations[self.step] = loss
         is_best = validations_since_best(list(self.validations.values())) == 0
@@ -322,7 +314,7 @@ class Trainer:
             if is_best:
                 self.run.mark_best(self.step)
             self.metrics.append(report.row())
-            self.prune()
+            self.saver.prune()
 
         self.world.agree(keep)
         bits = f", {bits_per_byte:.3f} bits per byte" if bits_per_byte is not None else ""
@@ -350,84 +342,10 @@ class Trainer:
                 is_stopped=lambda: self.stop.requested is not None,
             )
 
-    def is_save_due(self) -> bool:
-        """Whether a checkpoint is due by steps or by time."""
-        minutes = self.config.save_every_minutes
-        by_time = minutes is not None and self.clock() - self.saved_at >= 60 * minutes
-        return by_time or self.step % self.config.save_every_steps == 0
-
     def is_validation_due(self) -> bool:
         """Whether this step is to be validated and has not been."""
         due = self.validation is not None and self.step % self.config.validate_every_steps == 0
         return due and self.step not in self.validations
-
-    # state ------------------------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything besides weights and moments that the next step depends on, as JSON."""
-        return {
-            "step": self.step,
-            "tokens": self.tokens,
-            "seconds": self.seconds(),
-            "loader": self.loader.state_dict(),
-            "random": random_states(),
-            "loss_scale": self.precision.scaler.state_dict(),
-            "spikes": self.health.spikes.state_dict(),
-            "last_good_step": self.health.last_good_step,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "recent_losses": list(self.recent_losses),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "engine": self.engine.name,
-            "processes": self.world.size,
-        }
-
-    def restore(self) -> None:
-        """Continue from the newest intact checkpoint; say what was passed over."""
-
-        def damaged(folder: Path, why: str) -> None:
-            self.events.add(
-                self.step, "damaged checkpoint", f"{why}; using the checkpoint before it", checkpoint=folder.name
-            )
-
-        def newest() -> str | None:
-            found = newest_valid_checkpoint(self.run.checkpoints(), on_damaged=damaged)
-            return None if found is None else found.name
-
-        name = self.world.agree(newest)
-        if name is None:
-            self.say("there is no checkpoint yet: starting at step 0")
-            return
-        folder = self.run.checkpoints_folder / name
-        state = read_checkpoint(folder, self.engine.load)
-        try:
-            self.step, self.tokens, self.seconds_before = state["step"], state["tokens"], state["seconds"]
-            self.loader.load_state_dict(state["loader"])
-            if self.precision.name == "fp16" and state["loss_scale"]:
-                self.precision.scaler.load_state_dict(state["loss_scale"])
-            self.health.spikes.load_state_dict(state["spikes"])
-            self.health.last_good_step = state["last_good_step"]
-            self.peak_memory_bytes = state["peak_memory_bytes"]
-            self.recent_losses.extend(state["recent_losses"])
-            set_random_states(state["random"])
-            changed = [
-                f"{name} {before} before, {now} now"
-                for name, before, now in (
-                    ("threads", state["threads"], torch.get_num_threads()),
-                    ("torch", state["torch"], torch.__version__),
-                    ("processes", state.get("processes", 1), self.world.size),
-                    ("engine", state.get("engine", "plain"), self.engine.name),
-                )
-                if before != now
-            ]
-        except KeyError as error:
-            raise CheckpointError(f"{folder}/trainer.json has no {error}") from error
-        self.saved_step = self.step
-        so_far = format_seconds(self.seconds_before)
-        self.events.add(self.step, "resumed", f"continuing after step {self.step:,} ({folder.name}, {so_far} so far)")
-        if changed:
-            what = f"not the same to the last bit as an uninterrupted run: {'; '.join(changed)}"
-            self.events.add(self.step, "changed", what)
 
     def seconds(self) -> float:
         """Wall time of the run so far, earlier processes included."""

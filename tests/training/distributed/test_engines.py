@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.init import build_model
+from mamba_slm.model.stored import open_tensors
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.engines.choose import make_engine
@@ -56,7 +56,7 @@ def losses_of(run, kind="train"):
 
 
 def weights_of(run):
-    return load_file(run.latest() / "model.safetensors")
+    return dict(open_tensors(run.latest(), "model", "model.safetensors"))
 
 
 def require_same_training(run, other):

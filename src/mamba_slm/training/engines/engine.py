@@ -104,8 +104,14 @@ class Engine:
         """The whole optimiser state as `PARAMETER/KEY`, in the first process; the others help, and get nothing."""
         return optimizer_tensors(self.optimizer) if self.world.is_first else {}
 
+    def held(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """Weights and optimiser state as this process has them, whole or distributed; nothing is sent or copied."""
+        return self.model.state_dict(), optimizer_tensors(self.optimizer)
+
     def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
         """Continue from what `weights` and `moments` gave, under any engine and number of processes.
+
+        Every process calls this with all of both, which it need not read whole where they are stored.
 
         Raises:
             RuntimeError, ConfigError: they belong to another model.

@@ -26,9 +26,10 @@ from torch.distributed.tensor import DTensor
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.data.loader import Batch
 from mamba_slm.training.engines.engine import Engine, clip_limit
-from mamba_slm.training.engines.whole import gathered, part_of, scatter_into
+from mamba_slm.training.engines.whole import gathered, scatter_into
 from mamba_slm.training.gradients import accumulate, require_targets
-from mamba_slm.training.optim import require_state_of
+from mamba_slm.training.optim import optimizer_tensors, require_state_of
+from mamba_slm.training.pieces import fill, own_part, shapes_of
 
 
 class FsdpEngine(Engine):
@@ -112,38 +113,37 @@ class FsdpEngine(Engine):
             return gathered(dict(self.model.named_parameters()), is_first=self.world.is_first)
 
     def moments(self) -> dict[str, Tensor]:
-        named = {}
-        for group in self.optimizer.param_groups:
-            for name, parameter in zip(group["names"], group["params"], strict=True):
-                for key, value in self.optimizer.state.get(parameter, {}).items():
-                    named[f"{name}/{key}"] = value
         with self.world.watched():
-            return gathered(named, is_first=self.world.is_first)
+            return gathered(optimizer_tensors(self.optimizer), is_first=self.world.is_first)
+
+    def held(self) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        self.put_away()
+        return dict(self.model.named_parameters()), optimizer_tensors(self.optimizer)
 
     def load(self, weights: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
         require_state_of(self.optimizer, moments)
-        left = dict(moments)
+        left, shapes = set(moments), shapes_of(moments)
         self.put_away()
-        with self.world.watched():
-            scatter_into(dict(self.model.named_parameters()), weights)
-            for group in self.optimizer.param_groups:
-                for name, parameter in zip(group["names"], group["params"], strict=True):
-                    keys = sorted(key for key in left if key.rpartition("/")[0] == name)
-                    if keys:
-                        self.optimizer.state[parameter] = {
-                            key.rpartition("/")[2]: like(parameter, left.pop(key)) for key in keys
-                        }
+        fill(dict(self.model.named_parameters()), weights)
+        for group in self.optimizer.param_groups:
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                keys = sorted(key for key in left if key.rpartition("/")[0] == name)
+                if keys:
+                    self.optimizer.state[parameter] = {
+                        key.rpartition("/")[2]: like(parameter, moments, key, shapes[key]) for key in keys
+                    }
+                left.difference_update(keys)
         if left:
             raise ConfigError(f"the optimiser state has no parameter for {sorted(left)[0]!r}")
 
 
-def like(parameter: Tensor, whole: Tensor) -> Tensor:
+def like(parameter: Tensor, moments: Mapping[str, Tensor], key: str, shape: tuple[int, ...]) -> Tensor:
     """A moment laid out as its parameter; a counter of steps as it is."""
-    if not isinstance(parameter, DTensor) or whole.shape != parameter.shape:
-        return whole.clone()
+    if not isinstance(parameter, DTensor) or shape != tuple(parameter.shape):
+        return moments[key].clone()
     value = torch.zeros_like(parameter)
     assert isinstance(value, DTensor)
-    value.to_local().copy_(part_of(whole, parameter))
+    value.to_local().copy_(own_part(moments, key, parameter))
     return value
 
 
