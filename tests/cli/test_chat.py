@@ -1,6 +1,7 @@
 """Promises of `mamba-slm chat`: the same conversation from a pipe or a terminal, nothing dropped."""
 
 import io
+import os
 import shutil
 import sys
 
@@ -83,3 +84,83 @@ def test_a_model_with_a_template_gets_turns(folder, tmp_path, monkeypatch, capsy
     err = capsys.readouterr().err
     assert "chat with turns" in err
     assert "1 turn," in err
+
+
+def test_a_conversation_is_saved_at_the_end_and_goes_on_with_load(folder, tmp_path, monkeypatch, capsys):
+    talk = str(tmp_path / "talk.json")
+    type_in(monkeypatch, b"def f(\n")
+    assert main(["chat", str(folder), "--temperature", "0", "--max-new-tokens", "4", "--save", talk]) == 0
+    assert f"--load {talk}" in capsys.readouterr().err
+    type_in(monkeypatch, b"/history\n")
+    assert main(["chat", str(folder), "--load", talk]) == 0
+    err = capsys.readouterr().err
+    assert "1 turn, " in err and "> def f(" in err
+
+
+def test_two_models_answer_the_same_messages(folder, monkeypatch, capsys):
+    type_in(monkeypatch, b"def f(\n")
+    command = ["chat", str(folder), "--compare", str(folder), "--temperature", "0", "--max-new-tokens", "4"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    first, second = out.splitlines()[:2] if out.count("\n") == 2 else (out[: len(out) // 2], out[len(out) // 2 :])
+    assert first == second
+    assert err.count(f"── {folder}") == 2
+
+
+def test_no_model_and_no_server_is_said_with_the_way_out(capsys):
+    assert main(["chat"]) == 2
+    assert "name its folder, or a server with --url" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_answer_and_a_key_that_is_not_there(monkeypatch, capsys):
+    assert main(["chat", "--url", "http://127.0.0.1:9/v1"]) == 3
+    assert "does not answer" in capsys.readouterr().err
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    assert main(["chat", "--url", "http://127.0.0.1:9/v1", "--api-key-env", "NO_SUCH_KEY"]) == 2
+    assert "NO_SUCH_KEY is not set" in capsys.readouterr().err
+
+
+def test_what_was_typed_is_kept_for_the_user_alone(folder, tmp_path, monkeypatch, capsys):
+    readline = pytest.importorskip("readline")
+    typed = iter(["a", "/quit"])
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda prompt: readline.add_history(line := next(typed)) or line)
+    assert main(["chat", str(folder), "--max-new-tokens", "2"]) == 0
+    kept = tmp_path / "mamba-slm" / "chat-history"
+    assert "/quit" in kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_in_a_real_terminal_the_last_message_comes_back_into_the_line(folder, tmp_path):
+    pytest.importorskip("readline")
+    pty = pytest.importorskip("pty")
+    words = ["chat", str(folder), "--max-new-tokens", "3", "--temperature", "0", "--runtime", "torch"]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(XDG_STATE_HOME=str(tmp_path), TERM="xterm")
+        os.execv(sys.executable, [sys.executable, "-m", "mamba_slm.cli.main", *words])
+    shown = b""
+
+    def wait_for(text):
+        """Read until the text has come; what was read before does not count."""
+        nonlocal shown
+        while text not in shown:
+            shown += os.read(terminal, 4096)
+        shown = shown[shown.index(text) + len(text) :]
+
+    try:
+        wait_for(b"/help lists the commands\r\n> ")
+        os.write(terminal, b"def f(\n")
+        wait_for(b" left")
+        wait_for(b"> ")
+        os.write(terminal, b"/edit\n")
+        wait_for(b"> def f(")
+        os.write(terminal, b"x):\n/history\n")
+        wait_for(b"> def f(x):")
+        wait_for(b"> ")
+        os.write(terminal, b"/quit\n")
+    finally:
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+    assert status == 0

@@ -8,7 +8,9 @@ import torch
 
 from mamba_slm.core.errors import ConfigError, DataError, SetupError, UsageError
 from mamba_slm.generation import prefill as loop
-from mamba_slm.generation.chat import ChatSession, ChatSettings
+from mamba_slm.generation.conversation.reply_settings import ReplySettings
+from mamba_slm.generation.conversation.session import ChatSession
+from mamba_slm.generation.conversation.turns import Continuation
 from mamba_slm.generation.generate import generate, stream_tokens
 from mamba_slm.generation.loading import RuntimeSettings, load
 from mamba_slm.generation.onnx_runtime import OnnxRuntime, open_onnx
@@ -16,7 +18,6 @@ from mamba_slm.generation.onnx_session import choose_provider
 from mamba_slm.generation.onnx_state import KeptStates, RenewedStates
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.sampling import Sampler
-from mamba_slm.generation.turns import Continuation
 from onnx_folders import save_onnx, save_small_onnx_model
 from small_models import save_small_model, small_tokenizer, varied_model
 from tolerances import assert_close, tolerance_of
@@ -169,7 +170,7 @@ def test_what_is_too_long_is_refused(runtime):
 def test_a_conversation_is_that_of_torch(tmp_path):
     folder = save_small_onnx_model(tmp_path / "small", max_context_tokens=120)
     tokenizer = small_tokenizer()
-    settings = ChatSettings(max_new_tokens=8, sampler=Sampler.from_settings(temperature=1.5), seed=3, stops=("q",))
+    settings = ReplySettings(temperature=1.5, top_p=None, max_new_tokens=8, seed=3, stops=("q",))
     loaded = load(folder, settings=SETTINGS)
     assert loaded.runtime.description.startswith("onnxruntime ")
     models = (loaded.runtime, varied_model(max_context_tokens=120))

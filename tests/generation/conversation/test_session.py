@@ -3,10 +3,10 @@
 import pytest
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.generation.chat import ChatSession, ChatSettings
+from mamba_slm.generation.conversation.reply_settings import ReplySettings
+from mamba_slm.generation.conversation.session import ChatSession
+from mamba_slm.generation.conversation.turns import Continuation
 from mamba_slm.generation.generate import generate
-from mamba_slm.generation.sampling import Sampler
-from mamba_slm.generation.turns import Continuation
 from small_models import small_tokenizer, varied_model
 
 CONTEXT = 120
@@ -37,7 +37,9 @@ class Reading:
 
 
 def new_session(model, tokenizer, **settings):
-    return ChatSession(model, tokenizer, Continuation(tokenizer), ChatSettings(**{"max_new_tokens": 8, **settings}))
+    return ChatSession(
+        model, tokenizer, Continuation(tokenizer), ReplySettings(**{"max_new_tokens": 8, "temperature": 0, **settings})
+    )
 
 
 def test_no_token_is_ever_read_twice(model, tokenizer, monkeypatch):
@@ -65,7 +67,7 @@ def test_a_reply_is_what_a_fresh_reading_of_the_conversation_gives(model, tokeni
 
 def test_the_same_seed_gives_the_same_conversation_and_turns_draw_differently(model, tokenizer):
     def talk(seed):
-        session = new_session(model, tokenizer, sampler=Sampler.from_settings(temperature=2.0), seed=seed)
+        session = new_session(model, tokenizer, temperature=2.0, top_p=None, seed=seed)
         return ["".join(session.respond("a")) for _ in range(2)]
 
     assert talk(1) == talk(1)

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mamba_slm.core.errors import ConfigError, DataError
-from mamba_slm.generation.chat import ChatSession, ChatSettings
-from mamba_slm.generation.turns import Continuation, Templated, turn_format
+from mamba_slm.generation.conversation.reply_settings import ReplySettings
+from mamba_slm.generation.conversation.session import ChatSession
+from mamba_slm.generation.conversation.turns import Continuation, Templated, turn_format
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
 from mamba_slm.text.chat_template import read_chat_template
 from small_models import small_tokenizer, varied_model
@@ -82,7 +83,7 @@ def test_a_session_with_a_template_never_reads_a_token_twice():
         varied_model(max_context_tokens=300),
         TOKENIZER,
         Templated(chatml, end_of_turn_id=END),
-        ChatSettings(max_new_tokens=5),
+        ReplySettings(temperature=0, max_new_tokens=5),
     )
     for line in ("hi", "how", "why"):
         list(session.respond(line))

@@ -6,9 +6,10 @@ state can be kept.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.text.chat import render_chat
@@ -31,6 +32,9 @@ class TurnFormat(Protocol):
     reason: str
     """What this format is and why it was chosen, for the user."""
 
+    system: str | None
+    """The system message."""
+
     def turn(self, text: str) -> list[int]:
         """Tokens that the next message adds, up to where the model goes on. Changes nothing.
 
@@ -50,6 +54,18 @@ class TurnFormat(Protocol):
         """A new conversation begins."""
         ...
 
+    def copy(self) -> Self:
+        """The same conversation at this point; what happens to one is unknown to the other."""
+        ...
+
+    def with_system(self, text: str | None) -> Self:
+        """A new conversation with this system message.
+
+        Raises:
+            ConfigError: there is no place for one.
+        """
+        ...
+
 
 class Continuation:
     """Plain text: every line goes on with the same document, on a line of its own, and the model continues it."""
@@ -58,6 +74,7 @@ class Continuation:
     reason = (
         "plain continuation of your lines: the model folder has no chat template, so the model knows documents only"
     )
+    system: str | None = None
 
     def __init__(self, tokenizer: Tokenizer):
         self.stop_ids: frozenset[int] = frozenset()
@@ -81,6 +98,15 @@ class Continuation:
     def reset(self) -> None:
         self._is_empty = self._at_line_start = True
 
+    def copy(self) -> Self:
+        return copy.copy(self)
+
+    def with_system(self, text: str | None) -> Self:
+        raise ConfigError(
+            "a system message needs a chat template, and this model has none: it continues plain text",
+            hint="use a model that was fine-tuned for chat",
+        )
+
     def _note_end(self, text: str) -> None:
         if text:
             self._at_line_start = text.endswith("\n")
@@ -102,7 +128,7 @@ class Templated:
         self.stop_ids: frozenset[int] = frozenset({end_of_turn_id})
         self._encode = encode
         self._end_of_turn_id = end_of_turn_id
-        self._system = system
+        self.system = system
         self.reset()
 
     def turn(self, text: str) -> list[int]:
@@ -141,9 +167,20 @@ class Templated:
 
     def reset(self) -> None:
         self._messages: list[dict[str, str]] = []
-        if self._system is not None:
-            self._messages.append({"role": "system", "content": self._system})
+        if self.system is not None:
+            self._messages.append({"role": "system", "content": self.system})
         self._last_token: int | None = None
+
+    def copy(self) -> Self:
+        other = copy.copy(self)
+        other._messages = [dict(message) for message in self._messages]
+        return other
+
+    def with_system(self, text: str | None) -> Self:
+        other = self.copy()
+        other.system = text
+        other.reset()
+        return other
 
 
 def turn_format(folder: Path, tokenizer: Tokenizer, *, system: str | None = None) -> TurnFormat:
