@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamba_slm.cli import console
+from mamba_slm.cli import console, train_launch
 from mamba_slm.core.errors import InterruptedRunError, TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ examples:
   mamba-slm train production --data shards/ --dry-run
   mamba-slm train --resume runs/mixed --max-tokens 40M
   mamba-slm train 125M --data shards/ --nproc 8 --out runs/125M
+  mamba-slm train 1.3B --data shards/ --out runs/1.3B --launcher slurm --slurm.nodes 4 --slurm.gpus-per-node 8
 """
 
 
@@ -48,7 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML with settings, or the config.yaml of another run")
     parser.add_argument("--out", metavar="DIR", help="run directory (default: a new one, dated, in the home of runs)")
     parser.add_argument(
-        "--resume", metavar="RUN", nargs="?", const=True, help="continue a run; without RUN, the one at --out"
+        "--resume",
+        metavar="RUN",
+        nargs="?",
+        const=True,
+        help="continue a run; without RUN, the one at --out; auto: that one if it has begun, else begin it",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="show settings, their origin and the estimate; do nothing"
@@ -57,6 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--nproc", metavar="N", type=int, help="train in N processes of this machine; N GPUs where there are GPUs"
     )
     parser.add_argument("--json", action="store_true", help="the result as one JSON object on stdout")
+    train_launch.add_arguments(parser)
     add_flags(parser.add_argument_group("settings"), TrainConfig, skip=("model",))
 
 
@@ -66,6 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
     directory = resumed_run(args)
     config, origins = settings_of(args, directory)
+    train_launch.require_launcher(args)
+    if args.launcher == "slurm" and not is_one_of_many():
+        return train_launch.submit_to_slurm(args, config, directory)
     if args.dry_run:
         show_plan(args, config, origins, directory)
         return 0
@@ -140,15 +149,16 @@ def resumed_run(args: argparse.Namespace) -> RunDirectory | None:
         UsageError: `--resume` without a run, or another one than `--out`.
     """
     from mamba_slm.runs.layout import find_run
+    from mamba_slm.training.launching.job import begun
 
     if args.resume is None:
         return None
-    if args.resume is True:
+    if args.resume in (True, "auto"):
         if args.out is None:
             raise UsageError(
                 "which run is to be resumed?", hint="give it: --resume RUN; mamba-slm runs list shows them"
             )
-        return find_run(args.out)
+        return begun(args.out) if args.resume == "auto" else find_run(args.out)
     found = find_run(args.resume)
     if args.out is not None and Path(args.out).resolve() != found.path.resolve():
         raise UsageError(f"--resume names {found.path}, and --out {args.out}", hint="leave out --out")

@@ -15,6 +15,7 @@ runs/20260401-nano/
     report.html     the same as a page with charts, in one file
     profile/        traces of single steps and tables of where their time went, if they were asked for
     tokenizer.json
+    slurm/          script, logs and interruptions of a Slurm job
     checkpoints/    step-00000100/ …, and `best`: a text file that names one of them
     lock.json       who owns the folder right now
 """

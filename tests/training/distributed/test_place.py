@@ -17,6 +17,12 @@ def test_the_variables_of_torchrun_say_which_process_this_is():
     assert (place.address, place.port, place.has_agent) == ("node0", 29500, True)
 
 
+def test_deepspeed_has_another_name_for_the_processes_of_a_machine():
+    others = {name: value for name, value in TORCHRUN.items() if name != "LOCAL_WORLD_SIZE"}
+    assert find_place({**others, "LOCAL_SIZE": "4"}).local_size == 4
+    assert find_place(others).local_size == 8
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

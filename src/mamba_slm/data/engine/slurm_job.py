@@ -81,13 +81,16 @@ def script_of(config: SlurmConfig, *, name: str, folder: Path, elements: int, wo
     return "\n".join(lines) + "\n"
 
 
-def submit(script: Path) -> str:
+def submit(script: Path, *, instead: str = "--engine local") -> str:
     """The id of the job that sbatch makes of a script.
+
+    Args:
+        instead: what one can choose where there is no Slurm.
 
     Raises:
         SetupError: sbatch is not there, or refuses.
     """
-    answer = asked_of("sbatch", "--parsable", str(script))
+    answer = asked_of("sbatch", "--parsable", str(script), instead=instead)
     job = answer.stdout.strip().partition(";")[0]
     if answer.returncode or not JOB_ID.fullmatch(job):
         raise SetupError(
@@ -110,7 +113,7 @@ def cancel(job: str, element: int | None = None) -> None:
     asked_of("scancel", job if element is None else f"{job}_{element}")
 
 
-def asked_of(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def asked_of(command: str, *arguments: str, instead: str = "--engine local") -> subprocess.CompletedProcess[str]:
     """Run one of Slurm's commands.
 
     Raises:
@@ -119,7 +122,7 @@ def asked_of(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     if shutil.which(command) is None:
         raise SetupError(
             f"there is no {command} on this machine",
-            hint="run this on a login node of the Slurm cluster, or choose --engine local",
+            hint=f"run this on a login node of the Slurm cluster, or choose {instead}",
         )
     try:
         return subprocess.run(

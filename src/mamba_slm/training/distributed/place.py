@@ -28,7 +28,7 @@ class Place:
     """Number of this process on its machine: the GPU it uses."""
 
     local_size: int = 1
-    """Processes on this machine."""
+    """Processes on this machine; torchrun calls it LOCAL_WORLD_SIZE, deepspeed LOCAL_SIZE."""
 
     address: str = "localhost"
     """Where process 0 listens."""
@@ -69,7 +69,7 @@ def find_place(environment: Mapping[str, str] | None = None) -> Place:
         rank=rank,
         size=size,
         local_rank=number(environment, "LOCAL_RANK", rank),
-        local_size=number(environment, "LOCAL_WORLD_SIZE", size),
+        local_size=number(environment, "LOCAL_WORLD_SIZE", number(environment, "LOCAL_SIZE", size)),
         address=environment["MASTER_ADDR"],
         port=port,
         has_agent=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
