@@ -1,5 +1,7 @@
 """Promises of the decode loop: what it returns is what the model says, alone or in a batch, in pieces or whole."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -7,8 +9,13 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation import prefill as module
 from mamba_slm.generation.generate import generate, stream_tokens
 from mamba_slm.generation.prefill import right_padded
+from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.sampling import Sampler
+from mamba_slm.generation.strategies.beam import BeamSearch
+from mamba_slm.generation.strategies.best_of import BestOf
+from mamba_slm.generation.strategies.separate import Separate
 from small_models import varied_model
+from tolerances import assert_close, tolerance_of
 
 CONTEXT = 48
 PROMPTS = [[1, 5, 9, 3], [2], [7, 7, 8, 1, 4, 4, 6, 30, 2, 11, 12]]
@@ -172,3 +179,40 @@ def test_padding_stands_on_the_right_and_is_masked():
     tokens, mask = right_padded([[1, 2], [3, 4, 5]], device=torch.device("cpu"))
     assert tokens.tolist() == [[1, 2, 0], [3, 4, 5]]
     assert mask.tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_leaving_a_stream_frees_its_state_at_once(model):
+    states = []
+    runtime = TorchRuntime(model)
+    new_state = runtime.new_state
+    runtime.new_state = lambda rows: remembered(new_state(rows), states)
+    for strategy in (None, BeamSearch(beams=2), BestOf(draws=2), Separate()):
+        events = iter(stream_tokens(runtime, PROMPTS, max_new_tokens=9, strategy=strategy))
+        next(events)
+        events.close()
+    assert len(states) >= 4
+    assert [state() for state in states] == [None] * len(states)
+
+
+def remembered(state, states):
+    states.append(weakref.ref(state))
+    return state
+
+
+def test_a_callback_sees_every_token_and_logprobs_are_those_of_the_model(model):
+    seen = []
+    result = generate(model, PROMPTS[:1], max_new_tokens=6, on_token=seen.append)
+    assert tuple(event.token for event in seen) == result.completions[0].tokens
+    sampler = Sampler.from_settings(temperature=0.7, top_k=5, presence_penalty=1.0)
+    events = list(stream_tokens(model, PROMPTS[:1], max_new_tokens=6, sampler=sampler, logprobs=True))
+    whole = torch.tensor([PROMPTS[0] + [event.token for event in events]])
+    with torch.no_grad():
+        expected = model(whole)[0].log_softmax(-1)[range(len(PROMPTS[0]) - 1, whole.shape[1] - 1), whole[0, -6:]]
+    assert_close(torch.tensor([event.logprob for event in events]), expected, tolerance_of("model").values)
+
+
+def test_rows_of_a_longer_list_may_be_made_in_parts(model):
+    settings = {"max_new_tokens": 8, "sampler": Sampler.from_settings(temperature=1.0), "seed": 5}
+    whole = generate(model, PROMPTS, **settings).completions
+    part = stream_tokens(model, PROMPTS[1:], first_row=1, **settings)
+    assert tuple(event.token for event in part if event.row == 0) == whole[1].tokens

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
-from mamba_slm.cli.generate import add_sampling_flags, runtime_settings, seed_of
+from mamba_slm.cli.decoding_flags import (
+    add_sampling_flags,
+    adjusted,
+    constraint_of,
+    refuse_local_flags,
+    runtime_settings,
+    seed_of,
+    strategy_of,
+)
 from mamba_slm.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +124,16 @@ def open_model(args: argparse.Namespace, path: str | None, settings: ReplySettin
         )
     loaded = load(path, runtime=args.runtime, settings=runtime_settings(args))
     turns = turn_format(loaded.folder, loaded.tokenizer, system=args.system)
-    session = ChatSession(loaded.runtime, loaded.tokenizer, turns, settings, name=str(path))
+    constraint = constraint_of(args, loaded.tokenizer, (loaded.tokenizer.eos_id, *turns.stop_ids))
+    session = ChatSession(
+        loaded.runtime,
+        loaded.tokenizer,
+        turns,
+        settings,
+        name=str(path),
+        strategy=strategy_of(args),
+        adjust=lambda sampler: adjusted(sampler, args, constraint),
+    )
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {settings.seed}")
     console.say(turns.reason)
     console.say(f"context {session.context_tokens:,} tokens")
@@ -131,6 +148,7 @@ def open_server(args: argparse.Namespace, settings: ReplySettings) -> Conversati
     """
     from mamba_slm.generation.conversation.server import ServerChat
 
+    refuse_local_flags(args)
     key = None
     if args.api_key_env is not None and not (key := os.environ.get(args.api_key_env)):
         raise UsageError(

@@ -1,71 +1,45 @@
-"""`mamba-slm generate`: continue a prompt."""
+"""`mamba-slm generate`: continue prompts."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.decoding_flags import (
+    add_sampling_flags,
+    constraint_of,
+    runtime_settings,
+    sampler_of,
+    seed_of,
+    strategy_of,
+)
+from mamba_slm.cli.prompts import Prompt, read_prompts
 from mamba_slm.core.units import parse_count, three_digits
+
+if TYPE_CHECKING:
+    from mamba_slm.generation.text import TextCompletion, TextEvent
 
 EPILOG = """\
 MODEL is a run directory, one of its checkpoints, a model folder, or a folder of `mamba-slm export onnx`, which ONNX
 Runtime runs. The continuation goes to stdout, without the prompt unless --echo is given; everything else to stderr.
+With --jsonl or --out the result is one JSON object per line: prompt, text, num_tokens, finish_reason, and the fields of
+the prompt's own line.
 
 examples:
   mamba-slm generate runs/quickstart "def main():"
   cat notes.txt | mamba-slm generate runs/quickstart - --max-new-tokens 500 --temperature 0
   mamba-slm generate runs/quickstart "import " -n 3 --seed 7 --stop $'\\n\\n' --json
+  mamba-slm generate runs/quickstart "def main():" --beams 4 -n 2
+  mamba-slm generate runs/quickstart "def main():" --contrastive-k 4
+  mamba-slm generate runs/quickstart "x = " --regex '[0-9]+'
+  mamba-slm generate runs/quickstart --jsonl prompts.jsonl --out texts.jsonl --batch-rows 32
   mamba-slm generate quickstart-onnx "def main():" --runtime onnx --threads 2
 """
-
-
-def add_sampling_flags(parser: argparse.ArgumentParser, *, max_new_tokens: int) -> None:
-    """The flags that `generate` and `chat` share."""
-    group = parser.add_argument_group("sampling")
-    group.add_argument(
-        "--max-new-tokens", type=parse_count, default=max_new_tokens, metavar="N", help=f"default {max_new_tokens}"
-    )
-    group.add_argument(
-        "--temperature", type=float, default=0.8, metavar="T", help="0 is greedy, 1 neutral, default 0.8"
-    )
-    group.add_argument("--top-k", type=parse_count, metavar="K", help="draw among the K most likely tokens")
-    group.add_argument(
-        "--top-p", type=float, default=0.95, metavar="P", help="draw among the fewest tokens of mass P, default 0.95"
-    )
-    group.add_argument("--min-p", type=float, metavar="P", help="leave out tokens below P times the most likely one")
-    group.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1: seen tokens become less likely")
-    group.add_argument("--seed", type=parse_count, metavar="N", help="of the draws; default: a new one, printed")
-    group.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end at this text; may be given several times"
-    )
-    add_runtime_flags(parser)
-
-
-def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
-    """What runs the model, and where."""
-    group = parser.add_argument_group("runtime")
-    group.add_argument(
-        "--runtime",
-        choices=("auto", "torch", "compiled", "onnx"),
-        default="auto",
-        help="auto: onnx for a folder of mamba-slm export onnx, else compiled on a CPU where there is a C++ compiler, "
-        "else torch; compiled: torch with a decoding step in C++, compiled once for a machine in seconds, several "
-        "times as fast",
-    )
-    group.add_argument(
-        "--weights",
-        choices=("float32", "bfloat16", "int8", "int4", "mixed"),
-        help="how PyTorch holds the matrices, default float32; int8 and int4 are rounded while loading and read by "
-        "--runtime compiled at the speed of memory; mixed: int4, but int8 where 4 bits cost most",
-    )
-    group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
-    group.add_argument(
-        "--provider", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda or another that it was built with"
-    )
-    group.add_argument(
-        "--threads", type=parse_count, metavar="N", help="CPU threads, default: as many as PyTorch takes"
-    )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +49,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "model", metavar="MODEL", help="run directory, checkpoint, model folder or exported ONNX folder"
     )
     parser.add_argument(
-        "prompt", metavar="PROMPT", nargs="?", default="", help="text to continue, or - for stdin; none: a new document"
+        "prompt", metavar="PROMPT", nargs="*", default=[], help="texts to continue, - for stdin; none: a new document"
+    )
+    parser.add_argument("--prompt-file", action="append", default=[], metavar="FILE", help="a file that holds a prompt")
+    parser.add_argument(
+        "--jsonl",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help='JSON Lines with a field "prompt", - for stdin; the results are JSON Lines, too',
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the results to FILE, as JSON Lines")
+    parser.add_argument(
+        "--batch-rows", type=parse_count, default=16, metavar="N", help="texts made at the same time, default 16"
     )
     parser.add_argument("-n", "--samples", type=parse_count, default=1, metavar="N", help="continuations, default 1")
     add_sampling_flags(parser, max_new_tokens=200)
@@ -86,37 +72,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from mamba_slm.generation.generate import stream_tokens
+    from mamba_slm.core.errors import ConfigError
+    from mamba_slm.generation.events import Timing
     from mamba_slm.generation.loading import load
-    from mamba_slm.generation.text import collect_texts, prompt_tokens, stream_text
+    from mamba_slm.generation.text import generate_text
 
-    sampler, seed = sampler_of(args), seed_of(args)
-    prompt = read_stdin() if args.prompt == "-" else args.prompt
+    sampler_of(args)  # what is wrong with the settings is said before a model is loaded
+    strategy, seed = strategy_of(args), seed_of(args)
+    if args.batch_rows < 1:
+        raise ConfigError(f"--batch-rows must be at least 1, got {args.batch_rows}")
+    prompts = read_prompts(args.prompt, args.prompt_file, args.jsonl)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
+    sampler = sampler_of(args, constraint_of(args, loaded.tokenizer))
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {seed}")
 
-    stream = stream_tokens(
-        loaded.runtime,
-        [prompt_tokens(loaded.tokenizer, prompt)],
-        max_new_tokens=args.max_new_tokens,
-        sampler=sampler,
-        eos_id=loaded.tokenizer.eos_id,
-        seed=seed,
-        samples_per_prompt=args.samples,
-    )
-    events = stream_text(stream, loaded.tokenizer, stops=args.stop)
-    shown_prompt = prompt if args.echo else ""
-    if args.samples == 1 and not args.no_stream and not args.json:
-        events = shown_while_made(events, shown_prompt)
-        completions = collect_texts(events, num_rows=1)
-    else:
-        completions = collect_texts(events, num_rows=args.samples)
-        if not args.json:
-            print_all([shown_prompt + completion.text for completion in completions])
+    is_lines = bool(args.jsonl or args.out) and not args.json
+    streams = not (is_lines or args.no_stream or args.json) and len(prompts) * args.samples == 1
+    made: list[TextCompletion] = []
+    timing = Timing()
+    size = max(1, args.batch_rows // max(1, args.samples))
+    with LineWriter(args.out) as writer:
+        for start in range(0, len(prompts), size):
+            part = prompts[start : start + size]
+            show = Shown(part[0].text if args.echo else "") if streams else None
+            try:
+                completions, spent = generate_text(
+                    loaded.runtime,
+                    loaded.tokenizer,
+                    [prompt.text for prompt in part],
+                    max_new_tokens=args.max_new_tokens,
+                    sampler=sampler,
+                    stops=args.stop,
+                    seed=seed,
+                    samples_per_prompt=args.samples,
+                    strategy=strategy,
+                    first_row=start * args.samples,
+                    on_text=show or (lambda event: None),
+                )
+            finally:
+                if show is not None:
+                    show.finish()
+            made += completions
+            timing.add(spent)
+            if is_lines:
+                writer.write(result_lines(part, completions, args.samples))
     if args.json:
-        console.print_json(as_json(args, loaded, prompt, seed, completions, stream.timing))
-    console.say(speed_line(stream.timing))
-    console.say("ended by: " + ", ".join(ENDINGS[completion.finish_reason] for completion in completions))
+        console.print_json(as_json(args, loaded, prompts, seed, made, timing))
+    elif not (is_lines or streams):
+        echoed = [prompt.text if args.echo else "" for prompt in prompts for _ in range(args.samples)]
+        print_all([before + completion.text for before, completion in zip(echoed, made, strict=True)])
+    console.say(speed_line(timing))
+    console.say("ended by: " + endings_line(made))
     return 0
 
 
@@ -130,65 +136,71 @@ ENDINGS = {
 """What a finish reason means to a reader."""
 
 
-def sampler_of(args: argparse.Namespace):
-    """The sampler that the flags describe."""
-    from mamba_slm.generation.sampling import Sampler
+class Shown:
+    """Writes the text of each event to stdout as it comes; ends with a newline, also when interrupted."""
 
-    return Sampler.from_settings(
-        temperature=args.temperature,
-        top_k=args.top_k,
-        top_p=args.top_p,
-        min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty,
-    )
+    def __init__(self, before: str):
+        """`before` is written with the first event: what is refused leaves stdout empty."""
+        self._before: str | None = before
 
-
-def runtime_settings(args: argparse.Namespace):
-    """How the flags want the model to be run."""
-    from mamba_slm.generation.runtime import RuntimeSettings
-
-    return RuntimeSettings(
-        device=args.device,
-        provider=args.provider,
-        threads=args.threads,
-        weights=args.weights,
-        kernels=True,
-        say=console.say,
-    )
-
-
-def seed_of(args: argparse.Namespace) -> int:
-    """The seed given, or a new one, small enough to type again."""
-    import secrets
-
-    return secrets.randbelow(2**31) if args.seed is None else args.seed
-
-
-def read_stdin() -> str:
-    """All of stdin.
-
-    Raises:
-        DataError: it is not UTF-8.
-    """
-    from mamba_slm.core.errors import DataError
-
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"the prompt on stdin is not UTF-8: {error}", hint="convert it with iconv -t UTF-8") from error
-
-
-def shown_while_made(events, before: str):
-    """Write the text of each event to stdout as it passes; end with a newline, also when interrupted."""
-    sys.stdout.write(before)
-    try:
-        for event in events:
-            sys.stdout.write(event.text)
-            sys.stdout.flush()
-            yield event
-    finally:
-        sys.stdout.write("\n")
+    def __call__(self, event: TextEvent) -> None:
+        if self._before is not None:
+            sys.stdout.write(self._before)
+            self._before = None
+        sys.stdout.write(event.text)
         sys.stdout.flush()
+
+    def finish(self) -> None:
+        """End the line, if there is one."""
+        if self._before is None:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+class LineWriter:
+    """Lines to stdout, or to a file that has its name only when it is complete."""
+
+    def __init__(self, name: str | None):
+        """
+        Raises:
+            DataError: the file cannot be written.
+        """
+        from mamba_slm.core.errors import DataError
+
+        self._name = name
+        self._partial = f"{name}.partial"
+        try:
+            self._file = sys.stdout if name is None else open(self._partial, "w", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise DataError(f"{self._partial} cannot be written: {error.strerror}") from error
+
+    def __enter__(self) -> LineWriter:
+        return self
+
+    def write(self, lines: Iterator[dict]) -> None:
+        """One JSON object per line, at once."""
+        for line in lines:
+            self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._name is None:
+            return
+        self._file.close()
+        if kind is None:
+            os.replace(self._partial, self._name)
+            console.say(f"written to {self._name}")
+        else:
+            console.say(f"what was made so far is in {self._partial}")
+
+
+def result_lines(prompts: Sequence[Prompt], completions: Sequence[TextCompletion], samples: int) -> Iterator[dict]:
+    """One JSON object per completion."""
+    for number, made in enumerate(completions):
+        prompt = prompts[number // samples]
+        line = {**prompt.fields, "prompt": prompt.text, "sample": number % samples, "text": made.text}
+        line |= {"num_tokens": made.num_tokens, "finish_reason": made.finish_reason}
+        yield line | ({} if made.score is None else {"score": made.score})
 
 
 def print_all(texts: list[str]) -> None:
@@ -199,6 +211,14 @@ def print_all(texts: list[str]) -> None:
         print(text)
 
 
+def endings_line(completions: Sequence[TextCompletion]) -> str:
+    """Why texts ended: each of a few, the numbers of many."""
+    endings = [ENDINGS[completion.finish_reason] for completion in completions]
+    if len(endings) <= 4:
+        return ", ".join(endings)
+    return ", ".join(f"{ending} ({endings.count(ending):,})" for ending in dict.fromkeys(endings))
+
+
 def speed_line(timing) -> str:
     """Prefill and decode speed."""
     return (
@@ -207,17 +227,28 @@ def speed_line(timing) -> str:
     )
 
 
-def as_json(args: argparse.Namespace, loaded, prompt: str, seed: int, completions, timing) -> dict:
-    """What `--json` prints."""
-    settings = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "device")
+SETTINGS = (
+    *("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
+    *("frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "logit_bias", "stop", "beams", "length_penalty"),
+    *("early_stopping", "contrastive_k", "contrastive_alpha", "best_of", "batch_invariant", "json_schema", "regex"),
+    *("choice", "device"),
+)
+"""Flags that `--json` repeats."""
+
+
+def as_json(args: argparse.Namespace, loaded, prompts: Sequence[Prompt], seed: int, completions, timing) -> dict:
+    """What `--json` prints; with several prompts, their completions stand one after the other."""
+    asked = {"prompt": prompts[0].text} if len(prompts) == 1 else {"prompts": [prompt.text for prompt in prompts]}
     return {
         "model": str(loaded.folder),
         "runtime": loaded.runtime.description,
-        "prompt": prompt,
+        **asked,
         "seed": seed,
-        "settings": {name: getattr(args, name) for name in settings},
+        "settings": {name: getattr(args, name) for name in SETTINGS},
         "completions": [
-            {"text": c.text, "num_tokens": c.num_tokens, "finish_reason": c.finish_reason} for c in completions
+            {"text": c.text, "num_tokens": c.num_tokens, "finish_reason": c.finish_reason}
+            | ({} if c.score is None else {"score": c.score})
+            for c in completions
         ],
         "prompt_tokens": timing.prefill_tokens,
         "prefill_seconds": timing.prefill_seconds,

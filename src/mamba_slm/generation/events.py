@@ -73,9 +73,12 @@ class GenerationResult:
 
 
 class Stream(Protocol):
-    """Iterate once to get the tokens of every row; `timing` is complete when the iteration ends."""
+    """Iterate once to get the tokens of every row."""
 
-    timing: Timing
+    @property
+    def timing(self) -> Timing:
+        """What it has cost so far."""
+        ...
 
     @property
     def num_rows(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mamba_slm.generation.events import FinishReason, Stream, Timing
 from mamba_slm.generation.generate import stream_tokens
+from mamba_slm.generation.request import Strategy
 from mamba_slm.generation.runtime import Runtime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.stream import TextStream
@@ -35,6 +36,8 @@ class TextCompletion:
     num_tokens: int
     """New tokens the model made, those of a stop string or stop token included."""
     finish_reason: FinishReason
+    score: float | None = None
+    """What a strategy ranked it by, larger is better; None where nothing is ranked."""
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> list[int]:
@@ -77,11 +80,15 @@ def generate_text(
     stops: Sequence[str] = (),
     seed: int = 0,
     samples_per_prompt: int = 1,
+    strategy: Strategy | None = None,
+    first_row: int = 0,
+    on_text: Callable[[TextEvent], None] = lambda event: None,
 ) -> tuple[list[TextCompletion], Timing]:
     """Continue each prompt; rows in the order of the prompts. Arguments and errors as in `stream_tokens`.
 
     Args:
         stops: strings that end a text; the end token always does.
+        on_text: told every event as it comes.
     """
     stream = stream_tokens(
         model,
@@ -91,18 +98,34 @@ def generate_text(
         eos_id=tokenizer.eos_id,
         seed=seed,
         samples_per_prompt=samples_per_prompt,
+        strategy=strategy,
+        first_row=first_row,
     )
     events = stream_text(stream, tokenizer, stops=stops)
-    return collect_texts(events, num_rows=stream.num_rows), stream.timing
+    return collect_texts(events, num_rows=stream.num_rows, score=stream.score, on_text=on_text), stream.timing
 
 
-def collect_texts(events: Iterator[TextEvent], *, num_rows: int) -> list[TextCompletion]:
-    """Run a stream of events to its end; one completion per row."""
+def collect_texts(
+    events: Iterator[TextEvent],
+    *,
+    num_rows: int,
+    score: Callable[[int], float | None] = lambda row: None,
+    on_text: Callable[[TextEvent], None] = lambda event: None,
+) -> list[TextCompletion]:
+    """Run a stream of events to its end; one completion per row.
+
+    Args:
+        events: of `stream_text`.
+        num_rows: rows of the stream.
+        score: `Stream.score` of the stream.
+        on_text: told every event as it comes.
+    """
     texts = [""] * num_rows
     counts = [0] * num_rows
     reasons: list[FinishReason] = ["length"] * num_rows
     for event in events:
+        on_text(event)
         texts[event.row] += event.text
         counts[event.row] += 1
         reasons[event.row] = event.finish_reason or reasons[event.row]
-    return list(map(TextCompletion, texts, counts, reasons))
+    return list(map(TextCompletion, texts, counts, reasons, map(score, range(num_rows))))

@@ -8,7 +8,7 @@ it never drops text.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,11 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation.conversation.reply_settings import ReplySettings
 from mamba_slm.generation.conversation.talk import Turn
 from mamba_slm.generation.conversation.turns import TurnFormat
-from mamba_slm.generation.generate import FinishReason, Timing, stream_tokens
+from mamba_slm.generation.events import FinishReason, Timing
+from mamba_slm.generation.generate import stream_tokens
+from mamba_slm.generation.request import Strategy
 from mamba_slm.generation.runtime import Runtime, RuntimeState, as_runtime
+from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.stream import TextStream
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.tokenizer import Tokenizer
@@ -54,7 +57,20 @@ class ChatSession:
         settings: ReplySettings | None = None,
         *,
         name: str = "model",
+        strategy: Strategy | None = None,
+        adjust: Callable[[Sampler], Sampler] = lambda sampler: sampler,
     ):
+        """
+        Args:
+            model: on any device, or a runtime that has one.
+            tokenizer: of the model.
+            format: how turns become tokens.
+            settings: of the replies; None is greedy.
+            name: for the user.
+            strategy: another way to make replies than one draw after the other.
+            adjust: what is done to the sampler of the settings, whatever they become.
+        """
+        self._strategy, self._adjust = strategy, adjust
         self.name = name
         self.format = format
         self.settings = settings or ReplySettings(temperature=0)
@@ -200,7 +216,8 @@ class ChatSession:
             self._runtime,
             [self._tokens[num_read:]],
             max_new_tokens=self.settings.max_new_tokens,
-            sampler=self.settings.sampler,
+            sampler=self._adjust(self.settings.sampler),
+            strategy=self._strategy,
             eos_id=self._tokenizer.eos_id,
             stop_ids=tuple(self.format.stop_ids),
             seed=self.settings.seed + len(self.turns) + 1 + attempt * ATTEMPT_SEED,
