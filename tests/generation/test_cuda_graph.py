@@ -116,6 +116,16 @@ def test_another_prompt_may_follow_single_tokens():
     assert_same_steps(runtimes, states, 4)
 
 
+def test_another_prompt_may_follow_in_the_same_memory(monkeypatch):
+    monkeypatch.setattr(cuda_graph, "FIRST_SLOTS", 64)  # so that nothing grows and nothing moves
+    runtimes = pair()
+    states = read(runtimes)
+    assert_same_steps(runtimes, states, 3)
+    for runtime, state in zip(runtimes, states, strict=True):
+        runtime.next_logits(PROMPTS, None, state)
+    assert_same_steps(runtimes, states, 3)
+
+
 def test_generated_texts_are_the_same_with_rows_that_end_at_different_times():
     runtimes = pair()
     settings = {"max_new_tokens": 12, "eos_id": 17, "seed": 3, "samples_per_prompt": 2}

@@ -143,8 +143,8 @@ class StaticStep:
         self.slot.fill_(used)
         self.num_tokens.copy_(state.num_tokens)
         self.positions[:, :used] = state.positions[:, :used]
-        self.valid[:, :-1] = False
-        self.valid[:, :used] = state.valid[:, :used]
+        self.valid[:, :used] = state.valid[:, :used]  # which may be this memory
+        self.valid[:, used:-1] = False
         for ours, theirs in zip(self.layers, state.layers, strict=True):
             if isinstance(ours, MambaState) and isinstance(theirs, MambaState):
                 ours.window.copy_(theirs.window)
