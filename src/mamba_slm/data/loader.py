@@ -85,11 +85,23 @@ class BatchLoader(Iterator[Batch]):
         self.say = say
         self.sample = 0
 
+    @property
+    def samples_per_batch(self) -> int:
+        """Samples of a batch over all processes."""
+        return self.batch_rows * self.world_size
+
     def __next__(self) -> Batch:
-        first = self.sample + self.rank * self.batch_rows
-        batch = stack_rows([self.mixture.row(number) for number in range(first, first + self.batch_rows)])
-        self.sample += self.batch_rows * self.world_size
+        batch = self.batch_at(self.sample)
+        self.sample += self.samples_per_batch
         return batch
+
+    def batch_at(self, sample: int) -> Batch:
+        """This process's share of the batch before which so many samples came; changes nothing here."""
+        first = sample + self.rank * self.batch_rows
+        return stack_rows([self.mixture.row(number) for number in range(first, first + self.batch_rows)])
+
+    def close(self) -> None:
+        """Nothing is open; see `prefetch.PrefetchingLoader`."""
 
     def state_dict(self) -> dict[str, Any]:
         """The place after the last batch, JSON-able: the same whatever `batch_rows`, rank and number of processes."""

@@ -147,6 +147,9 @@ class TrainConfig:
     rank_timeout_minutes: float = 10.0
     """How long a process waits for the others of its job before one of them counts as lost."""
 
+    prefetch_batches: int = 2
+    """Batches that a thread reads ahead, so that no step waits for its rows; 0 means none."""
+
     threads: int | None = None
     """CPU threads. Unset: what torch chooses. Results are the same to the last bit only with the same number."""
 
@@ -206,7 +209,7 @@ class TrainConfig:
             "context_tokens": 1, "batch_tokens": 1, "log_every_steps": 1, "save_every_steps": 1, "keep_last": 1,
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
-            "shard_processes": 1, "milestone_every_steps": 1,
+            "shard_processes": 1, "milestone_every_steps": 1, "prefetch_batches": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)

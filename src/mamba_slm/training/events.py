@@ -20,7 +20,7 @@ class Events:
 
         Args:
             step: optimiser steps taken when it happened.
-            kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed" or "changed".
+            kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed", "changed" or "mixture".
             facts: JSON-able, become further keys of the row.
         """
         if not self.writes:

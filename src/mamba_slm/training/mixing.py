@@ -1,11 +1,15 @@
-"""From prepared sources to the mixture that a run reads, and what a person should know about it."""
+"""From prepared sources to the mixture and the batches that a run reads, and what a person should know about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from mamba_slm.data.loader import BatchLoader
 from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.prefetch import PrefetchingLoader
 from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.distributed.place import rows_of_each
+from mamba_slm.training.distributed.world import World
 from mamba_slm.training.prepare import PreparedData
 
 
@@ -18,6 +22,15 @@ def mixture_of(prepared: PreparedData, config: TrainConfig) -> Mixture:
         temperature=prepared.temperature,
         changes=[(tokens // config.context_tokens, weights) for tokens, weights in prepared.changes],
     )
+
+
+def loader_of(
+    mixture: Mixture, config: TrainConfig, world: World, say: Callable[[str], None]
+) -> BatchLoader | PrefetchingLoader:
+    """The batches of this process: its share of the rows of every step, some of them read ahead."""
+    rows = rows_of_each(config.rows_per_step, world.size, context_tokens=config.context_tokens)
+    loader = BatchLoader(mixture, batch_rows=rows, rank=world.rank, world_size=world.size, say=say)
+    return PrefetchingLoader(loader, ahead=config.prefetch_batches) if config.prefetch_batches else loader
 
 
 def planned_samples(config: TrainConfig) -> int | None:

@@ -24,8 +24,7 @@ from mamba_slm.core.allocator import freed_memory_kept
 from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
-from mamba_slm.data.loader import BatchLoader, validation_batches
-from mamba_slm.data.mixture import Mixture
+from mamba_slm.data.loader import validation_batches
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -41,14 +40,14 @@ from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.data_arguments import parse_sources
-from mamba_slm.training.distributed.place import rows_of_each
 from mamba_slm.training.distributed.setup import SETUP, described, joined, telling, understood
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import choose_engine, first_device
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
 from mamba_slm.training.kernels import kernels_in_use
-from mamba_slm.training.mixing import mixture_of, planned_samples, say_mixture
+from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
+from mamba_slm.training.mixture_events import MixtureHook
 from mamba_slm.training.optim import require_optimizer
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
@@ -174,7 +173,7 @@ def lead(
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
         mixture = mixture_of(prepared, config)
-        loader = loader_of(mixture, config, world, say)
+        loader = stack.enter_context(contextlib.closing(loader_of(mixture, config, world, say)))
         if set_length is not None and not config.has_limit:
             config = set_length(config, prepared)
         config, reason = with_run_length(config, corpus_tokens=prepared.num_tokens)
@@ -198,7 +197,7 @@ def lead(
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
         model = build_model(model_config, seed=config.seed, device=first_device(config, world))
-        watching = stack.enter_context(tracked(config, directory, say))
+        watching = [MixtureHook(mixture, say), *stack.enter_context(tracked(config, directory, say))]
         watching += stack.enter_context(profiled(config, model, directory, say))
         trainer = Trainer(
             model,
@@ -234,6 +233,8 @@ def follow(world: World) -> TrainResult:
     """`train` in another process than the first: it builds what it is told to, computes, and says nothing."""
     run, config, model_config, prepared, is_resumed = understood(world.hear(SETUP))
     with contextlib.ExitStack() as stack:
+        loader = loader_of(mixture_of(prepared, config), config, world, say_nothing)
+        stack.enter_context(contextlib.closing(loader))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         if config.device == "cpu":
@@ -241,7 +242,7 @@ def follow(world: World) -> TrainResult:
         stack.enter_context(kernels_in_use(config.kernels, config.device, say_nothing))
         trainer = Trainer(
             build_model(model_config, seed=config.seed, device=first_device(config, world)),
-            loader_of(mixture_of(prepared, config), config, world, say_nothing),
+            loader,
             config,
             run,
             validation=validation_of(prepared, config),
@@ -260,12 +261,6 @@ def peak_of_all(peak: Peak | None, world: World) -> Peak | None:
 
 def say_nothing(text: str) -> None:
     """The first process speaks for all."""
-
-
-def loader_of(mixture: Mixture, config: TrainConfig, world: World, say: Callable[[str], None]) -> BatchLoader:
-    """The batches of this process: its share of the rows of every step."""
-    rows = rows_of_each(config.rows_per_step, world.size, context_tokens=config.context_tokens)
-    return BatchLoader(mixture, batch_rows=rows, rank=world.rank, world_size=world.size, say=say)
 
 
 def require_usable(config: TrainConfig, *, has_data: bool) -> None:
