@@ -33,6 +33,7 @@ COMMANDS = {
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
+    "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),
     "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
     "import": ("mamba_slm.cli.import_model", "read a GraniteMoeHybrid of Hugging Face into a model folder of ours"),
     "verify": ("mamba_slm.cli.verify", "compare two models in any formats: logits, layers, tokenizers"),
