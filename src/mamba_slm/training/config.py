@@ -201,6 +201,9 @@ class TrainConfig:
     log: tuple[Literal["jsonl", "tensorboard", "wandb", "trackio"], ...] = ("jsonl",)
     """Where metrics go; jsonl is always written. wandb goes online only where somebody is logged in."""
 
+    layers_every_steps: int = 50
+    """Steps between two looks into the layers: sizes of updates, step sizes and decay of Mamba layers; 0: never."""
+
     profile_steps: str | None = None
     """Steps FIRST:LAST to trace with torch's profiler: a trace and tables of where their time goes, in RUN/profile."""
 
@@ -210,6 +213,7 @@ class TrainConfig:
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
             "shard_processes": 1, "milestone_every_steps": 1, "prefetch_batches": 0,
+            "layers_every_steps": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)

@@ -13,6 +13,7 @@ from typing import Any
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.runs.status import StatusWriter
+from mamba_slm.training.layers.report import LayerReport
 from mamba_slm.training.reports import StepReport, ValidationReport
 
 Sampler = Callable[[Any, int], list[dict[str, Any]]]
@@ -36,13 +37,16 @@ class Hook:
 
     def reads_model(self, moment: str, step: int) -> bool:
         """Whether `view.model` is used then; collecting a model whose weights are sharded takes time and memory."""
-        return moment != "on_step_end"
+        return moment not in ("on_step_end", "on_layers")
 
     def on_start(self, view: RunView) -> None:
         """Before the first step of this process; `view.step` is 0 unless the run was resumed."""
 
     def on_step_end(self, view: RunView, report: StepReport) -> None:
         """After an optimiser step."""
+
+    def on_layers(self, view: RunView, report: LayerReport) -> None:
+        """After an optimiser step at which the trainer looked into the layers."""
 
     def on_validation(self, view: RunView, report: ValidationReport) -> None:
         """After a validation."""

@@ -32,6 +32,7 @@ from mamba_slm.training.events import Events
 from mamba_slm.training.health import HealthWatch
 from mamba_slm.training.hooks import Hook, RunView, call_all
 from mamba_slm.training.interrupt import StopRequest
+from mamba_slm.training.layers.watch import LayerWatch
 from mamba_slm.training.memory import memory_bytes
 from mamba_slm.training.pace import Pace
 from mamba_slm.training.peak import Peak
@@ -105,6 +106,7 @@ class Trainer:
             compile_sublayers(model, self.device)
         engine = choose_engine(config.engine, self.world.size).value
         self.engine = make_engine(engine, model, config, self.precision, self.device, self.world)
+        self.layers = LayerWatch(model, self.engine.shares, every_steps=config.layers_every_steps, world=self.world)
         self.pace = Pace(
             batch_tokens=config.batch_tokens,
             flops_per_token=train_flops_per_token(model.config, config.context_tokens),
@@ -178,22 +180,25 @@ class Trainer:
         batch = next(self.loader)
         learning_rate = self.world.agree(self.set_learning_rate)
         self.engine.set_learning_rate(learning_rate)
-        loss, grad_norm = self.engine.compute_gradients(batch)
-        self.health.inspect(
-            batch,
-            loss,
-            grad_norm,
-            step=self.step + 1,
-            saved_step=self.saver.step,
-            may_overflow=self.precision.scales,
-        )
-        self.update_weights(grad_norm)
+        with self.layers.looking(self.step + 1, tokens=self.tokens + self.config.batch_tokens):
+            loss, grad_norm = self.engine.compute_gradients(batch)
+            self.health.inspect(
+                batch,
+                loss,
+                grad_norm,
+                step=self.step + 1,
+                saved_step=self.saver.step,
+                may_overflow=self.precision.scales,
+            )
+            self.update_weights(grad_norm)
         self.step += 1
         self.tokens += self.config.batch_tokens
 
         report = self.report(loss, grad_norm, learning_rate, step_seconds=self.clock() - start)
         if self.world.is_first:
             self.metrics.append(report.row())
+            if self.layers.report is not None:
+                self.metrics.append(self.layers.report.row())
         if self.step % self.config.log_every_steps == 0 or self.pace.is_first_line:
             self.say(self.pace.line(report, progress=self.progress()))
         self.last_report = report
@@ -202,6 +207,8 @@ class Trainer:
         if self.is_validation_due():
             self.measure()
         self.call_hooks("on_step_end", report)
+        if self.layers.report is not None:
+            self.call_hooks("on_layers", self.layers.report)
 
     @contextlib.contextmanager
     def metrics_open(self) -> Iterator[None]:

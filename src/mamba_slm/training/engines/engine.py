@@ -6,7 +6,7 @@ This one is the plain case, one process that holds everything; the others change
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -96,6 +96,11 @@ class Engine:
         """The sum of losses without gradients, in step with the other processes where they share the model."""
         return self.loss_of(inputs, targets, documents)
 
+    def shares(self) -> Iterator[tuple[str, Tensor]]:
+        """What this process holds of every trained parameter between steps, by name."""
+        for group in self.optimizer.param_groups:
+            yield from zip(group["names"], map(local_part, group["params"]), strict=True)
+
     def weights(self) -> dict[str, Tensor]:
         """The whole model by parameter name, in the first process; the others help, and get nothing."""
         return self.model.state_dict() if self.world.is_first else {}
@@ -129,8 +134,12 @@ class Engine:
 
 def bytes_here(tensor: Tensor) -> int:
     """Bytes of the part of a tensor that lies in this process."""
-    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[operator]
-    return local.numel() * local.element_size()
+    return local_part(tensor).numel() * tensor.element_size()
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies in this process; all of one that is not distributed."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor  # type: ignore[operator]
 
 
 def clip_limit(clip_norm: float) -> float:

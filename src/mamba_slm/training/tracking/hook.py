@@ -13,6 +13,7 @@ from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.redact import redact_tree
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.hooks import Hook, RunView
+from mamba_slm.training.layers.report import LayerReport, LogHistogram, all_layers
 from mamba_slm.training.reports import StepReport, ValidationReport
 from mamba_slm.training.tracking.tracker import TrackedRun, Tracker, identify, remember
 
@@ -76,6 +77,18 @@ class TrackingHook(Hook):
         self.log(values, step=report.step)
         self.flush()
 
+    def on_layers(self, view: RunView, report: LayerReport) -> None:
+        values = {f"update_ratio/{part}": ratio for part, ratio in report.update_ratios.items()}
+        found = {"step_size": report.step_sizes, "decay_life": report.decay_lives}
+        for name, histograms in found.items():
+            medians = {layer: histogram.quantile(0.5) for layer, histogram in histograms.items()}
+            values |= {f"{name}/median of {layer}": value for layer, value in medians.items() if value is not None}
+        self.log(values, step=report.step)
+        for name, histograms in found.items():
+            whole = all_layers(histograms)
+            if whole is not None:
+                self.log_histogram(f"{name}/all layers", whole, step=report.step)
+
     def on_checkpoint(self, view: RunView, folder: Path) -> None:
         self.flush()
 
@@ -86,6 +99,14 @@ class TrackingHook(Hook):
             if step >= tracker.first_step:
                 with self.left_out_when_it_fails(tracker):
                     tracker.log(values, step=step)
+        self.forget_failed()
+
+    def log_histogram(self, name: str, histogram: LogHistogram, *, step: int) -> None:
+        """A distribution for every tracker that does not have the step yet."""
+        for tracker in self.trackers:
+            if step >= tracker.first_step:
+                with self.left_out_when_it_fails(tracker):
+                    tracker.log_histogram(name, histogram.counts, histogram.edges(), step=step)
         self.forget_failed()
 
     def flush(self) -> None:
