@@ -1,4 +1,8 @@
-"""Stopping politely: the first SIGINT or SIGTERM asks the loop to finish its step and save, the second one aborts."""
+"""Stopping politely: SIGINT, SIGTERM or SIGUSR1 asks the loop to finish its step and save; SIGINT after that aborts.
+
+Schedulers and launchers repeat SIGTERM while a job saves, and Slurm may announce the end of its time by SIGUSR1 and
+send SIGTERM later: neither ever costs what is being saved.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ import threading
 from types import FrameType
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
 class StopRequest:
-    """Context in which SIGINT and SIGTERM set `requested`; a second one raises KeyboardInterrupt at once.
+    """Context in which `STOPPING` signals set `requested`; a SIGINT after one raises KeyboardInterrupt at once.
 
     Outside the main thread, where Python allows no signal handlers, it only carries the flag: call `request()`.
     """
@@ -24,17 +31,20 @@ class StopRequest:
         self.requested = why
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Handler of both signals."""
+        """Handler of all of them."""
         name = signal.Signals(number).name
         if self.requested is not None:
-            raise KeyboardInterrupt(f"second {name}")
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt(f"{name} after {self.requested}")
+            return
         self.request(name)
         if self.announce:
-            self.announce(f"{name}: finishing this step and saving; once more aborts without saving")
+            how = "once more" if number == signal.SIGINT else "SIGINT"
+            self.announce(f"{name}: finishing this step and saving; {how} aborts without saving")
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 self.previous[number] = signal.signal(number, self.on_signal)
         return self
 

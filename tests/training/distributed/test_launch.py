@@ -149,14 +149,16 @@ def test_a_killed_process_ends_the_job_and_resuming_gives_the_losses_of_a_run_le
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_launcher_saves_everything_and_exits_130(text, run, number):
-    process = started(run, text, "--nproc", "2", "--max-steps", "100000")
+    process = started(run, text, "--nproc", "2", "--max-steps", "100000", "--save-in-background", "true")
     wait_for_step(process, run, 8)
-    os.kill(process.pid, number)
+    ranks = ranks_of(process) if number == signal.SIGTERM else {}  # a scheduler tells each process of a job
+    for pid in (process.pid, *ranks.values()):
+        os.kill(pid, number)
     _, said = process.communicate()
     assert process.returncode == 130, said
-    assert "everything is saved" in said and said.count("once more aborts") == 1
+    assert "everything is saved" in said and said.count("aborts without saving") == 1
     assert run.latest().name == f"step-{read_metrics(run.metrics_file)[-1]['step']:08d}"
     assert read_status(run.status_file).state == "stopped"
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from mamba_slm.core.errors import RankLostError
 from mamba_slm.training.distributed.place import SIGN_IN
+from mamba_slm.training.interrupt import STOPPING
 
 LOOK_SECONDS = 0.1
 
@@ -100,7 +101,7 @@ def judge(
         RankLostError: a process was killed.
     """
     codes = {rank: failure.exitcode for rank, failure in sorted(failures.items())}
-    asked = (-signal.SIGTERM, -signal.SIGINT)
+    asked = [-number for number in STOPPING]
     killed = next((rank for rank, code in codes.items() if code < 0 and code not in asked), None)
     resume = f"go on from the last checkpoint: mamba-slm train --resume {run or 'RUN'} --nproc {processes}"
     if killed is not None:
@@ -118,7 +119,7 @@ def judge(
 
 
 class SignalsPassedOn:
-    """Context in which SIGINT and SIGTERM go to every process that has signed in, and to others once they do."""
+    """Context in which `STOPPING` signals go to every process that has signed in, and to others once they do."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -127,7 +128,7 @@ class SignalsPassedOn:
         self.previous: dict[int, Any] = {}
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Handler of both."""
+        """Handler of all of them."""
         self.received.append(number)
 
     def pass_on(self) -> None:
@@ -142,7 +143,7 @@ class SignalsPassedOn:
 
     def __enter__(self) -> SignalsPassedOn:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
                 self.previous[number] = signal.signal(number, self.on_signal)
         return self
 
