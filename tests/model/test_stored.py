@@ -87,12 +87,13 @@ def test_pieces_joined_to_one_file_are_the_file_that_was_never_cut(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_torch_distributed_checkpoint_reads_the_pieces(tmp_path):
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     tensors = {name: tensor for name, tensor in some_tensors().items() if name in "abd"}
     written(tmp_path, tensors)
     into = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-    dcp.load(into, storage_reader=dcp.HuggingFaceStorageReader(str(tmp_path)), no_dist=True)
+    load(into, storage_reader=HuggingFaceStorageReader(str(tmp_path)), no_dist=True)
     assert all(same(into[name], tensor) for name, tensor in tensors.items())
 
 

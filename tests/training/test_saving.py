@@ -167,7 +167,7 @@ def test_a_really_full_disk_is_explained_from_the_background(make_trainer, tmp_p
     try:
         with pytest.raises(DiskFullError) as refused:
             trainer.train()
-        assert "free some space" in refused.value.hint
+        assert "free some space" in str(refused.value.hint)
         assert list(folder.iterdir()) == []
     finally:
         subprocess.run(["umount", str(folder)], check=True)

@@ -10,7 +10,6 @@ import signal
 import threading
 from types import FrameType
 
-
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 

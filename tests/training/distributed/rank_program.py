@@ -1,6 +1,7 @@
 """What a process of a test's world does."""
 
 import dataclasses
+import errno
 import os
 import signal
 
@@ -28,8 +29,11 @@ def rank_after_joining(timeout_seconds):
     return world.rank, world.size
 
 
-def train_in_world(folder, train_folder, validation_folder, settings, resume=False, die_at=None, hooks=()):
-    """Train; gives what this process saw. `die_at` is (rank, step): that process gets SIGKILL in that step."""
+def train_in_world(folder, train_folder, validation_folder, settings, resume=False, die_at=None, hooks=(), adjust=None):
+    """Train; gives what this process saw. `die_at` is (rank, step): that process gets SIGKILL in that step.
+
+    `adjust` is called with the trainer before it begins.
+    """
     world = world_here()
     config = dataclasses.replace(SETTINGS, **settings)
     run = RunDirectory(folder)
@@ -60,6 +64,8 @@ def train_in_world(folder, train_folder, validation_folder, settings, resume=Fal
         return loss, norm
 
     trainer.engine.compute_gradients = watched
+    if adjust is not None:
+        adjust(trainer)
     result = trainer.train(resume=resume)
     held = trainer.engine.bytes_held()
     kinds = sorted({type(parameter).__name__ for parameter in trainer.model.parameters()})
@@ -72,3 +78,26 @@ def train_in_world(folder, train_folder, validation_folder, settings, resume=Fal
         "inputs": seen,
         "engine": trainer.engine.name,
     }
+
+
+def of_another_model(*arguments):
+    """`train_in_world` with twice the width."""
+    global TINY
+    TINY = dataclasses.replace(TINY, hidden_size=64)
+    return train_in_world(*arguments)
+
+
+def second_save_fails(trainer):
+    """No room for the second part of process 1."""
+    if trainer.world.rank == 1:
+        aside = trainer.saver.pieces_aside
+
+        def pieces_aside():
+            return full if trainer.step == 20 else aside()
+
+        trainer.saver.pieces_aside = pieces_aside
+
+
+def full(writing):
+    (writing / "half").write_bytes(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
