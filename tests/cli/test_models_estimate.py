@@ -34,7 +34,7 @@ def test_text_and_json_say_how_the_numbers_were_obtained(capsys):
 
 
 def test_more_gpus_take_less_time_and_hold_less_each(capsys):
-    one, eight = (estimate(capsys, "1.3B", "--gpus", n, "--tokens", "1B") for n in ("1", "8"))
+    one, eight = (estimate(capsys, "1.3B", "--gpus", n, "--engine", "fsdp", "--tokens", "1B") for n in ("1", "8"))
     assert eight["seconds"] == pytest.approx(one["seconds"] / 8)
     assert eight["memory"]["optimizer"] == pytest.approx(one["memory"]["optimizer"] / 8)
     assert eight["cost_usd"] == pytest.approx(one["cost_usd"])
@@ -63,18 +63,41 @@ def test_without_a_measurement_a_cpu_gets_memory_but_no_times(capsys):
     assert "--measure" in err
 
 
-def test_a_measured_cpu_gets_times_from_its_own_rate(capsys):
-    answer = estimate(capsys, "nano", "--gpus", "0", "--measure", "--tokens", "1M")
+def test_two_real_steps_give_memory_and_times(capsys):
+    answer = estimate(capsys, "nano", "--gpus", "0", "--measure", "--tokens", "1M", "--context-tokens", "128")
     assert answer["seconds"] > 0
     assert answer["cost_usd"] is None
-    assert "measured matrix products" in answer["how"]
+    assert answer["memory_bytes"] == answer["measured_bytes"] > 0
+    assert "measured in two steps" in answer["how"]
 
 
 def test_what_does_not_fit_is_warned_about_not_refused(capsys):
     assert main(["models", "estimate", "13B", "--gpus", "1"]) == 0
     out, err = capsys.readouterr()
     assert "does not fit in 80.0 GiB" in out
-    assert "hint: it does not fit; try " in err
+    assert "hint: it does not fit, and the largest part is optimizer with " in err
+    assert "nothing fits by flags alone" in err
+
+
+def test_the_hint_names_flags_that_would_fit(capsys):
+    assert main(["models", "estimate", "1.3B", "--gpus", "8", "--gpu", "RTX 4090", "--engine", "ddp"]) == 0
+    err = capsys.readouterr().err
+    assert "these fit: " in err and "--engine fsdp" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "engine"),
+    [
+        (["--engine", "ddp"], "ddp over 4 processes"),
+        (["--engine", "fsdp", "--sharding", "grad_optimizer"], "fsdp over 4 processes, grad_optimizer"),
+        (["--engine", "fsdp", "--shard-processes", "2"], "fsdp over 4 processes, groups of 2"),
+        (["--engine", "deepspeed", "--zero-stage", "3", "--offload"], "deepspeed over 4 processes, ZeRO 3, offloaded"),
+        ([], "automatic: "),
+    ],
+)
+def test_each_engine_is_estimated_and_named(capsys, words, engine):
+    assert main(["models", "estimate", "350M", "--gpus", "4", *words]) == 0
+    assert engine in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -83,7 +106,8 @@ def test_what_does_not_fit_is_warned_about_not_refused(capsys):
         (["nano", "--gpu", "H101 80GB"], "unknown GPU 'H101 80GB'; did you mean 'H100 80GB'?"),
         (["nano", "--gpus", "0", "--gpu", "H100"], "--gpus 0 means the CPU"),
         (["nano", "--gpus", "-1"], "--gpus must be 0 or more"),
-        (["nano", "--gpus", "1", "--measure"], "--measure times this CPU"),
+        (["nano", "--gpus", "4", "--measure"], "--measure takes steps on this machine"),
+        (["nano", "--nproc", "2", "--gpus", "4"], "--nproc means processes on this CPU"),
         (["nano", "--tokens", "lots"], "--tokens: 'lots' is not a count"),
         (["nano", "--context-tokens", "100"], "batch_tokens (2048) must be a multiple of context_tokens (100)"),
         (["naon"], "unknown preset 'naon'; did you mean 'nano'?"),

@@ -14,17 +14,29 @@ from mamba_slm.model.count import (
     state_bytes,
 )
 from mamba_slm.model.presets import SIZES, preset
-from mamba_slm.training.estimate import estimate_memory, estimate_training
+from mamba_slm.training.estimate import estimate_training
+from mamba_slm.training.memory_estimate import estimate_memory
 from mamba_slm.training.prospects import prospects
+from mamba_slm.training.spread import Spread
 
 SETTINGS = {"context_tokens": 2048, "precision": "bf16", "gradient_checkpointing": True}
+
+
+def spread_over(devices):
+    return Spread() if devices == 1 else Spread(engine="fsdp", processes=devices)
 
 
 def plan_and_prospects(name="1.3B", *, gpu="A100 80GB", devices=8, **changes):
     config = preset(name)
     settings = {**SETTINGS, **changes}
     plan = estimate_training(
-        config, batch_tokens=2**20, rows_at_once=1, tokens=10**10, gpu=find_gpu(gpu), devices=devices, **settings
+        config,
+        batch_tokens=2**20,
+        rows_at_once=1,
+        tokens=10**10,
+        gpu=find_gpu(gpu),
+        spread=spread_over(devices),
+        **settings,
     )
     return config, plan, prospects(config, plan, on_gpu=True, **settings)
 
@@ -34,7 +46,7 @@ def test_the_largest_micro_batch_fits_and_one_more_row_does_not(name):
     config, plan, found = plan_and_prospects(name)
 
     def memory(rows):
-        return estimate_memory(config, rows_at_once=rows, devices=8, on_gpu=True, **SETTINGS).total
+        return estimate_memory(config, rows_at_once=rows, spread=spread_over(8), on_gpu=True, **SETTINGS).total
 
     assert memory(found.largest_rows_at_once) <= plan.device_memory_bytes < memory(found.largest_rows_at_once + 1)
 
@@ -80,7 +92,7 @@ def test_a_checkpoint_is_twelve_bytes_a_parameter_and_what_is_kept_costs_by_the_
         rows_at_once=1,
         tokens=3 * 10**10,
         gpu=find_gpu("A100 80GB"),
-        devices=8,
+        spread=spread_over(8),
         **SETTINGS,
     )
     assert prospects(config, longer, on_gpu=True, **SETTINGS).storage_usd == pytest.approx(3 * found.storage_usd)

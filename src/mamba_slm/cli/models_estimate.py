@@ -7,26 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
 from mamba_slm.core.errors import UsageError
-from mamba_slm.core.units import parse_count
+from mamba_slm.core.units import format_bytes, parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.core.hardware import Gpu
     from mamba_slm.model.config import ModelConfig
     from mamba_slm.training.config import TrainConfig
     from mamba_slm.training.estimate import Estimate
+    from mamba_slm.training.fitting import Demand
+    from mamba_slm.training.measuring import Measurement
     from mamba_slm.training.published_runs import PublishedRun
 
 DEFAULT_GPU = "H100 80GB"
 TOKENS_PER_PARAMETER = 20  # compute-optimal for transformers, arXiv:2203.15556; small models are usually trained longer
-SETTINGS = ("context_tokens", "batch_tokens", "micro_batch_rows", "gradient_checkpointing")
+SETTINGS = (
+    "context_tokens", "batch_tokens", "micro_batch_rows", "gradient_checkpointing", "sharding", "shard_processes",
+    "offload", "optimizer", "kernels",
+)  # fmt: skip
 
 EPILOG = """\
 Without --gpus and --gpu the estimate is for this machine. It warns when the memory does not suffice; it never refuses.
-Weights, gradients and optimiser state are sharded over the GPUs; activations are not.
+What each device holds depends on --engine; activations are never shared. --measure takes two steps here instead.
 
 examples:
   mamba-slm models estimate nano --tokens 2M
   mamba-slm models estimate 1.3B --gpus 8 --gpu "H100 80GB" --tokens 30B
+  mamba-slm models estimate 13B --gpus 8 --engine deepspeed --zero-stage 3 --offload
+  mamba-slm models estimate nano --nproc 2 --engine fsdp
   mamba-slm models estimate small_scale
   mamba-slm models estimate 350M --gpus 1 --gpu "RTX 4090" --price 0.45 --json
 """
@@ -60,10 +67,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("fp32", "bf16", "fp16"),
         help="default: bf16 on a GPU that has it, fp16 on others, fp32 on a CPU",
     )
+    configure_engine(parser)
     parser.add_argument("--mfu", type=parse_float, metavar="X", help="share of the peak that is reached, such as 35%%")
     parser.add_argument("--price", type=parse_float, metavar="X", help="dollars per device and hour")
-    parser.add_argument("--measure", action="store_true", help="time matrix products on this CPU now (loads torch)")
+    parser.add_argument(
+        "--measure", action="store_true", help="take two steps on this machine instead of guessing (loads torch)"
+    )
     parser.add_argument("--json", action="store_true", help="one object")
+
+
+def configure_engine(parser: argparse.ArgumentParser) -> None:
+    """Arguments about how the run lies on its devices; the names of `mamba-slm train`."""
+    parser.add_argument("--nproc", type=parse_count, metavar="N", help="processes on the CPU of this machine")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "ddp", "fsdp", "deepspeed"),
+        default="auto",
+        help="of several devices; auto: ddp where a whole model fits each, else fsdp",
+    )
+    parser.add_argument("--sharding", choices=("full", "grad_optimizer", "none"), help="of fsdp")
+    parser.add_argument("--shard-processes", type=parse_count, metavar="N", help="of fsdp: groups of N (hybrid)")
+    parser.add_argument("--zero-stage", type=int, choices=(1, 2, 3), default=2, help="of deepspeed (default: 2)")
+    parser.add_argument(
+        "--offload", action=argparse.BooleanOptionalAction, help="moments (fsdp, ZeRO 3: weights) in the CPU's memory"
+    )
+    parser.add_argument("--optimizer", choices=("adamw", "adamw8bit", "muon"), help="default: adamw")
+    parser.add_argument("--kernels", choices=("auto", "torch"), help="of this CPU; torch: PyTorch's operations only")
 
 
 def take_published_run(args: argparse.Namespace) -> PublishedRun | None:
@@ -98,15 +127,12 @@ def run(
     from mamba_slm.training.prospects import prospects
 
     gpu, devices = devices_of(args)
-    if args.measure and gpu is not None:
-        raise UsageError(
-            "--measure times this CPU, but the estimate is for a GPU", hint="leave out --gpu, or add --gpus 0"
-        )
     settings = settings_of(args)
     tokens = args.tokens or TOKENS_PER_PARAMETER * facts["parameters"]
     precision = args.precision or ("fp32" if gpu is None else "bf16" if gpu.has_bf16 else "fp16")
-    rows_at_once = min(settings.rows_at_once, max(1, settings.rows_per_step // devices))
-    estimate = estimated(args, config, settings, gpu, devices, tokens, precision, rows_at_once)
+    demand, why = demand_for(args, config, settings, gpu, devices, precision)
+    rows_at_once = demand.rows_at_once
+    estimate = estimated(args, demand, settings, gpu, tokens)
     more = prospects(
         config,
         estimate,
@@ -114,6 +140,8 @@ def run(
         precision=precision,
         gradient_checkpointing=settings.gradient_checkpointing,
         on_gpu=gpu is not None,
+        kernels=demand.kernels,
+        optimizer=settings.optimizer,
         keep_last=settings.keep_last,
     )
     shape = (
@@ -134,52 +162,109 @@ def run(
         console.print_json(found)
     else:
         checkpointed = ", gradient checkpointing" if settings.gradient_checkpointing else ""
-        machine = "this CPU" if gpu is None else f"{devices} × {gpu.name}"
+        machine = f"{devices} × {gpu.name}" if gpu else "this CPU" + (f", {devices} processes" if devices > 1 else "")
         name = args.name if published is None else f"{published.name} ({args.name})"
         print(f"{name} on {machine}, {precision}{checkpointed}")
         print(estimate)
+        if devices > 1 and args.engine == "auto":
+            print(f"            automatic: {why}")
         print(f"batch       {shape}")
         print(more)
         if published is not None:
             print(f"claimed     {published.claim()}")
-    advise(args, estimate, settings, gpu)
+    advise(args, estimate, demand)
     return 0
 
 
-def estimated(
+def demand_for(
     args: argparse.Namespace,
     config: ModelConfig,
     settings: TrainConfig,
     gpu: Gpu | None,
     devices: int,
-    tokens: int,
     precision: str,
-    rows_at_once: int,
-) -> Estimate:
-    """The plan, for the CPU of this machine when `gpu` is None."""
+) -> tuple[Demand, str]:
+    """What the run asks of each device, and why it has this engine."""
+    from mamba_slm.training.fitting import demand_of, with_fitting_engine
+    from mamba_slm.training.spread import Spread
+
+    engine = "plain" if devices == 1 else "ddp" if args.engine == "auto" else args.engine
+    spread = Spread(
+        engine=engine,
+        processes=devices,
+        sharding=settings.sharding,
+        shard_processes=settings.shard_processes,
+        zero_stage=args.zero_stage,
+        offload=settings.offload and devices > 1,
+    )
+    demand = demand_of(settings, config, spread, precision=precision, on_gpu=gpu is not None)
+    if args.engine != "auto":
+        return demand, "asked for"
+    return with_fitting_engine(demand, memory_of_each(gpu, devices))
+
+
+def memory_of_each(gpu: Gpu | None, devices: int) -> int | None:
+    """Bytes of a GPU, or for one of the processes on this machine's CPU."""
     from mamba_slm.runs.machine import usable_memory_bytes
+
+    if gpu is not None:
+        return gpu.memory_bytes
+    memory = usable_memory_bytes()
+    return None if memory is None else memory // devices
+
+
+def estimated(
+    args: argparse.Namespace, demand: Demand, settings: TrainConfig, gpu: Gpu | None, tokens: int
+) -> Estimate:
+    """The plan, for this machine when `gpu` is None."""
     from mamba_slm.training.estimate import estimate_training
 
-    measured = None
-    if gpu is None and args.measure:
-        from mamba_slm.training.peak import measured_gemm_rate
-
-        measured = measured_gemm_rate(precision=precision)
     return estimate_training(
-        config,
-        context_tokens=settings.context_tokens,
+        demand.model,
+        context_tokens=demand.context_tokens,
         batch_tokens=settings.batch_tokens,
-        rows_at_once=rows_at_once,
+        rows_at_once=demand.rows_at_once,
         tokens=tokens,
-        precision=precision,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        precision=demand.precision,
+        gradient_checkpointing=demand.gradient_checkpointing,
         gpu=gpu,
-        devices=devices,
-        cpu_flops_per_second=measured,
-        device_memory_bytes=usable_memory_bytes() if gpu is None else None,
+        spread=demand.spread,
+        kernels=demand.kernels,
+        optimizer=demand.optimizer,
+        measured=measured(args, demand, settings, gpu) if args.measure else None,
+        device_memory_bytes=memory_of_each(gpu, demand.spread.processes),
         mfu=args.mfu,
         price_per_hour_usd=args.price,
     )
+
+
+def measured(args: argparse.Namespace, demand: Demand, settings: TrainConfig, gpu: Gpu | None) -> Measurement:
+    """Two real steps on this machine.
+
+    Raises:
+        UsageError: the estimate is for other GPUs than this machine has.
+        OutOfMemoryError: they do not fit.
+    """
+    from dataclasses import replace
+
+    from mamba_slm.runs.machine import gpu_names
+    from mamba_slm.training.measuring import measure_steps
+
+    spread = demand.spread
+    if gpu is not None and len(gpu_names()) < spread.processes:
+        raise UsageError(
+            f"--measure takes steps on this machine, which has {len(gpu_names())} GPUs; the estimate is for "
+            f"{spread.processes} × {gpu.name}",
+            hint="leave out --measure, or add --gpus 0",
+        )
+    config = replace(
+        settings,
+        device="cpu" if gpu is None else "cuda",
+        engine="auto" if spread.engine == "plain" else spread.engine,
+        precision=demand.precision,
+    )
+    console.say("taking two steps …")
+    return measure_steps(config, demand.model, processes=spread.processes)
 
 
 def devices_of(args: argparse.Namespace) -> tuple[Gpu | None, int]:
@@ -187,6 +272,12 @@ def devices_of(args: argparse.Namespace) -> tuple[Gpu | None, int]:
     from mamba_slm.core.hardware import find_gpu, gpu_by_device_name
     from mamba_slm.runs.machine import gpu_names
 
+    if args.nproc is not None:
+        if args.gpus or args.gpu:
+            raise UsageError("--nproc means processes on this CPU", hint="for GPUs give --gpus N alone")
+        if args.nproc < 1:
+            raise UsageError(f"--nproc must be at least 1, got {args.nproc}")
+        return None, args.nproc
     if args.gpus == 0:
         if args.gpu is not None:
             raise UsageError("--gpus 0 means the CPU, and --gpu names a GPU", hint="leave out one of them")
@@ -209,14 +300,17 @@ def settings_of(args: argparse.Namespace) -> TrainConfig:
     return from_dict(TrainConfig, {**train_preset(args.name), **given}, where="estimate")
 
 
-def advise(args: argparse.Namespace, estimate: Estimate, settings: TrainConfig, gpu: Gpu | None) -> None:
+def advise(args: argparse.Namespace, estimate: Estimate, demand: Demand) -> None:
     """On stderr: what to do when the memory does not suffice or the speed is unknown."""
+    from mamba_slm.training.fitting import hint_for
+
     if estimate.fits is False:
-        ways = [
-            "--gradient-checkpointing" if not settings.gradient_checkpointing else "",
-            f"--micro-batch-rows {max(1, settings.rows_at_once // 2)}" if settings.rows_at_once > 1 else "",
-            "more or larger GPUs" if gpu is not None else "a smaller preset",
-        ]
-        console.say(f"hint: it does not fit; try {', or '.join(filter(None, ways))}")
+        name, size = estimate.memory.largest
+        console.say(
+            f"hint: it does not fit, and the largest part is {name} with {format_bytes(size)}; "
+            + hint_for(demand, estimate.device_memory_bytes)
+        )
     if estimate.tokens_per_second is None:
-        console.say(f"hint: mamba-slm models estimate {args.name} --measure times this CPU and tells how long it takes")
+        console.say(
+            f"hint: mamba-slm models estimate {args.name} --measure takes two steps and tells how long it takes"
+        )

@@ -210,15 +210,16 @@ def show_plan(
     from mamba_slm.training.peak import peak_of
     from mamba_slm.training.plan import model_config_for
     from mamba_slm.training.precision import choose_device, choose_precision
-    from mamba_slm.training.run import estimate_run, with_choices
+    from mamba_slm.training.run import with_choices
     from mamba_slm.training.run_config import read_model_config
+    from mamba_slm.training.run_estimate import estimate_run
 
     sources = parse_sources(config.data)
     model = (read_model_config(directory) if directory else None) or model_config_for(config)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     chosen = with_choices(config, device, precision)
-    estimate = estimate_run(chosen, model, peak_of(chosen.device, chosen.precision))
+    estimate = estimate_run(chosen, model, peak_of(chosen.device, chosen.precision), processes=args.nproc or 1)
     where = directory.path if directory else args.out or "a new folder in the home of runs"
     if args.json:
         console.print_json(

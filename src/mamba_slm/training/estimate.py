@@ -6,50 +6,23 @@ Imports no torch, so that `mamba-slm models estimate` and the dashboard answer a
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mamba_slm.core.hardware import Gpu
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters, train_flops_per_token
-from mamba_slm.training.activations import activation_bytes, sublayer_bytes_per_token
+from mamba_slm.training.memory_estimate import MemoryEstimate, estimate_memory
+from mamba_slm.training.spread import Spread
 
-LOSS_CHUNK_TOKENS = 256
-"""Tokens whose logits exist at once; `ops.loss.DEFAULT_LOSS_CHUNK_TOKENS`, which cannot be imported without torch."""
-
-CPU_PROCESS_BYTES = 340 * 2**20
-"""Python, torch and its libraries in memory on a CPU, measured with torch 2.13."""
-
-GPU_PROCESS_BYTES = 1 * 2**30
-"""CUDA context and library workspaces, a common size; not measured here."""
+if TYPE_CHECKING:
+    from mamba_slm.training.measuring import Measurement
 
 ASSUMED_MFU = {"cpu": 0.35, "gpu": 0.30}
 """Share of the peak that training reaches. CPU: measured with nano on one core, 0.5 in fp32 and 0.33 in bf16. GPU:
 assumed; published dense models reach 0.33 to 0.46, and this scan in plain PyTorch has not been measured on one."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryEstimate:
-    """Peak memory of one device, by part, in bytes."""
-
-    weights: float
-    """float32 masters, and their copies in half precision under autocast."""
-    gradients: float
-    optimizer: float
-    """AdamW's two moments, float32."""
-    activations: float
-    """What the forward pass keeps for the backward pass."""
-    backward: float
-    """Gradients and temporaries while the largest sublayer goes back: 1.5 times what it saved, measured with nano."""
-    logits: float
-    """Logits of one chunk of tokens, their gradient, and one gradient of the head."""
-    process: float
-    """Interpreter and libraries."""
-
-    @property
-    def total(self) -> float:
-        """All parts."""
-        return sum(asdict(self).values())
+ONE_PROCESS = Spread()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +47,31 @@ class Estimate:
     device_memory_bytes: int | None
     how: str
     """Where rate and price are from."""
+    spread: Spread = ONE_PROCESS
+    """How the run lies on its devices."""
+    measured_bytes: int | None = None
+    """Most memory of one process in two real steps, which then counts instead of the sum of the parts."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one device needs: measured, else estimated."""
+        return round(self.memory.total) if self.measured_bytes is None else self.measured_bytes
 
     @property
     def fits(self) -> bool | None:
         """Whether the memory suffices; None where the device's is unknown. It warns and never refuses."""
-        return None if self.device_memory_bytes is None else self.memory.total <= self.device_memory_bytes
+        return None if self.device_memory_bytes is None else self.memory_bytes <= self.device_memory_bytes
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json` and run.json."""
-        return {**asdict(self), "memory_bytes": round(self.memory.total), "fits": self.fits}
+        return {**asdict(self), "memory_bytes": self.memory_bytes, "fits": self.fits}
 
     def __str__(self) -> str:
         memory = ", ".join(f"{name} {format_bytes(size)}" for name, size in asdict(self.memory).items() if size >= 1)
-        lines = [
-            f"parameters  {format_count(self.parameters)}",
-            f"memory      {format_bytes(self.memory.total)} per device: {memory}",
-        ]
+        estimated = f"{format_bytes(self.memory.total)} per device: {memory}"
+        if self.measured_bytes is not None:
+            estimated = f"{format_bytes(self.measured_bytes)} per device, measured; estimated were {estimated}"
+        lines = [f"parameters  {format_count(self.parameters)}", f"memory      {estimated}"]
         if self.device_memory_bytes is not None:
             fits = "fits" if self.fits else "does not fit"
             lines[-1] += f"; {fits} in {format_bytes(self.device_memory_bytes)}"
@@ -99,56 +81,14 @@ class Estimate:
         if self.tokens_per_second is not None and self.step_seconds is not None:
             per_step = format_seconds(self.step_seconds)
             lines.append(f"speed       {format_count(self.tokens_per_second)} tok/s, {per_step} per step")
+        if self.devices > 1:
+            lines.append(f"engine      {self.spread}")
         if self.seconds is not None:
             lines.append(f"time        {format_seconds(self.seconds)} on {self.devices} × {self.device_name}")
         if self.cost_usd is not None:
             lines.append(f"cost        ${self.cost_usd:,.2f}")
         lines.append(f"how         {self.how}")
         return "\n".join(lines)
-
-
-def estimate_memory(
-    config: ModelConfig,
-    *,
-    context_tokens: int,
-    rows_at_once: int,
-    precision: str,
-    gradient_checkpointing: bool,
-    devices: int = 1,
-    on_gpu: bool = False,
-) -> MemoryEstimate:
-    """Peak memory of one device.
-
-    Args:
-        context_tokens, rows_at_once: shape of a micro-batch on one device.
-        precision: "fp32", "bf16" or "fp16" arithmetic; masters are float32 in all.
-        devices: weights, gradients and moments are sharded over them (FSDP); activations are not.
-    """
-    parameters = count_parameters(config).total
-    tokens_at_once = rows_at_once * context_tokens
-    half = 2 if precision != "fp32" else 0
-    largest = max(
-        sublayer_bytes_per_token(config, kind, context_tokens=context_tokens, precision=precision, on_gpu=on_gpu)
-        for kind in config.pattern
-    )
-    chunk = min(LOSS_CHUNK_TOKENS, tokens_at_once)
-    head = config.vocab_size * config.hidden_size
-    return MemoryEstimate(
-        weights=parameters * (4 + half) / devices,
-        gradients=4 * parameters / devices,
-        optimizer=8 * parameters / devices,
-        activations=activation_bytes(
-            config,
-            tokens_at_once=tokens_at_once,
-            context_tokens=context_tokens,
-            precision=precision,
-            gradient_checkpointing=gradient_checkpointing,
-            on_gpu=on_gpu,
-        ),
-        backward=1.5 * tokens_at_once * largest,
-        logits=chunk * config.vocab_size * (4 + 4 + half) + (4 + half) * head,
-        process=GPU_PROCESS_BYTES if on_gpu else CPU_PROCESS_BYTES,
-    )
 
 
 def estimate_training(
@@ -162,7 +102,10 @@ def estimate_training(
     precision: str = "bf16",
     gradient_checkpointing: bool = False,
     gpu: Gpu | None = None,
-    devices: int = 1,
+    spread: Spread | None = None,
+    kernels: str = "native",
+    optimizer: str = "adamw",
+    measured: Measurement | None = None,
     cpu_flops_per_second: float | None = None,
     device_memory_bytes: int | None = None,
     mfu: float | None = None,
@@ -179,18 +122,26 @@ def estimate_training(
         tokens: length of the run.
         seconds: a time limit; the run ends at whichever comes first.
         gpu: a row of `core.hardware`; None means this CPU.
-        cpu_flops_per_second: measured rate of this CPU; without it a run here gets no times.
-        device_memory_bytes: memory of the CPU machine; a GPU brings its own.
+        spread: engine and number of devices; None means one.
+        kernels, optimizer: as `TrainConfig` has them.
+        measured: two real steps, which count instead of peak, MFU and the sum of parts.
+        cpu_flops_per_second: measured rate of one process on this CPU; without it a run here gets no times.
+        device_memory_bytes: memory for one process on the CPU; a GPU brings its own.
         mfu: share of the peak that training reaches; None takes `ASSUMED_MFU`.
         price_per_hour_usd: of one device; None takes the table's assumption for a GPU, nothing for a CPU.
     """
+    spread = spread or Spread()
+    devices = spread.processes
     flops_per_token = train_flops_per_token(config, context_tokens)
     kind = "cpu" if gpu is None else "gpu"
     assumed = "" if mfu is not None else " (assumed)"
     mfu = ASSUMED_MFU[kind] if mfu is None else mfu
     peak = cpu_flops_per_second if gpu is None else gpu.flops_per_second(precision)
     rate = None
-    if peak is None:
+    if measured is not None:
+        rate = batch_tokens / measured.step_seconds
+        how = str(measured)
+    elif peak is None:
         how = "no times: the speed of this CPU was not measured"
     else:
         rate = devices * peak * mfu / flops_per_token * (0.75 if gradient_checkpointing else 1.0)
@@ -215,8 +166,11 @@ def estimate_training(
             rows_at_once=rows_at_once,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
-            devices=devices,
+            micro_batches=max(1, batch_tokens // (devices * rows_at_once * context_tokens)),
+            spread=spread,
             on_gpu=gpu is not None,
+            kernels=kernels,
+            optimizer=optimizer,
         ),
         flops_per_token=flops_per_token,
         tokens_per_second=rate,
@@ -227,4 +181,6 @@ def estimate_training(
         device_name="this CPU" if gpu is None else gpu.name,
         device_memory_bytes=device_memory_bytes if gpu is None else gpu.memory_bytes,
         how=how,
+        spread=spread,
+        measured_bytes=None if measured is None else measured.peak_bytes,
     )

@@ -13,7 +13,8 @@ from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import context_of_equal_flops, count_parameters, forward_flops_by_part, state_bytes
 from mamba_slm.model.pattern import ATTENTION, MAMBA
-from mamba_slm.training.estimate import Estimate, estimate_memory
+from mamba_slm.training.estimate import Estimate
+from mamba_slm.training.memory_estimate import estimate_memory
 
 MODEL_BYTES, CHECKPOINT_BYTES = 4, 12
 """Per parameter: float32 weights; weights and AdamW's two moments."""
@@ -88,6 +89,8 @@ def prospects(
     precision: str,
     gradient_checkpointing: bool,
     on_gpu: bool,
+    kernels: str = "native",
+    optimizer: str = "adamw",
     keep_last: int = 2,
 ) -> Prospects:
     """All of it for a plan made with the same settings.
@@ -112,6 +115,8 @@ def prospects(
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
             on_gpu=on_gpu,
+            kernels=kernels,
+            optimizer=optimizer,
         ),
         sequence_bytes=state_bytes(config, context_tokens),
         attention_only_sequence_bytes=state_bytes(twin, context_tokens),
@@ -131,6 +136,8 @@ def largest_rows_at_once(
     precision: str,
     gradient_checkpointing: bool,
     on_gpu: bool,
+    kernels: str = "native",
+    optimizer: str = "adamw",
 ) -> int | None:
     """The largest micro-batch whose estimated memory fits into a device of the plan; None where that is unknown."""
     limit = plan.device_memory_bytes
@@ -144,8 +151,10 @@ def largest_rows_at_once(
             rows_at_once=rows,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
-            devices=plan.devices,
+            spread=plan.spread,
             on_gpu=on_gpu,
+            kernels=kernels,
+            optimizer=optimizer,
         )
         return memory.total <= limit
 

@@ -26,6 +26,7 @@ from mamba_slm.model.presets import preset
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.presets import TRAIN_PRESETS, train_preset
+from mamba_slm.training.spread import Spread
 
 DAY = 86_400.0
 CLAIMED_FLOPS_PER_SECOND = 50e12
@@ -108,7 +109,7 @@ class PublishedRun:
             tokens=self.tokens,
             gradient_checkpointing=settings.gradient_checkpointing,
             gpu=find_gpu(GPU),
-            devices=self.gpus,
+            spread=Spread() if self.gpus == 1 else Spread(engine="fsdp", processes=self.gpus),
             mfu=mfu,
         )
 

@@ -22,11 +22,9 @@ import torch
 
 from mamba_slm.core.allocator import freed_memory_kept
 from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
-from mamba_slm.core.hardware import gpu_by_device_name
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import validation_batches
 from mamba_slm.data.reading.options import ReadOptions
-from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.init import build_model
 from mamba_slm.model.portability import portability_issues
@@ -34,7 +32,6 @@ from mamba_slm.ops.kernels import installed_kernels
 from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.runs.layout import RunDirectory, default_home, is_run
 from mamba_slm.runs.lock import RunLock
-from mamba_slm.runs.machine import usable_memory_bytes
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
@@ -43,7 +40,6 @@ from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.distributed.setup import SETUP, described, joined, telling, understood
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import choose_engine, first_device
-from mamba_slm.training.estimate import Estimate, estimate_training
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
@@ -57,6 +53,7 @@ from mamba_slm.training.profiling.hook import profiled
 from mamba_slm.training.publishing import publish_model
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
+from mamba_slm.training.run_estimate import estimate_run, larger_peak, with_estimate
 from mamba_slm.training.save_choices import say_how_checkpoints_are_saved
 from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
@@ -189,7 +186,7 @@ def lead(
                 say(f"not portable: {issue}")
 
         peak = larger_peak(peak_of(config.device, config.precision), record, config.precision)
-        estimate = estimate_run(config, model_config, peak)
+        estimate = estimate_run(config, model_config, peak, processes=world.size)
         if record.estimate is None:
             say(str(estimate))
         record = with_estimate(record, estimate, peak, config.precision, kernels)
@@ -420,24 +417,6 @@ def built_in_hooks(
     return hooks
 
 
-def estimate_run(config: TrainConfig, model_config: ModelConfig, peak: Peak | None) -> Estimate:
-    """The plan of this run on this machine, with its measured rate."""
-    on_gpu = config.device.startswith("cuda")
-    return estimate_training(
-        model_config,
-        context_tokens=config.context_tokens,
-        batch_tokens=config.batch_tokens,
-        rows_at_once=config.rows_at_once,
-        tokens=config.limit_tokens,
-        seconds=None if config.max_minutes is None else 60 * config.max_minutes,
-        precision=config.precision,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gpu=gpu_by_device_name(torch.cuda.get_device_name(config.device)) if on_gpu else None,
-        cpu_flops_per_second=None if peak is None or on_gpu else peak.flops_per_second,
-        device_memory_bytes=usable_memory_bytes(),
-    )
-
-
 def open_record(run: RunDirectory, kind: str, command: Sequence[str]) -> RunRecord:
     """The record of the run: that of its first start, or a new one."""
     if run.record_file.is_file():
@@ -445,23 +424,6 @@ def open_record(run: RunDirectory, kind: str, command: Sequence[str]) -> RunReco
     record = RunRecord.new(id=run.name, kind=kind, command=command)
     write_record(run.record_file, record)
     return record
-
-
-def larger_peak(peak: Peak | None, record: RunRecord, precision: str) -> Peak | None:
-    """The peak measured now or at an earlier start of this run: other work on the machine only makes it smaller."""
-    earlier = record.hardware.get("peak")
-    here = {"precision": precision, "threads": torch.get_num_threads()}
-    if peak is None or not earlier or {name: earlier.get(name) for name in here} != here:
-        return peak
-    return dataclasses.replace(peak, flops_per_second=max(peak.flops_per_second, earlier["flops_per_second"]))
-
-
-def with_estimate(record: RunRecord, estimate: Estimate, peak: Peak | None, precision: str, kernels: str) -> RunRecord:
-    """The record with the plan, the kernels and the peak; a resumed run keeps the plan it began with."""
-    hardware = {**record.hardware, "threads": torch.get_num_threads(), "kernels": kernels}
-    if peak is not None:
-        hardware["peak"] = {**dataclasses.asdict(peak), "precision": precision, "threads": torch.get_num_threads()}
-    return dataclasses.replace(record, estimate=record.estimate or estimate.to_dict(), hardware=hardware, result=None)
 
 
 def summary(result: TrainResult) -> str:
