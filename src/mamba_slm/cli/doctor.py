@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from mamba_slm.cli import console, doctor_distributed
+from mamba_slm.cli import console, doctor_distributed, doctor_train
 from mamba_slm.cli.examination.check import MARKS, SECTIONS, Check
 from mamba_slm.cli.examination.examine import examine
 
@@ -36,11 +36,18 @@ name, units in the names; {} where nothing was measured) and about_speed.
 links, barrier, clocks, versions, and whether all see the disk. Exit code 6 when
 they cannot train together; --json prints {"ok", "processes", "findings"}.
 
+--train examines a run: what would follow `mamba-slm train` follows it. The
+model is built and takes one step: weights against their rules, decay groups,
+dtypes, sharding, kernels, first loss near ln(vocabulary), a gradient and an
+update for every parameter, memory. Exit code 6 when something is wrong; --json
+prints {"ok", "findings"}.
+
 examples:
   mamba-slm doctor
   mamba-slm doctor --no-measure
   mamba-slm doctor --json --no-measure
   torchrun --nproc-per-node 8 -m mamba_slm.cli.main doctor --distributed
+  mamba-slm doctor --train nano --batch-tokens 8192
 """
 
 
@@ -54,12 +61,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     effort.add_argument("--no-measure", action="store_true", help="the same as --measure none")
     doctor_distributed.add_arguments(parser)
+    doctor_train.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.distributed:
         return doctor_distributed.run(args)
+    if args.train is not None:
+        return doctor_train.run(args)
     checks = examine("none" if args.no_measure else args.measure, say=console.say)
     complete = all(check.status != "missing" for check in checks)
     if args.json:

@@ -103,7 +103,12 @@ def no_words(text: str) -> None:
     """The first process speaks for all."""
 
 
-def report(findings: Sequence[Finding]) -> Iterator[str]:
+def report(
+    findings: Sequence[Finding],
+    *,
+    right: str = "these processes can train together",
+    wrong: str = "these processes cannot train together",
+) -> Iterator[str]:
     """The findings as lines, and the verdict."""
     indent = " " * (NAME_WIDTH + 3)
     for finding in findings:
@@ -117,6 +122,6 @@ def report(findings: Sequence[Finding]) -> Iterator[str]:
     noted = [finding.name for finding in findings if finding.status == "warn"]
     yield ""
     if failed:
-        yield f"these processes cannot train together: {', '.join(failed)} must be mended first"
+        yield f"{wrong}: {', '.join(failed)} must be mended first"
     else:
-        yield "these processes can train together" + (f"; look at {', '.join(noted)}" if noted else "")
+        yield right + (f"; look at {', '.join(noted)}" if noted else "")
