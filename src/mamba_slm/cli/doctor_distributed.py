@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--distributed",
         action="store_true",
-        help="examine the processes that torchrun, srun or deepspeed started, or N of this machine",
+        help="examine the processes that torchrun or deepspeed started, or N of this machine",
     )
     group.add_argument("--nproc", metavar="N", type=int, help=f"processes to start (default: {PROCESSES})")
     group.add_argument("--folder", metavar="DIR", help="where runs are written (default: the home of runs)")

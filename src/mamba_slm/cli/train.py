@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     directory = resumed_run(args)
     config, origins = settings_of(args, directory)
     train_launch.require_launcher(args)
-    if args.launcher == "slurm" and not is_one_of_many():
-        return train_launch.submit_to_slurm(args, config, directory)
+    if args.launcher != "local" and not is_one_of_many():
+        return train_launch.submit_job(args, config, directory)
     if args.dry_run:
         show_plan(args, config, origins, directory)
         return 0

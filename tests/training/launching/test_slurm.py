@@ -123,7 +123,7 @@ def test_a_dry_run_prints_a_script_and_writes_nothing(tmp_path, text, capsys):
     [
         (["--launcher", "slurm", "--slurm.nodes", "3"], 2, "cannot be dealt to 3 processes evenly"),
         (["--launcher", "slurm", "--slurm.gpus-per-node", "4", "--nproc", "2"], 2, "--nproc 2 does not fit"),
-        (["--slurm.nodes", "2"], 2, "--slurm.nodes is for Slurm"),
+        (["--slurm.nodes", "2"], 2, "--slurm.nodes is for --launcher slurm"),
         (["--launcher", "slurm"], 3, "there is no sbatch on this machine"),
     ],
 )

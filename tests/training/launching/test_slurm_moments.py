@@ -5,9 +5,8 @@ import json
 import pytest
 
 from mamba_slm.runs.layout import RunDirectory
-from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.status import Status, write_status
-from mamba_slm.training.launching.slurm_moments import after, main, reason_to_requeue, wait_for_lock
+from mamba_slm.training.launching.slurm_moments import after, main, reason_to_requeue
 from training.launching.slurm_stand_in import install
 
 
@@ -59,14 +58,3 @@ def test_three_interruptions_without_progress_end_a_job(tmp_path, job, capsys):
     run.checkpoint_folder(50).mkdir()
     assert main(["after", str(run.path), "130"]) == 0
     assert (job / "requeue").exists()
-
-
-def test_a_run_that_nobody_owns_is_not_waited_for_and_a_living_owner_is_left_alone(tmp_path, capsys):
-    run = RunDirectory(tmp_path / "run")
-    assert wait_for_lock(run.path) == 0
-    run.checkpoints_folder.mkdir(parents=True)
-    assert wait_for_lock(run.path) == 0 and capsys.readouterr().out == ""
-    with RunLock(run):
-        assert wait_for_lock(run.path, timeout_seconds=0.05) == 1
-    said = capsys.readouterr().out
-    assert "is locked by process" in said and "still in use: this job ends" in said

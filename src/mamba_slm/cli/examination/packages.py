@@ -19,7 +19,10 @@ OPTIONAL = {
         "`data tokenize` and the search for personal data are slower",
     ),
     "cloud": ("reads and writes text in S3 and Google Cloud Storage", "`data` refuses addresses such as s3://bucket/…"),
-    "ray": ("runs curation and tokenizing on a Ray cluster", "`--engine ray` refuses to start"),
+    "ray": (
+        "runs curation, tokenizing and training on a Ray cluster",
+        "`--engine ray` and `train --launcher ray` refuse to start",
+    ),
     "scale": ("trains with DeepSpeed ZeRO", "`train --engine deepspeed` refuses to start; ddp and fsdp need nothing"),
     "track": (
         "writes logs for TensorBoard, Weights & Biases and trackio",

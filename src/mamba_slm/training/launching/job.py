@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mamba_slm.core.errors import UsageError
+from mamba_slm.runs.control import wait_until_free
 from mamba_slm.runs.layout import RunDirectory, is_run
+from mamba_slm.runs.lock import STALE_SECONDS, live_owner
 
 NOT_FOR_RANKS = ("--dry-run", "--json")
 
@@ -43,3 +45,20 @@ def words_for_ranks(words: Sequence[str], *, is_resumed: bool) -> list[str]:
     """
     kept = [word for word in words if word not in NOT_FOR_RANKS]
     return kept if is_resumed else [*kept, "--resume", "auto"]
+
+
+def wait_for_lock(run: Path, *, say: Callable[[str], None], timeout_seconds: float = STALE_SECONDS + 30.0) -> bool:
+    """Whether nobody owns the run, now or within the time.
+
+    A machine that was taken away may have left the run locked, which nobody elsewhere can know before it has given no
+    sign of life for a while.
+    """
+    directory = RunDirectory(run)
+    owner = live_owner(directory) if directory.lock_file.exists() else None
+    if owner is None:
+        return True
+    say(f"{run} is locked by {owner.describe()}: waiting up to {timeout_seconds:.0f} s for a sign that it is gone")
+    if wait_until_free(run, timeout_seconds=timeout_seconds):
+        return True
+    say(f"{run} is still in use: this job ends")
+    return False

@@ -20,27 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mamba_slm.core.errors import MambaSlmError
-from mamba_slm.runs.control import wait_until_free
 from mamba_slm.runs.layout import RunDirectory, step_of
-from mamba_slm.runs.lock import STALE_SECONDS, live_owner
 from mamba_slm.runs.status import read_status
+from mamba_slm.training.launching.job import wait_for_lock
 
 INTERRUPTED = (130, 143)
 STARTS_WITHOUT_PROGRESS = 3
 """A job that is interrupted this often at the same step would be so for ever."""
-
-
-def wait_for_lock(run: Path, *, timeout_seconds: float = STALE_SECONDS + 30.0) -> int:
-    """Wait until nobody owns the run; 1 when somebody still does."""
-    directory = RunDirectory(run)
-    owner = live_owner(directory) if directory.lock_file.exists() else None
-    if owner is None:
-        return 0
-    say(f"{run} is locked by {owner.describe()}: waiting up to {timeout_seconds:.0f} s for a sign that it is gone")
-    if wait_until_free(run, timeout_seconds=timeout_seconds):
-        return 0
-    say(f"{run} is still in use: this job ends")
-    return 1
 
 
 def reason_to_requeue(code: int, *, message: str, steps: Sequence[int]) -> tuple[bool, str]:
@@ -95,7 +81,7 @@ def main(words: Sequence[str]) -> int:
     """The command."""
     match words:
         case ["before", run]:
-            return wait_for_lock(Path(run))
+            return 0 if wait_for_lock(Path(run), say=say) else 1
         case ["after", run, code]:
             return after(Path(run), int(code))
     raise SystemExit(f"unknown words {list(words)}; this is called by the script of a Slurm job")

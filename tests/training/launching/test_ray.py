@@ -1,0 +1,174 @@
+"""A training job of Ray: the command that submits it, and the job in a real cluster of this machine."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mamba_slm.cli.main import main
+from mamba_slm.core.errors import ConfigError, SetupError
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import read_metrics
+from mamba_slm.runs.status import read_status
+from mamba_slm.training.launching.ray_job import RayJob, RayJobConfig, submit, submit_command
+from training.distributed.ranks import free_port
+from training.distributed.test_launch import command, losses_of
+from training.test_resume import write_text
+
+STEPS = 60
+CLUSTER = Path(__file__).with_name("ray_cluster_process.py")
+
+
+def test_the_command_names_cluster_job_and_what_is_passed_on():
+    words = submit_command(
+        RayJobConfig(address="http://head:8265"),
+        Path("/runs/a/ray/job.json"),
+        name="a-1",
+        environment={"PYTHONPATH": "/src", "SECRET": "x"},
+    )
+    assert words[:8] == ["ray", "job", "submit", "--address", "http://head:8265", "--submission-id", "a-1", "--no-wait"]
+    assert json.loads(words[words.index("--runtime-env-json") + 1]) == {"env_vars": {"PYTHONPATH": "/src"}}
+    assert words[words.index("--") + 1 :][1:] == [
+        "-m",
+        "mamba_slm.training.launching.ray_ranks",
+        "/runs/a/ray/job.json",
+    ]
+
+
+def test_the_cluster_can_come_from_the_environment_and_must_come_from_somewhere():
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        words = submit_command(RayJobConfig(), Path("/job.json"), name="a", environment={name: "http://b:1"})
+        assert words[4] == "http://b:1"
+    with pytest.raises(ConfigError, match="which Ray cluster"):
+        submit_command(RayJobConfig(), Path("/job.json"), name="a", environment={})
+
+
+def test_a_job_is_read_as_it_was_written(tmp_path):
+    config = RayJobConfig(address="http://a", gpus=True, cpus_per_process=3, restarts=1, wait_minutes=0.5)
+    job = RayJob.of(config, ["train", "it's"], run=tmp_path / "run", folder=tmp_path, processes=4)
+    (tmp_path / "job.json").write_text(job.to_json())
+    assert RayJob.from_file(tmp_path / "job.json") == job
+    assert (job.gpus, job.cpus_per_process, job.processes, job.words) == (True, 3, 4, ("train", "it's"))
+
+
+@pytest.mark.parametrize("settings", [{"cpus_per_process": 0}, {"restarts": -1}, {"wait_minutes": 0}])
+def test_settings_that_cannot_work(settings):
+    with pytest.raises(ConfigError, match="must be"):
+        RayJobConfig(**settings)
+
+
+def test_without_ray_that_is_said(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(SetupError, match="no ray on this machine"):
+        submit(["ray", "job", "submit"])
+
+
+@pytest.fixture
+def text(tmp_path):
+    return write_text(tmp_path / "text.txt", seed=3)
+
+
+def words(run, text, *more):
+    return command(run, text, *more, "--launcher", "ray")[3:]
+
+
+def test_a_dry_run_prints_the_command_and_writes_nothing(tmp_path, text, capsys):
+    run = tmp_path / "run"
+    assert main(words(run, text, "--max-steps", "5", "--ray.address", "http://a:1", "--nproc", "2", "--dry-run")) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ray job submit --address http://a:1 --submission-id run-")
+    assert '"processes": 2' in printed.err and '"--resume",\n    "auto"' in printed.err
+    assert not run.exists()
+
+
+def test_what_cannot_be_submitted(tmp_path, text, capsys, monkeypatch):
+    for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(words(tmp_path / "run", text, "--nproc", "3", "--ray.address", "http://a:1")) == 2
+    assert "cannot be dealt to 3 processes evenly" in capsys.readouterr().err
+    assert main(words(tmp_path / "run", text)) == 2
+    assert "add --ray.address" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def cluster(environment):
+    """The address of a cluster's server for jobs."""
+    with subprocess.Popen(
+        [sys.executable, str(CLUSTER), str(free_port())],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://"), "the cluster did not start"
+        yield address  # leaving the block closes its stdin, which ends it
+
+
+def ranks_here(run):
+    """Rank -> id of the processes that train a run, from what Linux knows."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (folder / "cmdline").read_text().split("\0")
+            if "mamba_slm.cli.main" in line and str(run.path) in line:
+                entries = (folder / "environ").read_text().split("\0")
+                rank = next((entry.removeprefix("RANK=") for entry in entries if entry.startswith("RANK=")), None)
+                if rank is not None:
+                    found[int(rank)] = int(folder.name)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a cluster takes a minute to begin where other tests run
+def test_a_job_in_a_cluster_goes_on_after_a_process_was_killed(tmp_path, text):
+    pytest.importorskip("ray.dashboard.optional_deps", reason="needs ray[default] (extra ray)")
+    run, alone = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "alone")
+    steps = ["--max-steps", str(STEPS)]
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_DEDUP_LOGS": "0"}
+    with cluster(environment) as address:
+        more = [*steps, "--nproc", "2", "--launcher", "ray", "--ray.address", address, "--json"]
+        submitted = subprocess.run(
+            command(run.path, text, *more), env=environment, capture_output=True, text=True, check=False
+        )
+        assert submitted.returncode == 0, submitted.stderr
+        job = json.loads(submitted.stdout)["job"]
+        ask = [sys.executable, "-m", "ray.scripts.scripts", "job"]
+
+        def asked(what):
+            done = subprocess.run(
+                [*ask, what, "--address", address, job], env=environment, capture_output=True, text=True, check=False
+            )
+            return done.stdout + done.stderr
+
+        while max((row["step"] for row in steps_of(run)), default=0) < 6:
+            time.sleep(0.05)
+            assert state_of(run) in ("", "running"), asked("logs")
+        os.kill(ranks_here(run)[1], signal.SIGKILL)
+        while state_of(run) != "done":
+            time.sleep(0.1)
+        while "succeeded" not in (status := asked("status")).lower():
+            assert "failed" not in status.lower(), asked("logs")
+        said = asked("logs")
+    assert "a process was ended by signal 9; 3 more starts" in said
+    assert "start 2: 2 processes on" in said
+    whole = subprocess.run(command(alone.path, text, *steps), capture_output=True, text=True, check=False)
+    assert whole.returncode == 0, whole.stderr
+    assert losses_of(run) == pytest.approx(losses_of(alone), rel=1e-4)
+
+
+def state_of(run):
+    status = read_status(run.status_file)
+    return status.state if status else ""
+
+
+def steps_of(run):
+    return read_metrics(run.metrics_file) if run.metrics_file.exists() else []
