@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class PreparedData:
     tokenizer_file: Path
     validation: TokenShards | None = None
     """Held-out documents; None trains without validation."""
+    validation_by_source: Mapping[str, TokenShards] = field(default_factory=dict)
+    """Held-out documents of each of several sources by itself, where it has any."""
     paths: tuple[str, ...] = ()
     """Where each source came from, for data.json."""
     temperature: float = 1.0
@@ -144,11 +146,24 @@ def prepare_data(
     if validation_shards is not None and validation_shards.tokenizer_fingerprint != chosen.fingerprint:
         raise DataError(f"{validation_shards.folder} was tokenized with another tokenizer")
 
+    own: dict[str, TokenShards] = {}
+    if len(sources) > 1 and validation is None and share > 0:
+        for source in sources:
+            if source.name not in splits:
+                beside = validation_beside(source.path)
+                found_own = None if beside is None else TokenShards.open(beside)
+                if found_own is not None and found_own.tokenizer_fingerprint == chosen.fingerprint:
+                    own[source.name] = found_own
+            elif (part := splits[source.name].validation) is not None:
+                name = f"held-out-{source.name}-{origin(source.path, share, reading)}"
+                own[source.name] = encoded(part, folder / name)
+
     prepared = PreparedData(
         sources=tuple(opened),
         tokenizer=chosen,
         tokenizer_file=run.tokenizer_file,
         validation=validation_shards,
+        validation_by_source=own,
         paths=tuple(str(source.path) for source in sources),
         temperature=plan.temperature,
         changes=tuple((change.from_tokens, change.weights) for change in plan.changes),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,25 @@ class StepReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceReport:
+    """One source at one validation."""
+
+    epochs: float
+    """How often its text has been read so far."""
+    loss: float | None = None
+    """Mean over its held-out targets, in nats; None where it has none of its own."""
+    bits_per_byte: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Its part of the validation's row of metrics.jsonl."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        loss = "" if self.loss is None else f"loss {self.loss:.3f}, "
+        return f"{loss}read {self.epochs:.2f} times"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValidationReport:
     """One validation."""
 
@@ -45,13 +65,18 @@ class ValidationReport:
     bits_per_byte: float | None
     """Loss in bits over the UTF-8 bytes of the targets; None without a tokenizer."""
     is_best: bool
+    sources: Mapping[str, SourceReport] = field(default_factory=dict)
+    """Each source of the training data by itself."""
 
     def row(self) -> dict[str, Any]:
         """The row of metrics.jsonl."""
-        return {
+        row = {
             "kind": "validation", "step": self.step, "tokens": self.tokens, "loss": self.loss,
             "bits_per_byte": self.bits_per_byte,
         }  # fmt: skip
+        return (
+            row if not self.sources else {**row, "sources": {name: part.row() for name, part in self.sources.items()}}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.run_estimate import estimate_run, larger_peak, with_estimate
 from mamba_slm.training.save_choices import say_how_checkpoints_are_saved
+from mamba_slm.training.source_watch import watch_sources
 from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
 
@@ -202,6 +203,7 @@ def lead(
             config,
             directory,
             validation=validation_of(prepared, config),
+            sources=watch_sources(prepared, mixture, loader, config),
             hooks=[*built_in_hooks(config, prepared, status, make_sampler, show_sample), *watching, *hooks],
             tokenizer=prepared.tokenizer,
             tokenizer_file=prepared.tokenizer_file,
@@ -230,7 +232,8 @@ def follow(world: World) -> TrainResult:
     """`train` in another process than the first: it builds what it is told to, computes, and says nothing."""
     run, config, model_config, prepared, is_resumed = understood(world.hear(SETUP))
     with contextlib.ExitStack() as stack:
-        loader = loader_of(mixture_of(prepared, config), config, world, say_nothing)
+        mixture = mixture_of(prepared, config)
+        loader = loader_of(mixture, config, world, say_nothing)
         stack.enter_context(contextlib.closing(loader))
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -243,6 +246,7 @@ def follow(world: World) -> TrainResult:
             config,
             run,
             validation=validation_of(prepared, config),
+            sources=watch_sources(prepared, mixture, loader, config),
             tokenizer=prepared.tokenizer,
             tokenizer_file=prepared.tokenizer_file,
             say=say_nothing,

@@ -41,6 +41,7 @@ from mamba_slm.training.random_state import random_states_kept
 from mamba_slm.training.reports import StepReport, TrainResult, ValidationReport
 from mamba_slm.training.resuming import restore, state_of
 from mamba_slm.training.saving import Saver, saves_completed
+from mamba_slm.training.source_watch import SourceWatch, described
 from mamba_slm.training.validation import token_lengths, validate, validations_since_best
 
 
@@ -65,6 +66,7 @@ class Trainer:
         config: with `device` and `precision` resolved or "auto".
         run: where metrics and checkpoints go; the caller owns its lock.
         validation: gives the same batches at every call; None means no validation.
+        sources: watched one by one at each validation; None watches none.
         hooks: called in their order.
         tokenizer: for bits per byte and for showing what a bad batch held.
         tokenizer_file: copied into every checkpoint.
@@ -83,6 +85,7 @@ class Trainer:
         run: RunDirectory,
         *,
         validation: Callable[[], Iterable[Batch]] | None = None,
+        sources: SourceWatch | None = None,
         hooks: Sequence[Hook] = (),
         tokenizer: Tokenizer | None = None,
         tokenizer_file: Path | None = None,
@@ -95,6 +98,7 @@ class Trainer:
         self.world = world or alone()
         self.model, self.loader, self.config, self.run = model, loader, config, run
         self.validation, self.hooks, self.say = validation, hooks, say
+        self.sources = sources or SourceWatch()
         self.tokenizer = tokenizer
         self.clock = clock
         self.limits, self.schedule = config.limits(), config.run_schedule()
@@ -306,7 +310,8 @@ class Trainer:
         """Validate, after saving; mark the best checkpoint. Called by all processes."""
         if self.saver.step != self.step:
             self.save()
-        measured = self.validated()
+        assert self.validation is not None
+        measured = self.validated(self.validation())
         if measured is None:
             return
         self.completed(self.saver.settle())  # before it may be called the best
@@ -314,7 +319,12 @@ class Trainer:
         self.validations[self.step] = loss
         is_best = validations_since_best(list(self.validations.values())) == 0
         report = ValidationReport(
-            step=self.step, tokens=self.tokens, loss=loss, bits_per_byte=bits_per_byte, is_best=is_best
+            step=self.step,
+            tokens=self.tokens,
+            loss=loss,
+            bits_per_byte=bits_per_byte,
+            is_best=is_best,
+            sources=self.sources.reports(self.validated),
         )
 
         def keep() -> None:
@@ -326,22 +336,23 @@ class Trainer:
         self.world.agree(keep)
         bits = f", {bits_per_byte:.3f} bits per byte" if bits_per_byte is not None else ""
         self.say(f"validation at step {self.step}: loss {loss:.3f}{bits}{' (best so far)' if is_best else ''}")
+        if by_source := described(report.sources):
+            self.say(by_source)
         self.call_hooks("on_validation", report)
 
-    def validated(self) -> tuple[float, float | None] | None:
-        """Loss and bits per byte of the held-out rows; None when a stop was asked for meanwhile."""
-        assert self.validation is not None
+    def validated(self, batches: Iterable[Batch]) -> tuple[float, float | None] | None:
+        """Loss and bits per byte of held-out rows; None when a stop was asked for meanwhile."""
         with random_states_kept():
             if self.world.size > 1:
                 return validate_together(
                     self.engine,
-                    self.validation(),
+                    batches,
                     bytes_per_token=self.bytes_per_token,
                     is_stopped=lambda: self.stop.requested is not None,
                 )
             return validate(
                 self.model,
-                self.validation(),
+                batches,
                 rows_at_once=self.config.rows_at_once,
                 precision=self.precision,
                 device=self.device,

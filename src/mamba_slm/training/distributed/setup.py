@@ -84,6 +84,9 @@ def described(
         "is_resumed": is_resumed,
         "sources": [[name, str(shards.folder.resolve()), weight] for name, shards, weight in prepared.sources],
         "validation": None if prepared.validation is None else str(prepared.validation.folder.resolve()),
+        "validation_by_source": {
+            name: str(shards.folder.resolve()) for name, shards in prepared.validation_by_source.items()
+        },
         "tokenizer_file": str(prepared.tokenizer_file.resolve()),
         "temperature": prepared.temperature,
         "changes": [[tokens, dict(weights)] for tokens, weights in prepared.changes],
@@ -98,6 +101,9 @@ def understood(value: dict[str, Any]) -> tuple[RunDirectory, TrainConfig, ModelC
         tokenizer=Tokenizer.load(Path(value["tokenizer_file"])),
         tokenizer_file=Path(value["tokenizer_file"]),
         validation=None if value["validation"] is None else TokenShards.open(Path(value["validation"]), verify=False),
+        validation_by_source={
+            name: TokenShards.open(Path(folder), verify=False) for name, folder in value["validation_by_source"].items()
+        },
         temperature=value["temperature"],
         changes=tuple((tokens, weights) for tokens, weights in value["changes"]),
     )

@@ -74,6 +74,8 @@ class TrackingHook(Hook):
         values = {"validation/loss": report.loss}
         if report.bits_per_byte is not None:
             values["validation/bits_per_byte"] = report.bits_per_byte
+        for name, source in report.sources.items():
+            values |= {f"source/{key} of {name}": value for key, value in source.row().items()}
         self.log(values, step=report.step)
         self.flush()
 
