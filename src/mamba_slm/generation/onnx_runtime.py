@@ -11,7 +11,7 @@ from torch import Tensor
 from mamba_slm.core.errors import ConfigError, UsageError
 from mamba_slm.generation.onnx_session import OnnxGraph, choose_provider, onnxruntime, open_graph
 from mamba_slm.generation.onnx_state import KeptStates, OnnxStates, RenewedStates, works_in_place
-from mamba_slm.generation.runtime import Opened, RuntimeSettings
+from mamba_slm.generation.runtime import Opened, PromptReader, RuntimeSettings
 from mamba_slm.model.checkpoint import resolve_model_folder
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.onnx_contract import is_onnx_folder, read_onnx_contract
@@ -21,6 +21,7 @@ class OnnxRuntime:
     """An exported graph. Tokens and logits are on the CPU, whatever the provider."""
 
     device = torch.device("cpu")
+    prompt_reader: PromptReader | None = None
 
     def __init__(self, graph: OnnxGraph, config: ModelConfig, *, description: str):
         self.graph = graph

@@ -22,7 +22,17 @@ PREFILL_PIECE_TOKENS = 2048  # bounds the memory of a long prompt's activations;
 
 
 def prefill(runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: RuntimeState) -> Tensor:
-    """Read every prompt into `state`, one row each; the logits [b v] after each."""
+    """Read every prompt into `state`, one row each; the logits [b v] after each.
+
+    A runtime's `prompt_reader`, such as a prompt cache, is asked first.
+    """
+    reader = getattr(runtime, "prompt_reader", None)
+    logits = None if reader is None else reader.read(runtime, prompts, state)
+    return read_pieces(runtime, prompts, state) if logits is None else logits
+
+
+def read_pieces(runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: RuntimeState) -> Tensor:
+    """`prefill` by the runtime alone."""
     tokens, mask = right_padded(prompts, device=runtime.device)
     is_padded = not bool(mask.all())
     last = mask.sum(dim=1) - 1  # [b] the last real position of each row

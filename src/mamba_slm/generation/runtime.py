@@ -5,7 +5,7 @@ Letters: `b` rows, `t` time, `v` vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -80,8 +80,18 @@ class Runtime(Protocol[State]):
         ...
 
 
+class PromptReader(Protocol):
+    """What may read prompts in place of a runtime, which it asks for what it cannot know otherwise."""
+
+    def read(self, runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: Any) -> Tensor | None:
+        """Read prompts into a state, one row each; the logits [b v] after each, or None and nothing has changed."""
+        ...
+
+
 class TorchRuntime:
     """A `LanguageModel`, run by PyTorch as it is."""
+
+    prompt_reader: PromptReader | None = None
 
     def __init__(self, model: LanguageModel):
         self.model = model
