@@ -20,6 +20,7 @@ from mamba_slm.cli.decoding_flags import (
     seed_of,
     strategy_of,
 )
+from mamba_slm.cli.reuse_flags import prompt_cache_for
 from mamba_slm.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def open_model(args: argparse.Namespace, path: str | None, settings: ReplySettin
             hint="mamba-slm chat runs/quickstart; mamba-slm runs list",
         )
     loaded = load(path, runtime=args.runtime, settings=runtime_settings(args))
+    prompt_cache_for(args, loaded)
     turns = turn_format(loaded.folder, loaded.tokenizer, system=args.system)
     constraint = constraint_of(args, loaded.tokenizer, (loaded.tokenizer.eos_id, *turns.stop_ids))
     session = ChatSession(

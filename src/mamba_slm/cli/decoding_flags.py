@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.reuse_flags import GUESSES, add_reuse_flags, speculative_of
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mamba_slm.generation.strategies.penalties import Processor
     from mamba_slm.text.tokenizer import Tokenizer
 
-SEARCHES = {"beams": "--beams", "contrastive_k": "--contrastive-k", "best_of": "--best-of"}
+SEARCHES = {"beams": "--beams", "contrastive_k": "--contrastive-k", "best_of": "--best-of", **GUESSES}
 """Of which one may be given."""
 
 CONSTRAINTS = {"json_schema": "--json-schema", "regex": "--regex", "choice": "--choice"}
@@ -61,6 +62,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser, *, max_new_tokens: int) 
     )
     add_search_flags(parser)
     add_constraint_flags(parser)
+    add_reuse_flags(parser)
     add_runtime_flags(parser)
 
 
@@ -244,6 +246,8 @@ def strategy_of(args: argparse.Namespace) -> Strategy | None:
             strategy = ContrastiveSearch(k=args.contrastive_k, alpha=args.contrastive_alpha)
         case "best_of":
             strategy = BestOf(draws=args.best_of)
+        case "draft" | "prompt_lookup":
+            strategy = speculative_of(args)
     if is_search(args):
         console.say("a search draws nothing: temperature, top-k, top-p, min-p, typical-p and seed are not used")
     return Separate(strategy=strategy) if args.batch_invariant else strategy
@@ -254,6 +258,7 @@ def refuse_local_flags(args: argparse.Namespace) -> None:
     from mamba_slm.core.errors import ConfigError
 
     flags = {**SEARCHES, **CONSTRAINTS, "logit_bias": "--logit-bias", "batch_invariant": "--batch-invariant"}
+    flags |= {"prompt_cache": "--prompt-cache"}
     given = [flag for name, flag in flags.items() if getattr(args, name) not in (None, [], False)]
     if given:
         raise ConfigError(f"{', '.join(given)} cannot be had with --url", hint="they work with a model that runs here")

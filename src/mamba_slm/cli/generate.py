@@ -19,6 +19,7 @@ from mamba_slm.cli.decoding_flags import (
     strategy_of,
 )
 from mamba_slm.cli.prompts import Prompt, read_prompts
+from mamba_slm.cli.reuse_flags import prompt_cache_for, what_was_saved
 from mamba_slm.core.units import parse_count, three_digits
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ examples:
   mamba-slm generate runs/quickstart "def main():" --contrastive-k 4
   mamba-slm generate runs/quickstart "x = " --regex '[0-9]+'
   mamba-slm generate runs/quickstart --jsonl prompts.jsonl --out texts.jsonl --batch-rows 32
+  mamba-slm generate runs/quickstart "def main():" --prompt-lookup 8 --prompt-cache prompts/
   mamba-slm generate quickstart-onnx "def main():" --runtime onnx --threads 2
 """
 
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--batch-rows must be at least 1, got {args.batch_rows}")
     prompts = read_prompts(args.prompt, args.prompt_file, args.jsonl)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
-    sampler = sampler_of(args, constraint_of(args, loaded.tokenizer))
+    sampler, cache = sampler_of(args, constraint_of(args, loaded.tokenizer)), prompt_cache_for(args, loaded)
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason}), seed {seed}")
 
     is_lines = bool(args.jsonl or args.out) and not args.json
@@ -121,7 +123,8 @@ def run(args: argparse.Namespace) -> int:
     elif not (is_lines or streams):
         echoed = [prompt.text if args.echo else "" for prompt in prompts for _ in range(args.samples)]
         print_all([before + completion.text for before, completion in zip(echoed, made, strict=True)])
-    console.say(speed_line(timing))
+    for line in (speed_line(timing), *what_was_saved(strategy, cache)):
+        console.say(line)
     console.say("ended by: " + endings_line(made))
     return 0
 
@@ -231,7 +234,7 @@ SETTINGS = (
     *("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
     *("frequency_penalty", "presence_penalty", "no_repeat_ngram_size", "logit_bias", "stop", "beams", "length_penalty"),
     *("early_stopping", "contrastive_k", "contrastive_alpha", "best_of", "batch_invariant", "json_schema", "regex"),
-    *("choice", "device"),
+    *("choice", "prompt_lookup", "draft", "prompt_cache", "device"),
 )
 """Flags that `--json` repeats."""
 

@@ -26,7 +26,7 @@ def prefill(runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: Runt
 
     A runtime's `prompt_reader`, such as a prompt cache, is asked first.
     """
-    reader = getattr(runtime, "prompt_reader", None)
+    reader = runtime.prompt_reader
     logits = None if reader is None else reader.read(runtime, prompts, state)
     return read_pieces(runtime, prompts, state) if logits is None else logits
 

@@ -49,12 +49,22 @@ class RuntimeState(Protocol):
 State = TypeVar("State", bound=RuntimeState)
 
 
+class PromptReader(Protocol):
+    """What may read prompts in place of a runtime, which it asks for what it cannot know otherwise."""
+
+    def read(self, runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: Any) -> Tensor | None:
+        """Read prompts into a state, one row each; the logits [b v] after each, or None and nothing has changed."""
+        ...
+
+
 class Runtime(Protocol[State]):
     """A model that can be asked for the next token, by whatever means. All runtimes of a model give the same logits."""
 
     config: ModelConfig
     description: str
     """What runs the model, with its version and device, for the user: "torch 2.13.0, device cpu"."""
+    prompt_reader: PromptReader | None
+    """Asked first when prompts are to be read; None: the runtime reads them itself."""
 
     @property
     def device(self) -> torch.device:
@@ -77,14 +87,6 @@ class Runtime(Protocol[State]):
         Raises:
             ConfigError: longer than the model's context.
         """
-        ...
-
-
-class PromptReader(Protocol):
-    """What may read prompts in place of a runtime, which it asks for what it cannot know otherwise."""
-
-    def read(self, runtime: Runtime[Any], prompts: Sequence[Sequence[int]], state: Any) -> Tensor | None:
-        """Read prompts into a state, one row each; the logits [b v] after each, or None and nothing has changed."""
         ...
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -25,26 +26,10 @@ from mamba_slm.generation.events import Timing, TokenEvent
 from mamba_slm.generation.generate import logprobs_of, read_prompts
 from mamba_slm.generation.request import Request
 from mamba_slm.generation.sampling import Sampler, row_generators
+from mamba_slm.generation.speculative.pace import Pace
 from mamba_slm.generation.speculative.proposals import Source
 from mamba_slm.generation.speculative.reading import reader_of
 from mamba_slm.generation.strategies.history import History
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speculative:
-    """Make every row of a request with guesses from `source`, one row after the other."""
-
-    source: Source
-    """Who guesses."""
-
-    def stream(self, request: Request) -> SpeculativeStream:
-        """
-        Raises:
-            ConfigError: a runtime that cannot take tokens back, or guesses that do not fit the model.
-        """
-        reader_of(request.runtime, 1)
-        self.source.start(request.runtime)
-        return SpeculativeStream(self.source, request)
 
 
 @dataclass
@@ -65,9 +50,40 @@ class SpeculationCounts:
         """1 is what there is without guesses; 0 when nothing was read."""
         return self.made / self.readings if self.readings else 0.0
 
+    def add(self, other: SpeculationCounts) -> None:
+        """Add the work of another stream."""
+        self.readings += other.readings
+        self.made += other.made
+        self.guessed += other.guessed
+        self.right += other.right
+
     def __str__(self) -> str:
         share = f"{self.right / self.guessed:.0%} of {self.guessed:,}" if self.guessed else "none of 0"
         return f"{self.tokens_per_reading:.2f} tokens per reading; {share} guesses were right"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speculative:
+    """Make every row of a request with guesses from `source`, one row after the other."""
+
+    source: Source
+    """Who guesses."""
+
+    counts: SpeculationCounts = field(default_factory=SpeculationCounts, init=False, compare=False)
+    """Of all streams so far."""
+
+    texts: WeakKeyDictionary[Any, list[int]] = field(default_factory=WeakKeyDictionary, init=False, compare=False)
+    """What each state has read that was given to a stream: a request with a state tells only what is new, and who
+    guesses wants to see all. A text that is wrong costs guesses and nothing else."""
+
+    def stream(self, request: Request) -> SpeculativeStream:
+        """
+        Raises:
+            ConfigError: a runtime that cannot take tokens back, or guesses that do not fit the model.
+        """
+        reader_of(request.runtime, 1)
+        self.source.start(request.runtime)
+        return SpeculativeStream(self, request)
 
 
 class Draws:
@@ -89,10 +105,11 @@ class Draws:
 class SpeculativeStream:
     """See `Speculative.stream`."""
 
-    def __init__(self, source: Source, request: Request):
+    def __init__(self, settings: Speculative, request: Request):
         self.timing = Timing()
         self.counts = SpeculationCounts()
-        self._source = source
+        self._settings = settings
+        self._source = settings.source
         self._request = request
         self._generators = row_generators(request.seed, request.first_row + request.num_rows)[request.first_row :]
         self._dropped: set[int] = set()
@@ -112,24 +129,39 @@ class SpeculativeStream:
     def __iter__(self) -> Iterator[TokenEvent]:
         """With one row, a state that was given holds everything but the last token that was delivered."""
         started = time.perf_counter()
+        earlier = self._earlier()
         state, logits, history = read_prompts(self._request, self._request.state)
         self.timing.prefill_tokens = sum(map(len, self._request.prompts))
         self.timing.prefill_seconds = time.perf_counter() - started
         for row in range(self.num_rows):
             is_only = self.num_rows == 1
+            text = earlier + list(self._request.prompts[row // self._request.samples_per_prompt])
+            if is_only and self._request.state is not None:
+                self._settings.texts[state] = text
             yield from self._row(
                 row,
+                text,
                 state if is_only else state.select(torch.tensor([row], device=logits.device)),
                 logits[row : row + 1],
                 history if history is None or is_only else history.select([row]),
             )
 
-    def _row(self, row: int, state: Any, logits: Tensor, history: History | None) -> Iterator[TokenEvent]:
+    def _earlier(self) -> list[int]:
+        """What the state of the request has read before, as far as that is known."""
+        state = self._request.state
+        if state is None or self.num_rows > 1:
+            return []
+        return self._settings.texts.get(state, [])[: int(state.num_tokens[0])]
+
+    def _row(
+        self, row: int, text: list[int], state: Any, logits: Tensor, history: History | None
+    ) -> Iterator[TokenEvent]:
+        """The events of one row; `text` grows with them."""
         request, generator = self._request, self._generators[row]
-        text = list(request.prompts[row // request.samples_per_prompt])
         room = request.room[row // request.samples_per_prompt]
-        proposer = self._source.start(request.runtime)
+        proposer, pace = self._source.start(request.runtime), Pace(self._source.most)
         reader = reader_of(request.runtime, self._source.most + 1)
+        counts = SpeculationCounts()
         guesses: list[int] = []
         made = delivered = 0
         is_open = False  # a reading that has not been cut to what was delivered
@@ -142,8 +174,8 @@ class SpeculativeStream:
                     text.append(token)
                     reason = request.finish_reason(token, made=made, room=room)
                     was_guessed = place < len(guesses) and token == guesses[place]
-                    self.counts.right += was_guessed
-                    self.counts.made += is_open
+                    counts.right += was_guessed
+                    counts.made += is_open
                     self.timing.decode_tokens += is_open
                     self.timing.decode_seconds += time.perf_counter() - started
                     yield TokenEvent(row, token, reason, logprob)
@@ -155,17 +187,20 @@ class SpeculativeStream:
                 if is_open:
                     reader.keep(state, delivered)
                     is_open = False
-                most = min(self._source.most, request.max_new_tokens - made - 1, room - made - 1)
+                    pace.told(guessed=len(guesses), right=delivered - 1)
+                most = min(pace.ask(), request.max_new_tokens - made - 1, room - made - 1)
                 guesses = proposer.propose(text, most, Draws(request.sampler, generator, history)) if most > 0 else []
                 logits = reader.read([text[-1], *guesses], state)
                 is_open, delivered = True, 0
-                self.counts.readings += 1
-                self.counts.guessed += len(guesses)
+                counts.readings += 1
+                counts.guessed += len(guesses)
                 self.timing.decode_seconds += time.perf_counter() - started
         finally:
             if is_open:
                 reader.keep(state, max(delivered, 1))
             reader.close(state)
+            self._settings.counts.add(counts)
+            self.counts.add(counts)
 
     def _draw(self, logits: Tensor, generator: torch.Generator, history: History | None) -> tuple[int, float | None]:
         """The next token of a row from logits [1 v], and how likely it was if that was asked for."""
