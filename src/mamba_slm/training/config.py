@@ -132,8 +132,9 @@ class TrainConfig:
     device: str = "auto"
     """cpu, cuda, cuda:1, mps. auto: the first GPU, else the CPU."""
 
-    engine: Literal["auto", "ddp", "fsdp"] = "auto"
-    """How several processes share a model. ddp: each holds all of it. fsdp: each holds a share of it. auto: ddp."""
+    engine: Literal["auto", "ddp", "fsdp", "deepspeed"] = "auto"
+    """How several processes share a model. ddp: each holds all of it. fsdp: each holds a share of it. deepspeed: ZeRO.
+    auto: ddp where the estimate of memory fits one device, else fsdp."""
 
     sharding: Literal["full", "grad_optimizer", "none"] = "full"
     """What fsdp cuts into shares: all, or weights only between steps (faster, more memory), or nothing."""
@@ -142,7 +143,13 @@ class TrainConfig:
     """Neighbouring processes over which fsdp shares one copy of the model (hybrid). Unset: all of them."""
 
     offload: bool = False
-    """Keep fsdp's weights and moments in the memory of the CPU between uses."""
+    """Keep in the memory of the CPU: fsdp's weights and moments, deepspeed's moments and under stage 3 its weights."""
+
+    zero_stage: Literal[1, 2, 3] | None = None
+    """What deepspeed cuts into shares: 1 moments, 2 gradients, too, 3 weights, too. Unset: by its file, else 2."""
+
+    deepspeed_config: str | None = None
+    """Your own ds_config.json, which may tune what the settings of the run do not decide."""
 
     rank_timeout_minutes: float = 10.0
     """How long a process waits for the others of its job before one of them counts as lost."""

@@ -6,8 +6,11 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.world import World
+from mamba_slm.training.engines.deepspeed_settings import zero_stage
 from mamba_slm.training.engines.engine import Engine
 from mamba_slm.training.precision import Choice, Precision
+
+ENGINES = ("auto", "ddp", "fsdp", "deepspeed")
 
 
 def choose_engine(wanted: str, world_size: int) -> Choice:
@@ -16,8 +19,8 @@ def choose_engine(wanted: str, world_size: int) -> Choice:
     Raises:
         ConfigError: no such engine.
     """
-    if wanted not in ("auto", "ddp", "fsdp"):
-        raise ConfigError(f"unknown engine {wanted!r}", hint="use auto, ddp or fsdp")
+    if wanted not in ENGINES:
+        raise ConfigError(f"unknown engine {wanted!r}", hint="use auto, ddp, fsdp or deepspeed")
     if world_size == 1:
         return Choice("plain", "one process" if wanted == "auto" else f"one process has nothing for {wanted} to do")
     if wanted == "auto":
@@ -27,7 +30,8 @@ def choose_engine(wanted: str, world_size: int) -> Choice:
 
 def first_device(config: TrainConfig, world: World) -> str:
     """Where to build the model: what a sharding engine deals out from the first process is allocated nowhere else."""
-    if choose_engine(config.engine, world.size).value != "fsdp":
+    engine = choose_engine(config.engine, world.size).value
+    if engine != "fsdp" and not (engine == "deepspeed" and zero_stage(config) == 3):
         return config.device
     return "cpu" if world.is_first else "meta"
 
@@ -42,6 +46,10 @@ def make_engine(
         from mamba_slm.training.engines.fsdp import FsdpEngine
 
         return FsdpEngine(model, config, precision, device, world)
+    if name == "deepspeed":
+        from mamba_slm.training.engines.deepspeed import DeepspeedEngine
+
+        return DeepspeedEngine(model, config, precision, device, world)
     from mamba_slm.training.engines.ddp import DdpEngine
 
     return DdpEngine(model, config, precision, device, world)

@@ -24,15 +24,14 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.data.loader import Batch
-from mamba_slm.training.engines.engine import Engine, clip_limit
+from mamba_slm.training.engines.engine import clip_limit
+from mamba_slm.training.engines.together import TogetherEngine
 from mamba_slm.training.engines.whole import gathered, scatter_into
-from mamba_slm.training.gradients import accumulate, require_targets
 from mamba_slm.training.optim import optimizer_tensors, require_state_of
 from mamba_slm.training.pieces import fill, own_part, shapes_of
 
 
-class FsdpEngine(Engine):
+class FsdpEngine(TogetherEngine):
     """`fully_shard` over a model whose weights the first process has, and the others need not."""
 
     name = "fsdp"
@@ -67,32 +66,16 @@ class FsdpEngine(Engine):
             fully_shard(sublayer, mesh=self.mesh, reshard_after_forward=again, mp_policy=plain, offload_policy=offload)
         fully_shard(self.loss_of, mesh=self.mesh, reshard_after_forward=False, mp_policy=plain, offload_policy=offload)
 
-    def compute_gradients(self, batch: Batch) -> tuple[float, float]:
-        self.optimizer.zero_grad(set_to_none=True)
-        (targets,) = self.world.sum(batch.num_targets)
-        require_targets(targets)
-        with self.world.watched():
-            mine = accumulate(
-                self.loss_of,
-                batch,
-                rows_at_once=self.config.rows_at_once,
-                precision=self.precision,
-                device=self.device,
-                divisor=targets / self.world.size,
-                pass_of=self.synchronized,
-            )
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_limit(self.config.clip_norm))
-            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-        (total,) = self.world.sum(mine)
-        return total / targets, norm.item()
-
     @contextlib.contextmanager
     def synchronized(self, is_last: bool) -> Iterator[None]:
-        """The passes of a micro-batch: gradients travel in the batch's last one only."""
         assert isinstance(self.loss_of, FSDPModule)
         self.loss_of.set_requires_gradient_sync(is_last)
         self.loss_of.set_is_last_backward(is_last)
         yield
+
+    def clip(self) -> float:
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip_limit(self.config.clip_norm))
+        return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 
     def update_weights(self) -> None:
         self.optimizer.step()

@@ -1,0 +1,99 @@
+"""DeepSpeed's three stages train as one process does, and their checkpoints are those of every other engine."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from mamba_slm.runs.layout import RunDirectory
+from training.distributed.rank_program import train_in_world
+from training.distributed.ranks import in_ranks
+from training.distributed.test_engines import BYTES, SETTINGS, losses_of, require_same_training, trim, weights_of
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'mamba-slm[scale]'"
+)
+STAGES = [
+    {"engine": "deepspeed", "zero_stage": 2},
+    {"engine": "deepspeed", "zero_stage": 3},
+    pytest.param({"engine": "deepspeed", "zero_stage": 1}, marks=pytest.mark.slow),
+    *(
+        pytest.param({"engine": "deepspeed", "zero_stage": stage, "offload": True}, marks=pytest.mark.slow)
+        for stage in (1, 2, 3)
+    ),
+    pytest.param({"engine": "deepspeed", "zero_stage": 3, "gradient_checkpointing": True}, marks=pytest.mark.slow),
+]
+
+
+def name_of(settings):
+    return "-".join(f"{key}-{value}" for key, value in settings.items() if key != "engine")
+
+
+@pytest.fixture
+def run(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.checkpoints_folder.mkdir(parents=True)
+    return directory
+
+
+@pytest.fixture
+def folders(train_shards, validation_shards):
+    return train_shards.folder, validation_shards.folder
+
+
+@pytest.fixture
+def alone(make_trainer):
+    trainer = make_trainer("alone", **SETTINGS)
+    trainer.train()
+    return trainer.run
+
+
+@pytest.mark.parametrize("settings", STAGES, ids=name_of)
+def test_two_processes_train_as_one_does(run, folders, alone, settings):
+    ranks = in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **settings})
+    require_same_training(run, alone)
+    for rank in ranks:
+        assert rank["engine"] == "deepspeed"
+        whole = BYTES if settings["zero_stage"] < 3 else BYTES / 2  # what forward passes read
+        copies = BYTES / 2  # what AdamW works on
+        assert 0.98 * (whole + copies) < rank["held"]["weights"] < 1.02 * (whole + copies)
+        assert 0.98 * BYTES < rank["held"]["moments"] < 1.02 * BYTES  # half of two
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("other", [{"engine": "fsdp"}, {"engine": "ddp"}], ids=["fsdp", "ddp"])
+def test_a_run_goes_on_from_the_checkpoints_of_other_engines_and_they_from_its_own(run, folders, alone, stage, other):
+    zero = {"engine": "deepspeed", "zero_stage": stage}
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **other})
+    trim(run, 10)
+    first, _ = in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **zero, "max_steps": 15}, True)
+    assert any("continuing after step 10" in line for line in first["lines"])
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **other}, True)
+    assert losses_of(run) == pytest.approx(losses_of(alone), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_three_processes_share_what_does_not_divide_by_three(run, folders, make_trainer):
+    settings = {**SETTINGS, "batch_tokens": 384}
+    alone = make_trainer("alone", **settings)
+    alone.train()
+    zero = {**settings, "engine": "deepspeed", "zero_stage": 3}
+    in_ranks(train_in_world, 3, run.path, *folders, {**zero, "max_steps": 10})
+    in_ranks(train_in_world, 3, run.path, *folders, zero, True)
+    assert losses_of(run) == pytest.approx(losses_of(alone.run), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_bf16_is_autocast_and_leaves_every_weight_in_float32(tmp_path, folders, stage):
+    runs = []
+    for engine in ({"engine": "ddp"}, {"engine": "deepspeed", "zero_stage": stage}):
+        runs.append(RunDirectory(tmp_path / engine["engine"]))
+        runs[-1].checkpoints_folder.mkdir(parents=True)
+        in_ranks(train_in_world, 2, runs[-1].path, *folders, {**SETTINGS, **engine, "precision": "bf16"})
+    assert losses_of(runs[1]) == pytest.approx(losses_of(runs[0]), rel=1e-3)
+    weights = weights_of(runs[1])
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    name = next(name for name in weights if name.endswith("A_log"))
+    assert not torch.equal(weights[name], weights[name].bfloat16().float())
