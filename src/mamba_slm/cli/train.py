@@ -131,7 +131,7 @@ def run_in_processes(args: argparse.Namespace, config: TrainConfig, directory: R
     if args.nproc < 1:
         raise ConfigError(f"--nproc must be at least 1, got {args.nproc}")
     rows_of_each(config.rows_per_step, args.nproc, context_tokens=config.context_tokens)
-    require_usable(config, has_data=False)
+    require_usable(config, has_data=False, processes=args.nproc)
     where = str(directory.path) if directory else args.out
     return launch(args.words, processes=args.nproc, run=where, say=console.say)
 

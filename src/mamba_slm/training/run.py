@@ -37,14 +37,15 @@ from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.data_arguments import parse_sources
+from mamba_slm.training.distributed.place import find_place
 from mamba_slm.training.distributed.setup import SETUP, described, joined, telling, understood
 from mamba_slm.training.distributed.world import World
-from mamba_slm.training.engines.choose import choose_engine, first_device
+from mamba_slm.training.engines.choose import first_device
+from mamba_slm.training.engines.decide import require_engine, with_engine
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
 from mamba_slm.training.mixture_events import MixtureHook
-from mamba_slm.training.optim import require_optimizer
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
@@ -54,7 +55,6 @@ from mamba_slm.training.publishing import publish_model
 from mamba_slm.training.reports import TrainResult
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.run_estimate import estimate_run, larger_peak, with_estimate
-from mamba_slm.training.save_choices import say_how_checkpoints_are_saved
 from mamba_slm.training.source_watch import watch_sources
 from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
@@ -155,10 +155,6 @@ def lead(
             clear(directory)
         status = stack.enter_context(status_kept(directory))
         config = resolved(config, say)
-        if world.size > 1:
-            engine = choose_engine(config.engine, world.size)
-            say(f"{world.size} processes, {config.rows_per_step // world.size} rows each per step; engine {engine}")
-        say_how_checkpoints_are_saved(config, world, say)
         if config.device == "cpu":
             say(str(stack.enter_context(freed_memory_kept())))
         kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))
@@ -187,6 +183,7 @@ def lead(
                 say(f"not portable: {issue}")
 
         peak = larger_peak(peak_of(config.device, config.precision), record, config.precision)
+        config = with_engine(config, model_config, world, directory, say)
         estimate = estimate_run(config, model_config, peak, processes=world.size)
         if record.estimate is None:
             say(str(estimate))
@@ -264,10 +261,9 @@ def say_nothing(text: str) -> None:
     """The first process speaks for all."""
 
 
-def require_usable(config: TrainConfig, *, has_data: bool) -> None:
+def require_usable(config: TrainConfig, *, has_data: bool, processes: int | None = None) -> None:
     """Raise before anything is written when settings cannot work: wrong preset, missing data, too long a row, …"""
-    model_config_for(config)
-    require_optimizer(config.optimizer)
+    require_engine(config, model_config_for(config), processes=processes or find_place().size)
     if not has_data:
         parse_sources(config.data)
     if config.has_limit:

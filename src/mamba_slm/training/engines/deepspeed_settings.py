@@ -66,7 +66,7 @@ def deepspeed_settings(config: TrainConfig, model: ModelConfig, *, processes: in
     """What `deepspeed.initialize` gets, and ds_config.json holds.
 
     Args:
-        config: with its precision resolved.
+        config: with its precision resolved; before that, what a file says about it is not looked at.
         processes: that share the model.
         device_type: "cpu" or "cuda".
 
@@ -90,9 +90,7 @@ def decided_by_settings(config: TrainConfig, *, processes: int, stage: int) -> d
     """What a file may repeat only."""
     rows = config.rows_per_step // processes
     rows_at_once = fitting_rows(rows, config.rows_at_once)
-    autocast: dict[str, Any] = {"enabled": config.precision == "bf16"}
-    if config.precision == "bf16":
-        autocast["dtype"] = "bfloat16"
+    autocast = {"fp32": {"enabled": False}, "bf16": {"enabled": True, "dtype": "bfloat16"}}
     zero: dict[str, Any] = {"stage": stage}
     if config.offload:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -104,7 +102,7 @@ def decided_by_settings(config: TrainConfig, *, processes: int, stage: int) -> d
         "gradient_accumulation_steps": rows // rows_at_once,
         "gradient_clipping": config.clip_norm,
         "zero_optimization": zero,
-        "torch_autocast": autocast,
+        "torch_autocast": autocast.get(config.precision, {}),  # nothing yet while it is "auto"
     }
 
 
