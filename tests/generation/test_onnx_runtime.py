@@ -18,6 +18,10 @@ from mamba_slm.generation.onnx_session import choose_provider
 from mamba_slm.generation.onnx_state import KeptStates, RenewedStates
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.sampling import Sampler
+from mamba_slm.generation.strategies.beam import BeamSearch
+from mamba_slm.generation.strategies.best_of import BestOf
+from mamba_slm.generation.strategies.contrastive import ContrastiveSearch
+from mamba_slm.generation.strategies.separate import Separate
 from onnx_folders import save_onnx, save_small_onnx_model
 from small_models import save_small_model, small_tokenizer, varied_model
 from tolerances import assert_close, tolerance_of
@@ -84,6 +88,20 @@ def test_samples_of_the_same_seed_are_those_of_torch(model, runtime):
         "samples_per_prompt": 2,
     }
     assert generate(runtime, PROMPTS, **settings).completions == generate(model, PROMPTS, **settings).completions
+
+
+def test_beams_and_the_best_draws_are_those_of_torch(model, runtime):
+    drawing = {"max_new_tokens": 8, "samples_per_prompt": 2, "seed": 5}
+    for settings in (
+        {"strategy": BeamSearch(beams=3)},
+        {"strategy": BestOf(draws=3), "sampler": Sampler.from_settings(temperature=1.0)},
+        {"strategy": Separate(strategy=BeamSearch(beams=3))},
+    ):
+        expected = generate(model, PROMPTS, **drawing, **settings).completions
+        found = generate(runtime, PROMPTS, **drawing, **settings).completions
+        assert [row.tokens for row in found] == [row.tokens for row in expected]
+    with pytest.raises(ConfigError, match=r"hidden states, which .*onnx"):
+        generate(runtime, PROMPTS, max_new_tokens=2, strategy=ContrastiveSearch())
 
 
 def test_rows_in_a_batch_return_what_they_return_alone(runtime):

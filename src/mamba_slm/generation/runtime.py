@@ -115,6 +115,12 @@ class TorchRuntime:
         ends = (padding_mask.sum(dim=1) - 1).clamp_min(0)  # [b]
         return self.model.logits(hidden[torch.arange(len(ends), device=ends.device), ends])
 
+    @torch.no_grad()
+    def next_hidden(self, tokens: Tensor, state: InferenceState) -> tuple[Tensor, Tensor]:
+        """One token of every row [b 1] to logits [b v] and hidden states [b d] after the final norm, in float32."""
+        hidden = self.model.hidden_states(tokens, state=state)[:, -1]
+        return self.model.logits(hidden), hidden.float()
+
 
 WEIGHTS = ("float32", "bfloat16", "int8", "int4", "mixed")
 """float32 and bfloat16, and the names of `mamba_slm.model.packed.PACKED_BITS`."""

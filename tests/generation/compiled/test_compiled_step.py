@@ -323,3 +323,17 @@ def test_a_sequence_that_cannot_be_read_changes_nothing():
     assert torch.equal(compiled.next_logits(torch.tensor([[7]]), None, state), expected)
     with pytest.raises(UsageError, match="continues one row"):
         compiled.read_sequence(torch.tensor([3]), compiled.new_state(2), after)
+
+
+@pytest.mark.parametrize("variety", ["rotary", "odd sizes", "no mamba"])
+def test_hidden_states_of_a_step_are_those_of_the_plain_one(variety):
+    model = model_of(variety)
+    compiled, plain = CompiledRuntime(model), TorchRuntime(model)
+    states = [runtime.new_state(3) for runtime in (compiled, plain)]
+    for tokens in ([[1], [2], [3]], [[4], [4], [5]]):
+        found, expected = (
+            runtime.next_hidden(torch.tensor(tokens), state)
+            for runtime, state in zip((compiled, plain), states, strict=True)
+        )
+        for ours, theirs in zip(found, expected, strict=True):
+            assert error_between(ours, theirs) <= tolerance_of("model").values

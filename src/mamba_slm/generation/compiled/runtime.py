@@ -83,6 +83,15 @@ class CompiledRuntime(TorchRuntime):
         return self._step(tokens, state)
 
     @torch.no_grad()
+    def next_hidden(self, tokens: Tensor, state: InferenceState) -> tuple[Tensor, Tensor]:
+        if len(tokens) > MOST_ROWS or has_history(state):
+            return super().next_hidden(tokens, state)
+        self.model.require_room(1, state)
+        residuals = torch.empty(len(tokens), self.config.hidden_size)
+        logits = self._step(tokens, state, hidden=residuals)
+        return logits, self.model.final_norm(residuals).float()
+
+    @torch.no_grad()
     def read_sequence(self, tokens: Tensor, state: InferenceState, after: StatesAfter) -> Tensor:
         """Successive tokens [t] of one row to logits [t v]; see `CompiledStep.sequence`.
 

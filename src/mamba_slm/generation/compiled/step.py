@@ -65,13 +65,13 @@ class CompiledStep:
         if c.position == "alibi":
             self._table.slopes = self._pointer(alibi_slopes(c.num_heads))
 
-    def __call__(self, tokens: Tensor, state: InferenceState) -> Tensor:
-        """Tokens [b 1] to logits [b v]; advances `state` in place.
+    def __call__(self, tokens: Tensor, state: InferenceState, *, hidden: Tensor | None = None) -> Tensor:
+        """Tokens [b 1] to logits [b v]; advances `state` in place. `hidden` [b d] gets the residuals before the norm.
 
         Raises:
             UsageError: a token outside the vocabulary; the state is as it was.
         """
-        logits = self._run(tokens, state, new_slots=1, num_tokens=state.num_tokens, after=None)
+        logits = self._run(tokens, state, new_slots=1, num_tokens=state.num_tokens, after=None, hidden=hidden)
         state.length += 1
         state.num_tokens = state.num_tokens + 1
         return logits
@@ -99,6 +99,7 @@ class CompiledStep:
         new_slots: int,
         num_tokens: Tensor,
         after: ctypes.Array[ctypes.c_void_p] | None,
+        hidden: Tensor | None = None,
     ) -> Tensor:
         """The call: one logits row [v] per token."""
         state.reserve(new_slots)
@@ -129,6 +130,7 @@ class CompiledStep:
             states=ctypes.addressof(pointers),
             after=None if after is None else ctypes.addressof(after),
             logits=logits.data_ptr(),
+            hidden=None if hidden is None else hidden.data_ptr(),
         )
         table, run = ctypes.addressof(self._table), functions()
         memory = torch.empty(run.decode_memory(table, ctypes.addressof(call)))

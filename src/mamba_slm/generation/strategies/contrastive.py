@@ -75,7 +75,7 @@ class ContrastiveStream:
         self.timing = Timing()
         self._settings = settings
         self._request = request
-        self._model = runtime.model
+        self._runtime, self._model = runtime, runtime.model
         self._dropped: set[int] = set()
 
     @property
@@ -110,7 +110,7 @@ class ContrastiveStream:
             started = time.perf_counter()
             probabilities, candidates = request.sampler.processed(logits, history).softmax(dim=-1).topk(k, dim=-1)
             tried = state.fork(k)
-            next_logits, hidden = self._read(candidates.reshape(-1, 1), tried)  # [b*k v], [b*k d]
+            next_logits, hidden = self._runtime.next_hidden(candidates.reshape(-1, 1), tried)  # [b*k v], [b*k d]
             likeness = largest_cosine(hidden.view(len(rows), k, -1), context, is_real)
             alpha = self._settings.alpha
             choice = ((1 - alpha) * probabilities - alpha * likeness).argmax(dim=-1)  # [b]
@@ -145,12 +145,6 @@ class ContrastiveStream:
             if request.state is not None:
                 request.state.restore(state)
             self.timing.decode_seconds += time.perf_counter() - started
-
-    @torch.no_grad()
-    def _read(self, tokens: Tensor, state: InferenceState) -> tuple[Tensor, Tensor]:
-        """One token per row [b 1] to logits [b v] and hidden states [b d]."""
-        hidden = self._model.hidden_states(tokens, state=state)[:, -1]
-        return self._model.logits(hidden), hidden.float()
 
     @torch.no_grad()
     def _read_prompts(self, state: InferenceState) -> tuple[Tensor, Tensor, Tensor]:

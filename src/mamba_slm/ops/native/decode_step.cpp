@@ -260,6 +260,11 @@ struct Thread {
       else
         feed_forward(layer);
     }
+    if (call.hidden)
+      share(call.rows, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; row++)
+          std::memcpy(call.hidden + row * model.d, b.h + row * b.stride_h, model.d * sizeof(float));
+      });
     normed(b.h, b.stride_h, model.d, 1, model.final_norm, &model.head, 1);
     multiply<false>(model.head, call.logits, model.vocab);
   }

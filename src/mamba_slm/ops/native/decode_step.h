@@ -40,6 +40,7 @@ struct Call {
   uint8_t* valid;                                                 // the same
   const LayerState *states, *after;                               // one per layer; after: null, or of a sequence
   float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
+  float* hidden;                                                  // null, or [b d]: residuals after the last layer
 
   int64_t state_row(int64_t row) const { return after ? 0 : row; }              // whose slots a token is put into
   int64_t slot(int64_t row) const { return after ? length + row : length; }     // and which of them

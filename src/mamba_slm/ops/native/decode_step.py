@@ -78,6 +78,7 @@ class Call(ctypes.Structure):
         ("after", POINTER),
         ("logits", POINTER),
         ("memory", POINTER),
+        ("hidden", POINTER),
     )
 
 
