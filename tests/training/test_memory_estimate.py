@@ -98,4 +98,5 @@ def test_two_real_steps_need_what_was_estimated(name, precision):
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_two_real_steps_of_two_processes_need_what_was_estimated(engine):
-    assert compared(settings("tiny", engine=engine, threads=1), processes=2) == pytest.approx(1, abs=CLOSE)
+    config = settings("tiny", engine=engine, threads=1, batch_tokens=4096, micro_batch_rows=2)
+    assert compared(config, processes=2) == pytest.approx(1, abs=CLOSE)

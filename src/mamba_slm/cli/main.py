@@ -157,17 +157,9 @@ def as_known_error(error: Exception) -> MambaSlmError | None:
     """The error as one of ours: running out of memory (also torch's) becomes `OutOfMemoryError`; None for a bug."""
     if isinstance(error, MambaSlmError):
         return error
-    torch = sys.modules.get("torch")
-    allocation_failed = isinstance(error, MemoryError) or (
-        torch is not None
-        and isinstance(error, RuntimeError)
-        and (
-            isinstance(error, torch.OutOfMemoryError)
-            or "not enough memory" in str(error)
-            or "can't allocate" in str(error)
-        )
-    )
-    if not allocation_failed:
+    from mamba_slm.training.out_of_memory import is_out_of_memory
+
+    if not is_out_of_memory(error):
         return None
     first_line = (str(error).strip() or "the system refused the allocation").splitlines()[0]
     return OutOfMemoryError(

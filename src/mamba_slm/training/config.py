@@ -122,6 +122,9 @@ class TrainConfig:
     gradient_checkpointing: bool = False
     """Keep only each sublayer's input and compute the rest again going back: less memory, about a third slower."""
 
+    auto_fit: bool = False
+    """Choose micro_batch_rows and gradient_checkpointing that fit, and less when memory runs out all the same."""
+
     compile: bool = False
     """torch.compile every sublayer; needs a C++ compiler (CPU) or Triton (GPU)."""
 

@@ -20,7 +20,8 @@ class Events:
 
         Args:
             step: optimiser steps taken when it happened.
-            kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed", "changed" or "mixture".
+            kind: "spike", "diverged", "overflow", "damaged checkpoint", "resumed", "changed", "mixture" or "out of
+                memory".
             facts: JSON-able, become further keys of the row.
         """
         if not self.writes:

@@ -138,7 +138,7 @@ def estimate_memory(
     head = config.vocab_size * config.hidden_size
     on_device = share_on_device(spread, on_gpu=on_gpu)
     copies = 0 if spread.engine == "fsdp" else half * (parameters - counts.embedding) * spread.weights
-    summed_whole = spread.engine == "fsdp" and micro_batches > 1
+    summed_whole = spread.engine == "fsdp" and spread.group > 1 and micro_batches > 1
     return MemoryEstimate(
         weights=4 * parameters * on_device["weights"] + copies,
         gradients=4 * parameters * (on_device["gradients"] + summed_whole),

@@ -35,6 +35,7 @@ from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.record import RunRecord, read_record, write_record
 from mamba_slm.runs.status import StatusWriter
+from mamba_slm.training.auto_fit import memory_explained, with_settings_that_fit
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.data_arguments import parse_sources
 from mamba_slm.training.distributed.place import find_place
@@ -176,6 +177,8 @@ def lead(
         say_mixture(mixture, planned_samples(config), say)
         if model_config is None:
             model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
+        config = with_settings_that_fit(config, model_config, world, say)
+        stack.enter_context(memory_explained(config, model_config, world))
         write_run_config(directory, config, model_config)
         say(f"model: {config.model}, {model_config.pattern}, {count_parameters(model_config)}")
         for issue in portability_issues(model_config):
@@ -237,6 +240,7 @@ def follow(world: World) -> TrainResult:
         if config.device == "cpu":
             stack.enter_context(freed_memory_kept())
         stack.enter_context(kernels_in_use(config.kernels, config.device, say_nothing))
+        stack.enter_context(memory_explained(config, model_config, world))
         trainer = Trainer(
             build_model(model_config, seed=config.seed, device=first_device(config, world)),
             loader,

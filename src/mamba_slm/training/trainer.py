@@ -22,6 +22,7 @@ from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.text.tokenizer import Tokenizer
+from mamba_slm.training.auto_fit import gradients_that_fit
 from mamba_slm.training.checkpoint import remove_unfinished
 from mamba_slm.training.compiling import compile_sublayers
 from mamba_slm.training.config import TrainConfig
@@ -185,7 +186,7 @@ class Trainer:
         learning_rate = self.world.agree(self.set_learning_rate)
         self.engine.set_learning_rate(learning_rate)
         with self.layers.looking(self.step + 1, tokens=self.tokens + self.config.batch_tokens):
-            loss, grad_norm = self.engine.compute_gradients(batch)
+            loss, grad_norm = gradients_that_fit(self.engine, batch, self.events, step=self.step)
             self.health.inspect(
                 batch,
                 loss,
