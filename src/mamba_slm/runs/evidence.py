@@ -37,6 +37,9 @@ class Evidence:
     """Rows of metrics.jsonl of kind `train`, oldest first."""
 
     validation: Sequence[Row] = field(default_factory=list)
+    layers: Sequence[Row] = field(default_factory=list)
+    """Looks into the layers: update ratios, step sizes, decay lives."""
+
     samples: Sequence[Row] = field(default_factory=list)
     events: Sequence[Row] = field(default_factory=list)
     """What happened: `step`, `event` and `text`."""
@@ -103,6 +106,7 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         data=tolerantly(directory.data_file, read_json_object, {}),
         train=[row for row in rows if row.get("kind") == "train"],
         validation=[row for row in rows if row.get("kind") == "validation"],
+        layers=[row for row in rows if row.get("kind") == "layers"],
         samples=tolerantly(directory.samples_file, read_samples, []),
         events=tolerantly(directory.events_file, read_events, [], required=False),
         evaluation=tolerantly(directory.evaluation_file, read_evaluation, []),

@@ -13,6 +13,7 @@ from typing import Any
 
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.runs import report_background as background
+from mamba_slm.runs import report_layers as inside
 from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs.evidence import Evidence, read_evidence
 from mamba_slm.runs.layout import RunDirectory
@@ -30,9 +31,11 @@ SECTIONS = (
     ("Plan and outcome", outcome.plan_and_outcome),
     ("Loss", outcome.loss_curve),
     ("What happened", outcome.what_happened),
+    ("Layers", inside.layers),
     ("Speed", outcome.speed),
     ("Samples", background.samples),
     ("Data", background.data),
+    ("Sources", inside.sources),
     ("Model", background.model),
     ("The same again", background.same_again),
     ("Files", background.files),

@@ -17,6 +17,7 @@ from typing import Any
 
 from mamba_slm.core.units import format_bytes
 from mamba_slm.runs import report_background as background
+from mamba_slm.runs import report_layers as inside
 from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs import report_page_tables as tables
 from mamba_slm.runs.evidence import Evidence, number, section
@@ -24,6 +25,7 @@ from mamba_slm.runs.markdown import printable
 from mamba_slm.runs.report_page_charts import SMOOTHING, charts
 from mamba_slm.runs.report_page_samples import sample_steps
 from mamba_slm.runs.report_page_tables import SettingsFacts
+from mamba_slm.runs.svg_heat import render_heat
 
 PARTS = Path(__file__).with_name("page")
 TONES = {"good": "✓", "warning": "⚠", "bad": "✗"}
@@ -33,6 +35,7 @@ MOST_FILES = 60
 NAVIGATION = (
     ("result", "Result"),
     ("curves", "Curves"),
+    ("layers", "Layers"),
     ("samples", "Samples"),
     ("plan", "Plan and outcome"),
     ("happened", "What happened"),
@@ -99,6 +102,14 @@ def content(evidence: Evidence, facts: SettingsFacts) -> dict[str, Any]:
         "loss_header": outcome.LOSS_HEADER,
         "loss_rows": outcome.loss_rows(train, validation),
         "has_validation": bool(validation),
+        "heats": [
+            {"key": heat.key, "title": heat.title, "unit": heat.unit, "value": heat.value, "svg": render_heat(heat)}
+            for heat in inside.heats(evidence)
+        ],
+        "layer_header": inside.LAYER_HEADER,
+        "layer_rows": inside.layer_rows(evidence),
+        "source_header": inside.SOURCE_HEADER,
+        "source_rows": inside.source_rows(evidence),
         "samples": samples,
         "samples_note": samples_note,
         "plan": tables.plan_rows(evidence),
