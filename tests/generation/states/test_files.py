@@ -1,5 +1,6 @@
 """A state on disk is the state: continued at any cut, in another process, and only by the model it belongs to."""
 
+import dataclasses
 import json
 import os
 import stat
@@ -150,6 +151,13 @@ def test_every_way_of_running_a_model_has_a_fingerprint_of_its_own(runtimes):
     assert fingerprint_of(runtime, tokenizer=small_tokenizer()).differences(fingerprint) == ["tokenizer"]
     with pytest.raises(UsageError, match="cannot be read"):
         fingerprint_of(runtimes["onnx"][0])
+
+
+def test_the_same_files_with_another_config_are_another_model(folder):
+    loaded = load(folder)
+    before = fingerprint_of(loaded.runtime, folder=folder)
+    loaded.runtime.config = dataclasses.replace(loaded.runtime.config, rope_scaling="linear", rope_scaling_factor=2.0)
+    assert fingerprint_of(loaded.runtime, folder=folder).differences(before) == ["weights"]
 
 
 def test_a_file_is_hashed_again_when_it_changes(tmp_path):

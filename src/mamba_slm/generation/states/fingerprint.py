@@ -66,8 +66,10 @@ def fingerprint_of(
     model = runtime.model if isinstance(runtime, TorchRuntime) else None
     if folder is None and model is None:
         raise UsageError("the weights of this runtime cannot be read", hint="give the folder of the model")
+    stored = digest_of_model(model) if folder is None and model is not None else digest_of_folder(folder or Path())
+    weights = f"{runtime.config!r} {stored}"  # settings may change the config of the folder, such as its context
     return Fingerprint(
-        weights=digest_of_model(model) if folder is None and model is not None else digest_of_folder(folder or Path()),
+        weights=hashlib.sha256(weights.encode()).hexdigest(),
         precision="as exported" if model is None else precision_of(model),
         backend=f"{type(runtime).__name__} on {runtime.device.type}",
         tokenizer="" if tokenizer is None else tokenizer.fingerprint,
@@ -87,8 +89,8 @@ def precision_of(model: LanguageModel) -> str:
 
 
 def digest_of_model(model: LanguageModel) -> str:
-    """SHA-256 of config and weights in memory."""
-    digest = hashlib.sha256(repr(model.config).encode())
+    """SHA-256 of the weights in memory."""
+    digest = hashlib.sha256()
     for name, tensor in all_weights(model):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(raw_bytes(tensor))
