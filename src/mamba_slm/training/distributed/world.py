@@ -18,6 +18,7 @@ from mamba_slm.core.errors import ConfigError, MambaSlmError, RankLostError
 from mamba_slm.core.units import format_seconds
 from mamba_slm.training.distributed.meeting import FailedElsewhereError, meet
 from mamba_slm.training.distributed.place import Place
+from mamba_slm.training.distributed.reach import unreachable, wait_until_reachable
 
 T = TypeVar("T")
 MESSAGE_BYTES = 512
@@ -203,18 +204,13 @@ def join(place: Place, *, device_type: str, timeout_seconds: float) -> World:
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
     timeout = timedelta(seconds=timeout_seconds)
-    where = f"{place.address}:{place.port}"
+    listens = place.rank == 0 and not place.has_agent
+    if not listens:
+        wait_until_reachable(place, timeout_seconds=timeout_seconds)
     try:
-        listens = place.rank == 0 and not place.has_agent
         store = TCPStore(place.address, place.port, is_master=listens, timeout=timeout, wait_for_workers=False)
     except (RuntimeError, ValueError) as error:
-        doing = "listen at" if place.rank == 0 and not place.has_agent else "reach process 0 at"
-        raise RankLostError(
-            f"process {place.rank} of {place.size} could not {doing} {where} within {format_seconds(timeout_seconds)} "
-            f"({first_line(str(error))})",
-            hint="MASTER_ADDR must be an address of the machine of process 0, MASTER_PORT a free port there, and no "
-            "firewall between them",
-        ) from error
+        raise unreachable(place, timeout_seconds, first_line(str(error))) from error
     world.store = PrefixStore(f"mamba-slm/{place.attempt}", store)
     meet(world, timeout)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
