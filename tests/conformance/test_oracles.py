@@ -104,7 +104,7 @@ def test_a_time_step_limit_makes_granites_prefill_and_decoding_differ():
     assert error_between(step_by_step, at_once) > VISIBLE
 
 
-@pytest.mark.parametrize("scaling", ["none", "linear", "ntk", "yarn"])
+@pytest.mark.parametrize("scaling", ["none", "linear", "ntk", "yarn", "llama3"])
 def test_stretched_rotary_positions_are_the_same(scaling):
     stretched = {"max_context_tokens": 512, "rope_scaling": scaling, "rope_scaling_factor": 4.0}
     config = ModelConfig(**{**SIZES, **stretched}, pattern="*-M-")

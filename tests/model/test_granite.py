@@ -44,7 +44,7 @@ def expressible_configs(draw):
     num_heads = num_kv_heads * draw(st.integers(1, 3))
     hidden_size = num_heads * draw(st.sampled_from([4, 8, 10]))
     position = draw(st.sampled_from(["rope", "nope"]))
-    scaling = draw(st.sampled_from(["none", "linear", "yarn"])) if position == "rope" else "none"
+    scaling = draw(st.sampled_from(["none", "linear", "yarn", "llama3"])) if position == "rope" else "none"
     return ModelConfig(
         pattern="".join(mixer + "-" for mixer in draw(st.text("M*", min_size=1, max_size=6))),
         vocab_size=draw(st.integers(1, 300)),
@@ -174,7 +174,7 @@ def test_every_spelling_of_the_same_model_is_read(changes):
         ("mamba_d_head", 16),
         ("partial_rotary_factor", 0.5),
         ("rope_theta", 10_000.0),
-        ("rope_parameters", {"rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0}),
+        ("rope_parameters", {"rope_type": "longrope", "rope_theta": 500_000.0, "factor": 8.0}),
         ("rope_parameters", {"full_attention": {"rope_type": "default", "rope_theta": 500_000.0}}),
         ("rope_parameters", {"rope_type": "linear", "rope_theta": 500_000.0, "factor": 0.5}),
         ("quantization_config", {"bits": 4}),
@@ -228,7 +228,7 @@ def test_a_model_that_does_not_fit_is_refused_by_the_name_of_its_setting(changes
 
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
-    scaling=st.sampled_from(["none", "linear", "ntk", "yarn"]),
+    scaling=st.sampled_from(["none", "linear", "ntk", "yarn", "llama3"]),
     head_dim=st.integers(2, 40).map(lambda half: 2 * half),
     theta=st.floats(1.5, 1e6),
     factor=st.floats(1.25, 40),

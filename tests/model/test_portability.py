@@ -16,6 +16,7 @@ RULES = [
     ({"position": "learned"}, "position", "lost", RUNTIMES),
     ({"attention_window": 1024}, "attention_window", "lost", RUNTIMES),
     ({"rope_scaling": "yarn", "rope_scaling_factor": 4.0}, "rope_scaling", "lost", ("SGLang", "MLX")),
+    ({"rope_scaling": "llama3", "rope_scaling_factor": 4.0}, "rope_scaling", "lost", ("SGLang", "MLX", "llama.cpp")),
     ({"rope_scaling": "linear", "rope_scaling_factor": 4.0}, "rope_scaling", "lost", ("SGLang", "MLX")),
     ({"pattern": "M--*-"}, "pattern", "lost", RUNTIMES),
     ({"pattern": "-M-*-"}, "pattern", "lost", RUNTIMES),

@@ -26,6 +26,7 @@ VARIANTS = {
     "linear": {"rope_scaling": "linear", "rope_scaling_factor": 4.0},
     "ntk": {"rope_scaling": "ntk", "rope_scaling_factor": 4.0},
     "yarn": {"rope_scaling": "yarn", "rope_scaling_factor": 4.0},
+    "llama3": {"rope_scaling": "llama3", "rope_scaling_factor": 4.0},
     "two taps": {"conv_kernel": 2},
     "as many groups as heads": {"num_groups": 8},
     "one key-value head": {"num_kv_heads": 1},

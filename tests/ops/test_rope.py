@@ -110,3 +110,14 @@ def test_the_dtype_of_the_input_is_kept_and_the_angles_are_float32():
     y = rotate(x, positions)
     assert y.dtype == torch.bfloat16
     assert torch.equal(y, rotate(x.float(), positions).bfloat16())
+
+
+def test_llama3_keeps_waves_that_turn_four_times_and_divides_those_that_turn_less_than_once():
+    plain, _ = rope_frequencies(64, theta=THETA)
+    stretched, scale = rope_frequencies(64, theta=THETA, scaling="llama3", factor=8.0, original_context_tokens=4096)
+    turns = 4096 * plain / (2 * math.pi)
+    assert_close(stretched[turns > 4], plain[turns > 4], tolerance_of("rope").values)
+    assert_close(stretched[turns < 1], plain[turns < 1] / 8, tolerance_of("rope").values)
+    between = (turns > 1) & (turns < 4)
+    assert between.any() and ((stretched < plain) & (stretched > plain / 8))[between].all()
+    assert scale == 1.0

@@ -125,6 +125,15 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         help="how PyTorch holds the matrices, default float32; int8 and int4 are rounded while loading and read by "
         "--runtime compiled at the speed of memory; mixed: int4, but int8 where 4 bits cost most",
     )
+    group.add_argument(
+        "--context-tokens", type=parse_count, metavar="N", help="longest sequence, where the model was made for less"
+    )
+    group.add_argument(
+        "--rope-scaling",
+        choices=("ntk", "yarn", "linear", "llama3", "none"),
+        default="ntk",
+        help="how rotary positions are stretched to --context-tokens, default ntk; none: not at all",
+    )
     group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
     group.add_argument(
         "--provider", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda or another that it was built with"
@@ -287,6 +296,8 @@ def runtime_settings(args: argparse.Namespace) -> RuntimeSettings:
         provider=args.provider,
         threads=args.threads,
         weights=args.weights,
+        context_tokens=args.context_tokens,
+        rope_scaling=args.rope_scaling,
         kernels=True,
         say=console.say,
     )

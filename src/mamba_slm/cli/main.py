@@ -31,6 +31,8 @@ COMMANDS = {
     "models": ("mamba_slm.cli.models", "the sizes: list, describe, estimate memory, time and cost"),
     "data": ("mamba_slm.cli.data", "text to token shards: tokenize, train-tokenizer, inspect"),
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
+    "extend": ("mamba_slm.cli.extend", "make a trained model for a longer context, and measure it by position"),
+    "probe": ("mamba_slm.cli.probe", "does a model find again what it read long ago? needle and associative recall"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
     "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),

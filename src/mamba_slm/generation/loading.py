@@ -13,9 +13,11 @@ from mamba_slm.core.errors import CheckFailedError, CheckpointError, ConfigError
 from mamba_slm.core.units import format_bytes
 from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.onnx_contract import is_onnx_folder
 from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.stretch import describe_stretch, stretched
 from mamba_slm.ops.native.start import start_native_kernels
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -79,7 +81,14 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     folder = resolve_model_folder(path)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    model = load_model(folder, device=device, dtype=torch.bfloat16 if settings.weights == "bfloat16" else torch.float32)
+    dtype = torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
+
+    def change(config: ModelConfig) -> ModelConfig:
+        return stretched(config, settings.context_tokens or 0, settings.rope_scaling)
+
+    model = load_model(folder, device=device, dtype=dtype, change=change)
+    if settings.context_tokens is not None:
+        reason += f"; {describe_stretch(model.config)}"
     if settings.kernels and device.type == "cpu":
         started = start_native_kernels(settings.say)
         if started.left:

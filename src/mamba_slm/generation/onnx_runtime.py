@@ -85,6 +85,10 @@ def open_onnx(path: Path, settings: RuntimeSettings) -> Opened:
             f"device {settings.device!r} is a choice of PyTorch, and ONNX Runtime runs {path}",
             hint=f"use --provider {settings.device.partition(':')[0]}",
         )
+    if settings.context_tokens is not None:
+        raise ConfigError(
+            f"the context of {path} is fixed in its graph", hint="mamba-slm extend MODEL, then mamba-slm export onnx"
+        )
     if settings.weights is not None:
         raise ConfigError(
             f"weights in {settings.weights} are a choice of PyTorch, and ONNX Runtime runs {path}",

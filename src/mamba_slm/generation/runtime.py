@@ -17,6 +17,7 @@ from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
+from mamba_slm.model.stretch import METHODS, Method
 
 
 class RuntimeState(Protocol):
@@ -142,6 +143,12 @@ class RuntimeSettings:
     weights: str | None = None
     """How PyTorch holds matrices, from `WEIGHTS`; None is float32."""
 
+    context_tokens: int | None = None
+    """Longest sequence, where that is more than the model's context; None is the model's."""
+
+    rope_scaling: Method = "ntk"
+    """How rotary positions are stretched to `context_tokens`; see `model.stretch.stretched`."""
+
     kernels: bool = False
     """Whether C++ may be compiled for this machine, in seconds and once: kernels, which stay in use for the whole
     process, and for the runtime "auto" the decoding step."""
@@ -154,6 +161,10 @@ class RuntimeSettings:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.weights is not None and self.weights not in WEIGHTS:
             raise UnknownNameError("kind of weights", self.weights, WEIGHTS)
+        if self.context_tokens is not None and self.context_tokens < 1:
+            raise ConfigError(f"context_tokens must be at least 1, got {self.context_tokens}")
+        if self.rope_scaling not in METHODS:
+            raise UnknownNameError("way to stretch positions", self.rope_scaling, METHODS)
 
 
 @dataclass(frozen=True)

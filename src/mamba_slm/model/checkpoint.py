@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,25 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
 
 
 def load_model(
-    folder: Path | str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    folder: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
 ) -> LanguageModel:
     """Read a model; `folder` is anything `resolve_model_folder` accepts.
 
     Matrices get `dtype`; the tensors of `KEPT_IN_FLOAT32` stay float32.
+
+    Args:
+        change: of settings that its weights do not depend on, such as those of `model.stretch`.
 
     Raises:
         DataError: not a model folder.
         CheckpointError: a file is damaged, or names or shapes do not fit the config.
     """
     folder = resolve_model_folder(folder)
-    config = load_config(folder)
+    config = change(load_config(folder))
     path = folder / WEIGHTS_FILE
     tensors = open_tensors(folder, "model", WEIGHTS_FILE)
     tensors = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}

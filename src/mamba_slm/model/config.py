@@ -60,7 +60,7 @@ class ModelConfig:
     rope_theta: float = 500_000.0
     """Base of the rotary frequencies."""
 
-    rope_scaling: Literal["none", "linear", "ntk", "yarn"] = "none"
+    rope_scaling: Literal["none", "linear", "ntk", "yarn", "llama3"] = "none"
     """How rotary positions are stretched beyond the length the model was trained with."""
 
     rope_scaling_factor: float = 1.0

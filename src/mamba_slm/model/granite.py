@@ -83,6 +83,10 @@ def granite_config(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+LLAMA3_FACTORS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
+"""`ops.rope.LLAMA3_TURNS`, which cannot be imported without torch, as transformers spells them."""
+
+
 def require_expressible(config: ModelConfig) -> None:
     """Raise ConfigError, naming the setting, unless a GraniteMoeHybrid computes the same function."""
     if not is_portable_pattern(config.pattern):
@@ -105,6 +109,10 @@ def rope_of(config: ModelConfig) -> tuple[float, dict[str, Any]]:
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": theta}
     if scaling == "linear":
         rope |= {"rope_type": "linear", "factor": factor}
+    if scaling == "llama3":
+        original = round(config.max_context_tokens / factor)
+        rope |= {"rope_type": "llama3", "factor": factor, "original_max_position_embeddings": original}
+        rope |= LLAMA3_FACTORS
     if scaling == "yarn":
         original = round(config.max_context_tokens / factor)
         rope |= {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}

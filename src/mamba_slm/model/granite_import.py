@@ -11,7 +11,7 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.granite import MODEL_TYPE, NO_TIME_STEP_LIMIT, rope_of
+from mamba_slm.model.granite import LLAMA3_FACTORS, MODEL_TYPE, NO_TIME_STEP_LIMIT, rope_of
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 
 LAYER_TYPES = {"mamba": MAMBA, "linear_attention": MAMBA, "attention": ATTENTION, "full_attention": ATTENTION}
@@ -198,13 +198,17 @@ def rope_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if given["position_embedding_type"] != "rope" or kind == "default":
         return {"rope_theta": theta}
-    if kind not in ("linear", "yarn"):
-        raise ConfigError(f"{key} has rope_type {kind!r}; our model computes default, linear and yarn")
+    if kind not in ("linear", "yarn", "llama3"):
+        raise ConfigError(f"{key} has rope_type {kind!r}; our model computes default, linear, yarn and llama3")
     factor = positive(rope, "factor")
     if factor < 1:
         raise ConfigError(f"{key} has factor {factor:g}, expected at least 1")
     if kind == "yarn":
         require_plain_yarn(given, rope, factor)
+    if kind == "llama3":
+        original = round(whole(given, "max_position_embeddings") / factor)
+        for name, value in {**LLAMA3_FACTORS, "original_max_position_embeddings": original}.items():
+            require({name: None, **rope}, name, value)
     return {"rope_theta": theta} | ({"rope_scaling": kind, "rope_scaling_factor": factor} if factor > 1 else {})
 
 

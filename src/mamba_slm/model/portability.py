@@ -78,12 +78,16 @@ def architecture_issues(config: ModelConfig) -> Iterator[PortabilityIssue]:
             reason="GraniteMoeHybrid knows rotary positions and none: rope or nope",
             runtimes=RUNTIMES,
         )
-    if config.position == "rope" and config.rope_scaling in ("linear", "yarn"):  # ntk is rope with a larger theta
+    if config.position == "rope" and config.rope_scaling in (
+        "linear",
+        "yarn",
+        "llama3",
+    ):  # ntk is rope with a larger theta
         yield PortabilityIssue(
             field="rope_scaling",
             value=config.rope_scaling,
             reason="it reads rope_theta alone and would rotate without scaling; ntk is read everywhere",
-            runtimes=(SGLANG, MLX),
+            runtimes=(SGLANG, MLX, LLAMA_CPP) if config.rope_scaling == "llama3" else (SGLANG, MLX),
         )
     if config.attention_window and config.attention_window < config.max_context_tokens and config.num_attention:
         yield PortabilityIssue(

@@ -12,7 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-RopeScaling = Literal["none", "linear", "ntk", "yarn"]
+RopeScaling = Literal["none", "linear", "ntk", "yarn", "llama3"]
+
+LLAMA3_TURNS = (1.0, 4.0)
+"""Llama 3.1's `low_freq_factor` and `high_freq_factor`: turns within the original context."""
 
 
 @functools.cache
@@ -31,9 +34,11 @@ def rope_frequencies(
         theta: base of the geometric series of wave lengths.
         scaling: "none"; "linear" divides all frequencies by `factor` (Chen et al., arXiv:2306.15595); "ntk" raises
             theta so that the slowest is divided by it; "yarn" interpolates only wave lengths that did not fit into the
-            original context, and sharpens attention (Peng et al., arXiv:2309.00071).
+            original context, and sharpens attention (Peng et al., arXiv:2309.00071); "llama3" divides waves that turn
+            less than once within the original context, keeps those that turn more than four times, and blends between
+            (Llama 3.1, arXiv:2407.21783 and its published code).
         factor: new context over original context.
-        original_context_tokens: the context the model was trained with; only yarn needs it.
+        original_context_tokens: the context the model was trained with; only yarn and llama3 need it.
     """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     if scaling == "ntk":
@@ -41,6 +46,11 @@ def rope_frequencies(
     frequencies = theta**-exponents
     if scaling == "linear":
         return frequencies / factor, 1.0
+    if scaling == "llama3":
+        low_turns, high_turns = LLAMA3_TURNS
+        turns = original_context_tokens * frequencies / (2 * math.pi)
+        kept = ((turns - low_turns) / (high_turns - low_turns)).clamp(0, 1)
+        return frequencies * kept + frequencies / factor * (1 - kept), 1.0
     if scaling != "yarn":
         return frequencies, 1.0
 

@@ -20,6 +20,9 @@ class TrainConfig:
     model: str = "nano"
     """Name of a model preset (`mamba-slm models list`)."""
 
+    initial: str | None = None
+    """Begin with the weights of this model folder, checkpoint or run, and its tokenizer. Its sizes and pattern hold."""
+
     layout: Literal["portable", "classic"] | None = None
     """Feed-forwards after every mixer (portable) or after attention only (classic). Unset: the preset's own."""
 

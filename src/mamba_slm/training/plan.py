@@ -22,6 +22,10 @@ def model_config_for(config: TrainConfig, *, vocab_size: int | None = None) -> M
         UnknownNameError: no such preset or model setting; names the nearest.
         ConfigError: sizes do not fit together, or a row is longer than the model's context.
     """
+    if config.initial is not None:
+        model = initial_config(config)
+        require_context(config, model)
+        return model
     placement: Any = config.placement
     if placement is not None and placement[:1].isdigit():
         placement = [parse_value(int, number) for number in placement.split(",")]
@@ -36,6 +40,25 @@ def model_config_for(config: TrainConfig, *, vocab_size: int | None = None) -> M
     )
     require_context(config, model)
     return model
+
+
+def initial_config(config: TrainConfig) -> ModelConfig:
+    """The config of the model to begin with, changed by `model_settings`. Loads torch.
+
+    Raises:
+        ConfigError: a setting that cannot hold beside its weights.
+    """
+    from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+
+    for name in ("layout", "pattern", "attention_share", "placement", "vocab_size"):
+        if getattr(config, name) is not None:
+            raise ConfigError(
+                f"{name} is given, but {config.initial} has its own, which its weights fit",
+                hint=f"leave --{name.replace('_', '-')} out",
+            )
+    return dataclasses.replace(
+        load_config(resolve_model_folder(str(config.initial))), **model_settings(config.model_settings)
+    )
 
 
 def model_settings(assignments: tuple[str, ...]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import validation_batches
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.count import count_parameters
-from mamba_slm.model.init import build_model
 from mamba_slm.model.portability import portability_issues
 from mamba_slm.ops.kernels import installed_kernels
 from mamba_slm.ops.ssd import automatic_ssd_backend
@@ -44,6 +43,7 @@ from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import first_device
 from mamba_slm.training.engines.decide import require_engine, with_engine
 from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
+from mamba_slm.training.initial import first_model, tokenizer_for
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
 from mamba_slm.training.mixture_events import MixtureHook
@@ -180,7 +180,7 @@ def lead(
         config = with_settings_that_fit(config, model_config, world, say)
         stack.enter_context(memory_explained(config, model_config, world))
         write_run_config(directory, config, model_config)
-        say(f"model: {config.model}, {model_config.pattern}, {count_parameters(model_config)}")
+        say(f"model: {config.initial or config.model}, {model_config.pattern}, {count_parameters(model_config)}")
         for issue in portability_issues(model_config):
             if issue.effect == "lost":
                 say(f"not portable: {issue}")
@@ -194,7 +194,7 @@ def lead(
         write_record(directory.record_file, record)
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
-        model = build_model(model_config, seed=config.seed, device=first_device(config, world))
+        model = first_model(config, model_config, device=first_device(config, world), is_resumed=is_resumed)
         watching = [MixtureHook(mixture, say), *stack.enter_context(tracked(config, directory, say))]
         watching += stack.enter_context(profiled(config, model, directory, say))
         trainer = Trainer(
@@ -242,7 +242,7 @@ def follow(world: World) -> TrainResult:
         stack.enter_context(kernels_in_use(config.kernels, config.device, say_nothing))
         stack.enter_context(memory_explained(config, model_config, world))
         trainer = Trainer(
-            build_model(model_config, seed=config.seed, device=first_device(config, world)),
+            first_model(config, model_config, device=first_device(config, world), is_resumed=is_resumed),
             loader,
             config,
             run,
@@ -378,7 +378,7 @@ def prepare_config_data(config: TrainConfig, run: RunDirectory, say: Callable[[s
         config.data,
         run,
         vocab_size=model_config_for(config).vocab_size,
-        tokenizer=config.tokenizer,
+        tokenizer=tokenizer_for(config),
         validation=config.validation,
         validation_share=config.validation_share,
         reading=read_options(config),

@@ -88,3 +88,10 @@ def test_another_architecture_and_a_missing_key_are_named():
     del keys["granitehybrid.ssm.state_size"]
     with pytest.raises(DataError, match=r"the key granitehybrid\.ssm\.state_size is missing"):
         config_from_keys(keys, tied=True)
+
+
+def test_a_rotation_that_llama_cpp_does_not_know_is_refused_by_name():
+    config = replace(small_config(), rope_scaling="llama3", rope_scaling_factor=2.0)
+    with pytest.raises(ConfigError, match="rope_scaling llama3 does not fit") as caught:
+        keys_of(config)
+    assert "--method ntk" in caught.value.hint

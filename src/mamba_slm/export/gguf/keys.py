@@ -67,6 +67,11 @@ def model_keys(config: ModelConfig) -> list[Key]:
         Key("ssm.inner_size", UINT32, inner),
         Key("ssm.time_step_rank", UINT32, inner // config.ssm_head_dim),
     ]
+    if rope["rope_type"] == "llama3":
+        raise ConfigError(
+            "rope_scaling llama3 does not fit into a GGUF of this architecture: llama.cpp would rotate without it",
+            hint="use ntk, linear or yarn: mamba-slm extend MODEL --method ntk",
+        )
     if rope["rope_type"] != "default":
         keys += [
             Key("rope.scaling.type", STRING, rope["rope_type"]),
