@@ -94,4 +94,5 @@ bench-data: $(DEV) $(PEERS)/.installed $(DOLMA)/.installed
 
 docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
+	$(BIN)/python -m mamba_slm.training.published_page docs/reference/published-runs.md
 	$(BIN)/python -m pytest -q tests/conformance --write-table

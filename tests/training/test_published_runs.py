@@ -1,10 +1,12 @@
 """Promises about the published runs: their sizes, what their claimed times are worth, and that each of them trains."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
+from mamba_slm.training import published_page
 from mamba_slm.training.presets import train_preset
 from mamba_slm.training.published_runs import CLAIMED_FLOPS_PER_SECOND, PUBLISHED_RUNS, production, settings_of
 from mamba_slm.training.run import train
@@ -92,3 +94,11 @@ def test_a_batch_that_is_given_is_kept():
     assert production().config(batch_tokens=4096, context_tokens=1024).batch_tokens == 4096
     with pytest.raises(ConfigError):
         production().config(batch_tokens=1000)
+
+
+def test_the_page_of_the_published_runs_is_fresh_and_shows_the_arithmetic():
+    page = published_page.page()
+    for claim in ("24 m 00 s", "13.0 days", "186.0 days", "651.0 days", "1,552.0 days", "2.3 days"):
+        assert f"| {claim} |" in page
+    file = Path(__file__).parents[2] / "docs" / "reference" / "published-runs.md"
+    assert file.read_text() == page, "run `make docs`"

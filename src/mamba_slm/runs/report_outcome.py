@@ -19,6 +19,8 @@ TABLE_ROWS = 10
 EVENTS = 20
 EVENT_CHARACTERS = 300
 UNKNOWN = "–"
+PLANNED_ONLY = {"tokens_per_second", "cost_usd"}
+"""Shown beside the plan where there was one; the section about speed has the rate in any case."""
 SYMBOLS = {"good": "✓", "warning": "⚠", "bad": "✗"}
 
 
@@ -207,11 +209,13 @@ def plan_and_outcome(evidence: Evidence) -> str:
         "training tokens": ("tokens", format_count),
         "memory": ("memory_bytes", format_bytes),
         "parameters": ("parameters", format_count),
+        "tokens/s": ("tokens_per_second", "{:,.0f}".format),
+        "cost, at the planned price per hour": ("cost_usd", "${:,.2f}".format),
     }
     rows = []
     for name, (key, shown) in formats.items():
-        planned, real = number(evidence.estimate, key), actual(evidence, key)
-        if planned is None and real is None:
+        planned, real = number(evidence.estimate, key), came_to(evidence, key)
+        if planned is None and (real is None or key in PLANNED_ONLY):
             continue
         change = f"{real / planned - 1:+.0%}" if planned and real is not None else UNKNOWN
         rows.append([name, *(UNKNOWN if value is None else shown(value) for value in (planned, real)), change])
@@ -221,6 +225,18 @@ def plan_and_outcome(evidence: Evidence) -> str:
     return (
         table if evidence.result else table + "\n\nReal: so far, from `metrics.jsonl`; the run has recorded no result."
     )
+
+
+def came_to(evidence: Evidence, key: str) -> float | None:
+    """`actual`; of tokens per second the median of the steps, of the cost what the time cost at the planned price."""
+    if key == "tokens_per_second":
+        speeds = [speed for speed in evidence.measured(key) if speed]
+        return median(speeds) if speeds else None
+    if key == "cost_usd":
+        planned, seconds = number(evidence.estimate, "seconds"), actual(evidence, "seconds")
+        cost = number(evidence.estimate, "cost_usd")
+        return cost * seconds / planned if cost and planned and seconds is not None else None
+    return actual(evidence, key)
 
 
 def actual(evidence: Evidence, key: str) -> float | None:

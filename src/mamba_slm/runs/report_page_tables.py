@@ -15,6 +15,7 @@ from mamba_slm.runs.report_outcome import (
     MODEL,
     UNKNOWN,
     actual,
+    came_to,
     compared,
     gpu_names,
     model_and_baselines,
@@ -114,13 +115,9 @@ def measured_bytes(evidence: Evidence) -> list[int]:
 
 def plan_rows(evidence: Evidence) -> list[dict[str, Any]]:
     """Estimate beside outcome: texts, the deviation as a share, and what to make of it in words."""
-    speeds = evidence.measured("tokens_per_second")
-    outcome = {key: actual(evidence, key) for key in ("seconds", "tokens", "memory_bytes", "parameters")}
-    outcome["tokens_per_second"] = median(speeds) if speeds else None
+    keys = ("seconds", "tokens", "memory_bytes", "parameters", "tokens_per_second", "cost_usd")
+    outcome = {key: came_to(evidence, key) for key in keys}
     outcome["steps"] = evidence.train[-1]["step"] if evidence.train else None
-    planned_time, planned_cost = number(evidence.estimate, "seconds"), number(evidence.estimate, "cost_usd")
-    if planned_cost and planned_time and outcome["seconds"] is not None:
-        outcome["cost_usd"] = planned_cost * outcome["seconds"] / planned_time
     names = {
         "seconds": ("time", format_seconds),
         "tokens": ("training tokens", format_count),

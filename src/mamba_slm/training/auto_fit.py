@@ -17,7 +17,7 @@ from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.engine import Engine
 from mamba_slm.training.events import Events
-from mamba_slm.training.fitting import Demand, demand_of, fitted, flags, smaller
+from mamba_slm.training.fitting import Demand, demand_of, fitted, flags, smaller, with_fitting_engine
 from mamba_slm.training.out_of_memory import explained, is_out_of_memory
 from mamba_slm.training.spread import spread_of
 
@@ -47,6 +47,8 @@ def with_settings_that_fit(
     if not config.auto_fit or memory is None:
         return config
     wanted = demand_here(config, model, world)
+    if config.engine == "auto":
+        wanted, _ = with_fitting_engine(wanted, memory)
     found = fitted(wanted, memory)
     needs = f"{format_bytes(found.memory().total)} of {format_bytes(memory)}"
     what = flags(wanted, found)

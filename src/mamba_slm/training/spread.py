@@ -96,6 +96,6 @@ def spread_of(config: TrainConfig, processes: int) -> Spread:
         processes=processes,
         sharding=config.sharding,
         shard_processes=config.shard_processes,
-        zero_stage=getattr(config, "zero_stage", None) or DEFAULT_ZERO_STAGE,
+        zero_stage=config.zero_stage or DEFAULT_ZERO_STAGE,
         offload=config.offload,
     )
