@@ -254,4 +254,7 @@ def random_batch(rows: int, context_tokens: int, vocab_size: int) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # what libraries do at the end of a process, DeepSpeed's threads above all, may wait for each other
