@@ -1,14 +1,28 @@
 """DeepSpeed's three stages train as one process does, and their checkpoints are those of every other engine."""
 
 import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from mamba_slm.runs.layout import RunDirectory
 from training.distributed.rank_program import train_in_world
-from training.distributed.ranks import in_ranks
-from training.distributed.test_engines import BYTES, SETTINGS, losses_of, require_same_training, trim, weights_of
+from training.distributed.ranks import free_port, in_ranks
+from training.distributed.test_engines import (
+    BYTES,
+    SETTINGS,
+    Reading,
+    losses_of,
+    require_same_training,
+    trim,
+    weights_of,
+)
+from training.distributed.test_launch import command
+from training.test_resume import write_text
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'mamba-slm[scale]'"
@@ -61,6 +75,7 @@ def test_two_processes_train_as_one_does(run, folders, alone, settings):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("stage", "other"), [(1, "ddp"), (2, "fsdp"), (3, "fsdp")])
 def test_a_run_goes_on_from_checkpoints_of_other_engines_and_they_from_its_own(run, folders, alone, stage, other):
     settings = {**SETTINGS, "save_every_steps": 5, "keep_last": 9}
@@ -77,6 +92,7 @@ def test_a_run_goes_on_from_checkpoints_of_other_engines_and_they_from_its_own(r
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_three_processes_share_what_does_not_divide_by_three(run, folders, make_trainer):
     settings = {**SETTINGS, "batch_tokens": 384}
     alone = make_trainer("alone", **settings)
@@ -89,6 +105,7 @@ def test_three_processes_share_what_does_not_divide_by_three(run, folders, make_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", [2, 3])
 def test_bf16_is_autocast_and_leaves_every_weight_in_float32(tmp_path, folders, stage):
     runs = []
@@ -101,3 +118,38 @@ def test_bf16_is_autocast_and_leaves_every_weight_in_float32(tmp_path, folders, 
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     name = next(name for name in weights if name.endswith("A_log"))
     assert not torch.equal(weights[name], weights[name].bfloat16().float())
+
+
+@pytest.mark.slow
+def test_hooks_see_a_whole_model_with_its_embedding_tied_where_each_process_has_a_share(run, folders):
+    zero = {**SETTINGS, "engine": "deepspeed", "zero_stage": 3}
+    in_ranks(train_in_world, 2, run.path, *folders, zero, False, None, (Reading(),))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
+def test_the_launchers_of_torch_and_of_deepspeed_start_the_same_training(launcher, tmp_path):
+    text = write_text(tmp_path / "text.txt", seed=3)
+    runs = {name: RunDirectory(tmp_path / name) for name in ("ours", launcher)}
+    ours = subprocess.run(
+        command(runs["ours"].path, text, "--max-steps", "8", "--nproc", "2", "--engine", "ddp"),
+        capture_output=True,
+        text=True,
+    )
+    assert ours.returncode == 0, ours.stderr
+    _, _, module, *words = command(
+        runs[launcher].path, text, "--max-steps", "8", "--engine", "deepspeed", "--zero-stage", "3", "--offload"
+    )
+    folder, port = Path(sys.executable).parent, str(free_port())
+    starts = {
+        "torchrun": ["torchrun", "--nproc-per-node", "2", "--master-port", port, "-m"],
+        "deepspeed": ["deepspeed", "--num_gpus", "2", "--master_port", port, "--no_local_rank", "--module"],
+    }
+    program, *options = starts[launcher]
+    theirs = subprocess.run([str(folder / program), *options, module, *words], capture_output=True, text=True)
+    assert theirs.returncode == 0, theirs.stderr + theirs.stdout
+    assert "2 processes, 2 rows each per step; engine deepspeed (asked for)" in theirs.stderr
+    assert losses_of(runs[launcher]) == pytest.approx(losses_of(runs["ours"]), rel=1e-5)
+    settings = json.loads((runs[launcher].path / "ds_config.json").read_text())
+    assert settings["zero_optimization"]["stage"] == 3

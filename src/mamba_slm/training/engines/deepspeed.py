@@ -97,7 +97,7 @@ class DeepspeedEngine(TogetherEngine):
         return self.gathered({name: (parameter, None) for name, parameter in named.items()})
 
     def moments(self) -> dict[str, Tensor]:
-        states = [self.optimizer.state.get(share, {}) for share in self.shares()]
+        states = [self.optimizer.state.get(share, {}) for share in self.flat_shares()]
         if not all(states):
             return {}
         self.link_states()
@@ -165,7 +165,7 @@ class DeepspeedEngine(TogetherEngine):
         self.optimizer.state.clear()
         if not keys:
             return
-        for share in self.shares():
+        for share in self.flat_shares():
             self.optimizer.state[share] = {key: torch.zeros_like(share).detach() for key in sorted(keys)}
             self.optimizer.state[share][STEP] = torch.tensor(max(steps), device=share.device)
         self.link_states()
@@ -176,12 +176,16 @@ class DeepspeedEngine(TogetherEngine):
             self.zero._hp_optimizer_states_linked = False
             self.zero._lazy_init_hp_params_optimizer_state()
 
-    def shares(self) -> list[Tensor]:
+    def shares(self) -> Iterator[tuple[str, Tensor]]:
+        for name, parameter in self.model.named_parameters():
+            yield name, parameter.ds_tensor if self.stage == 3 else parameter  # type: ignore[attr-defined]
+
+    def flat_shares(self) -> list[Tensor]:
         """The flat float32 tensors that the optimiser of this process works on."""
         return self.zero.fp32_partitioned_groups_flat if self.stage == 3 else self.zero.single_partition_of_fp32_groups
 
     def bytes_held(self) -> dict[str, int]:
-        weights, cut = [*self.shares()], self.stage == 3
+        weights, cut = [*self.flat_shares()], self.stage == 3
         for parameter in self.model.parameters():
             weights += [parameter.ds_tensor] if cut else [parameter]  # type: ignore[attr-defined]
             weights += [parameter] if cut and parameter.ds_persist else []  # type: ignore[attr-defined]
