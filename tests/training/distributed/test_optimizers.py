@@ -11,7 +11,7 @@ from training.distributed.ranks import answers_of, in_ranks
 
 SETTINGS = {"max_steps": 10, "batch_tokens": 256, "micro_batch_rows": 2, "save_every_steps": 5,
             "validate_every_steps": 5, "schedule": "constant"}  # fmt: skip
-FITTING = [("ddp", "muon"), ("fsdp", "muon"), ("ddp", "adamw8bit")]
+FITTING = [("ddp", "muon", "whole"), ("fsdp", "muon", "sharded"), ("ddp", "adamw8bit", "sharded")]
 
 
 @pytest.fixture
@@ -31,14 +31,16 @@ def losses_of(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "optimizer"), FITTING, ids=["-".join(pair) for pair in FITTING])
+@pytest.mark.parametrize(("engine", "optimizer", "save_mode"), FITTING, ids=["-".join(one) for one in FITTING])
 def test_two_processes_train_as_one_does_and_one_goes_on_with_their_state(
-    engine, optimizer, run, folders, make_trainer
+    engine, optimizer, save_mode, run, folders, make_trainer
 ):
     if optimizer == "adamw8bit":
         pytest.importorskip("bitsandbytes", reason="the extra bnb is not installed")
     settings = {**SETTINGS, "optimizer": optimizer}
-    in_ranks(train_in_world, 2, run.path, *folders, {**settings, "engine": engine, "max_steps": 5})
+    in_ranks(
+        train_in_world, 2, run.path, *folders, {**settings, "engine": engine, "save_mode": save_mode, "max_steps": 5}
+    )
     resumed = make_trainer("run", **settings)
     resumed.train(resume=True)
     alone = make_trainer("alone", **settings)
