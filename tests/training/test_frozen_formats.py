@@ -1,10 +1,12 @@
 """A run directory written by version 1 of the formats, kept as it was: later versions must go on with it.
 
-Made by `python tests/training/test_frozen_formats.py run-version-N` at that version. Never regenerate one that was
-released.
+Made by `python tests/training/test_frozen_formats.py run-version-N` at that version, and the one whose checkpoint is in
+pieces by `torchrun --nproc-per-node 2 tests/training/test_frozen_formats.py run-version-N-pieces`. Never regenerate one
+that was released.
 """
 
 import dataclasses
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -31,7 +33,7 @@ def run(request, tmp_path):
 
 
 def test_there_is_a_run_of_every_version():
-    assert [path.name for path in VERSIONS] == ["run-version-1"]
+    assert [path.name for path in VERSIONS] == ["run-version-1", "run-version-1-pieces"]
 
 
 def test_an_old_checkpoint_is_intact_and_loads(run):
@@ -65,10 +67,13 @@ if __name__ == "__main__":
         TrainConfig(
             model="nano", pattern="M-*-", model_settings=sizes, data=("text.txt",), vocab_size=270, context_tokens=16,
             batch_tokens=32, max_steps=4, precision="fp32", device="cpu", threads=1, keep_last=1, validation_share=0.0,
+            save_mode="sharded" if sys.argv[1].endswith("pieces") else "whole",
         ),
         run=sys.argv[1],
         command=["mamba-slm", "train", "nano"],
     )  # fmt: skip
+    if os.environ.get("RANK", "0") != "0":
+        sys.exit()
     for name in ("model", "data"):  # what is left says nothing about the machine it was made on
         shutil.rmtree(made.run / name)
     for name in ("run.json", "status.json", "log.txt", "data.json"):

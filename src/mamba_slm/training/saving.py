@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mamba_slm.core.errors import TrainingDivergedError
+from mamba_slm.core.errors import CheckpointError, TrainingDivergedError
 from mamba_slm.core.files import disk_full_is_explained
 from mamba_slm.model.stored import Piece
 from mamba_slm.runs.layout import RunDirectory, step_of
@@ -248,6 +248,10 @@ class Save:
         if self.write is None:
             return
         try:
+            if not self.writing.is_dir():
+                raise CheckpointError(
+                    f"{self.writing} is not there", hint="the run directory must lie on a disk that all machines share"
+                )
             with disk_full_is_explained(self.folder):
                 self.written = self.write(self.writing)
         except Exception as error:

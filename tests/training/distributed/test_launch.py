@@ -171,3 +171,20 @@ def test_a_process_that_hangs_ends_the_job_within_the_timeout(text, run):
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "another process of this job hangs: nothing from it for 6" in said
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_pieces_is_a_model_for_other_commands_and_a_finished_model_is_whole(text, run, tmp_path):
+    from mamba_slm.cli.main import main
+
+    process = started(
+        run, text, "--nproc", "2", "--engine", "fsdp", "--save-in-background", "true", "--max-steps", "20"
+    )
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "checkpoints sharded (automatic: no process holds all of the model); written background (asked for)" in said
+    assert len(list(run.latest().glob("model-*-of-00002.safetensors"))) == 2
+    assert (run.path / "model" / "model.safetensors").is_file()
+    assert main(["generate", str(run.latest()), "the state", "--max-new-tokens", "4"]) == 0
+    assert main(["export", "hf", str(run.latest()), "--out", str(tmp_path / "hf")]) == 0
+    assert (tmp_path / "hf" / "model.safetensors").is_file()

@@ -111,7 +111,7 @@ def test_a_missing_shard_costs_one_checkpoint_and_another_model_is_refused(run, 
 
 
 KILLS = 20
-LONG = {**SETTINGS, "max_steps": 300, "save_every_steps": 5, "validate_every_steps": 50, "keep_last": 3}
+LONG = {**SETTINGS, "max_steps": 200, "save_every_steps": 5, "validate_every_steps": 50, "keep_last": 3}
 
 
 def step_of(run):
