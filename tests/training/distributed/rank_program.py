@@ -6,7 +6,9 @@ import os
 import signal
 
 import torch
+import torch._dynamo  # noqa: F401 (as below)
 
+import mamba_slm.training.engines.fsdp  # noqa: F401 (once, in the server that processes are forked from)
 from mamba_slm.data.loader import BatchLoader, validation_batches
 from mamba_slm.data.mixture import Mixture
 from mamba_slm.data.shards import TokenShards

@@ -146,7 +146,7 @@ def test_after_twenty_kills_of_a_random_process_the_losses_are_those_of_a_run_le
         if kills < KILLS:
             aim = before + source.randint(1, 12)
             while step_of(run) < aim and all(process.is_alive() for process in processes):
-                time.sleep(0.002)
+                time.sleep(0.01)
             time.sleep(source.uniform(0, 0.03))
             victim = source.choice(processes)
             victim.kill()
