@@ -6,7 +6,7 @@ import os
 import signal
 
 import torch
-import torch._dynamo  # noqa: F401 (as below)
+import torch._dynamo
 
 import mamba_slm.training.engines.fsdp  # noqa: F401 (once, in the server that processes are forked from)
 from mamba_slm.data.loader import BatchLoader, validation_batches

@@ -79,6 +79,18 @@ def test_another_engine_with_another_number_of_processes_goes_on(run, folders, a
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
+def test_zero_goes_on_from_the_pieces_of_fsdp(run, folders, alone, stage):
+    pytest.importorskip("deepspeed")
+    in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **FSDP})
+    trim(run, 10)
+    settings = {**SETTINGS, "engine": "deepspeed", "zero_stage": stage, "save_in_background": True}
+    first, _ = in_ranks(train_in_world, 2, run.path, *folders, settings, True)
+    assert any("continuing after step 10" in line for line in first["lines"])
+    require_same_training(run, alone)
+
+
+@pytest.mark.slow
 def test_of_copies_in_groups_each_piece_is_written_once(run, folders, alone):
     in_ranks(train_in_world, 4, run.path, *folders, {**SETTINGS, **FSDP, "shard_processes": 2})
     require_same_training(run, alone)
