@@ -89,7 +89,7 @@ def layer_rows(evidence: Evidence) -> list[list[str]]:
     rows = []
     for part, ratio in ratios.items():
         ends = [None if lives is None else lives.place(part, share) for share in (0.05, 0.5, 0.95)]
-        between = UNKNOWN if None in ends else f"{tokens(ends[0])} to {tokens(ends[2])}"
+        between = UNKNOWN if None in ends else f"{tokens(ends[0]).removesuffix(' tokens')} to {tokens(ends[2])}"
         size = None if sizes is None else sizes.place(part, 0.5)
         rows.append([part, f"{ratio:.1e}", shown(size, "{:.3g}".format), shown(ends[1], tokens), between])
     return rows

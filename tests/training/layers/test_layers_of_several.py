@@ -11,13 +11,19 @@ SETTINGS = {"max_steps": 4, "batch_tokens": 256, "micro_batch_rows": 2, "layers_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+@pytest.mark.parametrize(
+    "engine",
+    [{"engine": "ddp"}, {"engine": "fsdp"}, *({"engine": "deepspeed", "zero_stage": stage} for stage in (1, 2, 3))],
+    ids=lambda engine: "-".join(map(str, engine.values())),
+)
 def test_two_processes_see_what_one_sees(tmp_path, make_trainer, train_shards, validation_shards, engine):
+    if engine["engine"] == "deepspeed":
+        pytest.importorskip("deepspeed", reason="ZeRO needs the extra `scale`")
     alone = make_trainer("alone", **SETTINGS)
     alone.train()
     run = RunDirectory(tmp_path / "shared")
     run.checkpoints_folder.mkdir(parents=True)
-    settings = {**SETTINGS, "engine": engine}
+    settings = {**SETTINGS, **engine}
     in_ranks(train_in_world, 2, run.path, train_shards.folder, validation_shards.folder, settings)
     expected, found = (read_metrics(each.metrics_file, kind="layers") for each in (alone.run, run))
     assert [row["step"] for row in found] == [1, 2, 4]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 MOST_SAMPLES = 65_536
 
-Shares = Callable[[], Iterable[tuple[str, Tensor]]]
+Parts = Callable[[], Iterable[tuple[str, Tensor]]]
 """Names of parameters, and what this process holds of each."""
 
 
@@ -43,19 +43,19 @@ def sample(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sampled(shares: Shares) -> dict[str, Tensor]:
+def sampled(parts_here: Parts) -> dict[str, Tensor]:
     """Samples of all parameters, on their device."""
-    return {name: sample(tensor) for name, tensor in shares() if tensor.numel()}
+    return {name: sample(tensor) for name, tensor in parts_here() if tensor.numel()}
 
 
 @torch.no_grad()
 def squares(
-    before: dict[str, Tensor], shares: Shares, pattern: str, parts: Iterable[str]
+    before: dict[str, Tensor], parts_here: Parts, pattern: str, parts: Iterable[str]
 ) -> tuple[list[float], list[float]]:
     """By part: the sum of squared changes since `before`, and of squared weights, of what this process holds."""
     changed, weight = dict.fromkeys(parts, 0.0), dict.fromkeys(parts, 0.0)
     found: list[tuple[str, Tensor]] = []
-    for name, tensor in shares():
+    for name, tensor in parts_here():
         if name in before:
             now, was = sample(tensor), before[name]
             scale = tensor.numel() / now.numel()

@@ -12,7 +12,7 @@ from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.layers.memory_watch import DECAY_LIVES, PER_DECADE, STEP_SIZES, MemoryWatch, num_bins
 from mamba_slm.training.layers.report import LayerReport, LogHistogram
-from mamba_slm.training.layers.updates import Shares, part_of, sampled, squares
+from mamba_slm.training.layers.updates import Parts, part_of, sampled, squares
 
 
 class LayerWatch:
@@ -20,13 +20,13 @@ class LayerWatch:
 
     Args:
         model: the one that is trained.
-        shares: what this process holds of every parameter; called before and after the update.
+        parts_here: what this process holds of every parameter; called before and after the update.
         every_steps: 0 means never.
         world: the processes that train together; all of them look at the same steps.
     """
 
-    def __init__(self, model: LanguageModel, shares: Shares, *, every_steps: int, world: World):
-        self.shares, self.every_steps, self.world = shares, every_steps, world
+    def __init__(self, model: LanguageModel, parts_here: Parts, *, every_steps: int, world: World):
+        self.parts_here, self.every_steps, self.world = parts_here, every_steps, world
         self.pattern = model.config.pattern
         self.parts = list(dict.fromkeys(part_of(name, self.pattern) for name, _ in model.named_parameters()))
         self.memory = MemoryWatch(model)
@@ -47,7 +47,7 @@ class LayerWatch:
         if not self.is_due(step):
             yield
             return
-        before = sampled(self.shares)
+        before = sampled(self.parts_here)
         with self.memory.counting():
             yield
         self.report = LayerReport(
@@ -60,7 +60,7 @@ class LayerWatch:
 
     def update_ratios(self, before: dict[str, Tensor]) -> dict[str, float]:
         """‖Δw‖ / ‖w‖ by part; parts whose weights are all 0 are left out."""
-        changed, weight = squares(before, self.shares, self.pattern, self.parts)
+        changed, weight = squares(before, self.parts_here, self.pattern, self.parts)
         sums = self.world.sum(*changed, *weight)  # where all hold the same, both grow alike
         pairs = zip(self.parts, sums[: len(self.parts)], sums[len(self.parts) :], strict=True)
         return {part: math.sqrt(change / size) for part, change, size in pairs if size > 0}
