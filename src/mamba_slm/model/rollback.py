@@ -36,7 +36,7 @@ def can_roll_back(state: InferenceState) -> int:
     """By how many slots a state can go back: all of its tokens where nothing but attention remembers."""
     layers = mamba_layers(state)
     counts = [0 if layer.history is None else sum(dt.shape[1] for _, dt, _ in layer.history.inputs) for layer in layers]
-    return min(counts, default=state.length)
+    return min(counts, default=state.slots_back)
 
 
 @torch.no_grad()

@@ -81,7 +81,8 @@ class InferenceState:
     """The memory of a batch of sequences. A call of the model with it advances it in place.
 
     Rows are sequences. `num_tokens` [b] counts the real tokens of each row; `length` counts used slots of the key-value
-    cache, padding included, and is the same for all rows.
+    cache, padding included, and is the same for all rows. With a window of attention the oldest slots are dropped once
+    no further token sees them, so that the cache stays within a few windows however long the text.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class InferenceState:
         *,
         length: int = 0,
         has_padding: bool = False,
+        window: int = 0,
+        dropped: int = 0,
     ):
         self.layers = layers
         self.num_tokens = num_tokens
@@ -102,6 +105,10 @@ class InferenceState:
         """[b s] False where a slot holds padding."""
         self.length = length
         self.has_padding = has_padding
+        self.window = window
+        """A token sees so many latest positions, itself included; 0 means all, and that nothing is dropped."""
+        self.dropped = dropped
+        """Slots that were dropped so far."""
 
     @classmethod
     def empty(cls, config: ModelConfig, batch_size: int, *, device: torch.device, dtype: torch.dtype) -> InferenceState:
@@ -119,7 +126,8 @@ class InferenceState:
             else:
                 layers.append(None)
         slots = torch.zeros(batch_size, FIRST_CAPACITY, dtype=torch.int64, device=device)
-        return cls(layers, slots.new_zeros(batch_size), slots, torch.ones_like(slots, dtype=torch.bool))
+        valid = torch.ones_like(slots, dtype=torch.bool)
+        return cls(layers, slots.new_zeros(batch_size), slots, valid, window=config.attention_window)
 
     @property
     def batch_size(self) -> int:
@@ -141,8 +149,12 @@ class InferenceState:
         return total
 
     def reserve(self, new_slots: int) -> None:
-        """Make room for `new_slots` more slots; doubles the capacity when it must grow."""
+        """Make room for `new_slots` more slots; drops what nobody sees, or doubles the capacity when it must grow."""
         capacity = self.positions.shape[1]
+        if self.length + new_slots <= capacity:
+            return
+        if 2 * (unseen := self.unseen_slots()) >= capacity:  # fewer are not worth the move
+            self.drop(unseen)
         needed = self.length + new_slots
         if needed <= capacity:
             return
@@ -157,6 +169,43 @@ class InferenceState:
             if isinstance(layer, KeyValueState):
                 layer.keys, layer.values = grown(layer.keys, 2), grown(layer.values, 2)
         self.positions, self.valid = grown(self.positions, 1), grown(self.valid, 1, 1)
+
+    def unseen_slots(self) -> int:
+        """How many of the oldest slots no further token of any row will see; 0 while a layer keeps a way back."""
+        if not self.window or self.length == 0:
+            return 0
+        if any(isinstance(layer, MambaState) and layer.history is not None for layer in self.layers):
+            return 0
+        positions, valid = self.positions[:, : self.length], self.valid[:, : self.length]
+        newest = torch.where(valid, positions, -1).amax(dim=1, keepdim=True)  # the next token stands behind it
+        seen = (valid & (positions > newest + 1 - self.window)).any(dim=0)  # [s]
+        return int(seen.int().argmax()) if bool(seen.any()) else self.length
+
+    def drop(self, slots: int) -> None:
+        """Forget the oldest slots and move the others to their place."""
+
+        def moved(tensor: Tensor, axis: int, value: int = 0) -> Tensor:
+            kept = tensor.narrow(axis, slots, tensor.shape[axis] - slots)
+            shape = list(tensor.shape)
+            shape[axis] = slots
+            return torch.cat([kept, tensor.new_full(shape, value)], dim=axis)
+
+        for layer in self.layers:
+            if isinstance(layer, KeyValueState):
+                layer.keys, layer.values = moved(layer.keys, 2), moved(layer.values, 2)
+        self.positions, self.valid = moved(self.positions, 1), moved(self.valid, 1, 1)
+        self.length -= slots
+        self.dropped += slots
+
+    @property
+    def slots_back(self) -> int:
+        """By how many slots the keys and values alone allow to go back: all, or what a window would still see then."""
+        if not self.dropped:
+            return self.length
+        positions, valid = self.positions[:, : self.length], self.valid[:, : self.length]
+        newest = torch.where(valid, positions, -1).amax(dim=1)
+        oldest = torch.where(valid, positions, newest[:, None]).amin(dim=1)
+        return max(0, int((newest + 2 - self.window - oldest).min()))
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> InferenceState:
         """A new state whose tensors are `change` of these. `change` must keep the meaning of all axes but the first."""
@@ -175,6 +224,8 @@ class InferenceState:
             change(self.valid),
             length=self.length,
             has_padding=self.has_padding,
+            window=self.window,
+            dropped=self.dropped,
         )
 
     def snapshot(self) -> InferenceState:
@@ -192,6 +243,7 @@ class InferenceState:
         copy = snapshot.snapshot()
         self.layers, self.length, self.has_padding = copy.layers, copy.length, copy.has_padding
         self.num_tokens, self.positions, self.valid = copy.num_tokens, copy.positions, copy.valid
+        self.dropped = copy.dropped
 
     def fork(self, copies: int) -> InferenceState:
         """Each row `copies` times, neighbours together: rows 0, 0, 1, 1 for two rows and two copies."""

@@ -145,6 +145,16 @@ def test_many_slots_are_looked_at_in_pieces_and_the_cache_grows():
     assert states[1].layers[0].keys.shape[2] > FIRST_CAPACITY
 
 
+def test_a_window_drops_what_no_token_sees_and_changes_nothing():
+    model = build_model(dataclasses.replace(BASE, pattern="*M", max_context_tokens=700, attention_window=20), seed=1)
+    compiled, tokens = CompiledRuntime(model.eval()), random_tokens(2, 300)
+    state = compiled.new_state(2)
+    found = decoded(compiled, tokens[:, :5], tokens[:, 5:], state)
+    with torch.no_grad():
+        assert error_between(found, model(tokens)[:, 5:]) <= tolerance_of("model").values
+    assert state.dropped > 0 and state.positions.shape[1] <= 2 * FIRST_CAPACITY
+
+
 def test_rows_that_were_padded_are_continued():
     model = model_of("rotary")
     plain, compiled = TorchRuntime(model), CompiledRuntime(model)

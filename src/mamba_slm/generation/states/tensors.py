@@ -114,6 +114,7 @@ def fill(empty: InferenceState, tensors: Mapping[str, Tensor], device: torch.dev
     empty.valid[:, :used] = tensors["valid"].to(device)
     empty.num_tokens = tensors["num_tokens"].to(device)
     empty.length, empty.has_padding = used, not bool(tensors["valid"].all())
+    empty.dropped = max(0, int(tensors["num_tokens"].max()) - used)
     return empty
 
 
