@@ -21,7 +21,7 @@ from training.distributed.test_launch import command, losses_of
 from training.launching.slurm_stand_in import install, options_of
 from training.test_resume import write_text
 
-STEPS = 150
+STEPS = 80
 
 
 def script(tmp_path, words=("train", "nano"), per_node=1, **settings):
@@ -160,6 +160,7 @@ def wait_until(happened, job, log):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # four times two processes begin, which takes long where other tests run
 def test_a_job_that_is_interrupted_and_whose_node_dies_goes_on_to_the_losses_of_a_run_left_alone(tmp_path, text):
     environment = os.environ | install(tmp_path / "slurm")
     alone, run = RunDirectory(tmp_path / "alone"), RunDirectory(tmp_path / "run")
@@ -184,13 +185,13 @@ def test_a_job_that_is_interrupted_and_whose_node_dies_goes_on_to_the_losses_of_
     def tasks():
         return [int(pid) for pid in (job / "tasks").read_text().split()] if (job / "tasks").exists() else []
 
-    wait_until(lambda: step_reached() >= 12, job, log)
+    wait_until(lambda: step_reached() >= 6, job, log)
     for pid in tasks():  # the time is over, or somebody more important came
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: (job / "starts").exists(), job, log)
     stopped = int((re.search(r"requeued to go on after step (\d+)", log.read_text()) or [0, 0])[1])
-    assert stopped >= 12
-    wait_until(lambda: step_reached() >= stopped + 12, job, log)
+    assert stopped >= 6
+    wait_until(lambda: step_reached() >= stopped + 6, job, log)
     (job / "requeue").touch()  # Slurm itself starts a job again whose node died
     for pid in tasks():
         os.kill(pid, signal.SIGKILL)
