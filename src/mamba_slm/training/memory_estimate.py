@@ -25,7 +25,7 @@ from mamba_slm.training.spread import Spread
 LOSS_CHUNK_TOKENS = 256
 """Tokens whose logits exist at once; `ops.loss.DEFAULT_LOSS_CHUNK_TOKENS`, which cannot be imported without torch."""
 
-CPU_PROCESS_BYTES = 380 * 2**20
+CPU_PROCESS_BYTES = 400 * 2**20
 """Python, torch, its libraries and their scratch memory on a CPU, measured with torch 2.13."""
 
 GPU_PROCESS_BYTES = 1 * 2**30
