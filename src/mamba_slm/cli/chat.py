@@ -16,11 +16,11 @@ from mamba_slm.cli.decoding_flags import (
     adjusted,
     constraint_of,
     refuse_local_flags,
-    runtime_settings,
     seed_of,
     strategy_of,
 )
 from mamba_slm.cli.reuse_flags import prompt_cache_for
+from mamba_slm.cli.runtime_flags import runtime_settings
 from mamba_slm.core.errors import UsageError
 
 if TYPE_CHECKING:

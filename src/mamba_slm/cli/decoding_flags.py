@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
 from mamba_slm.cli.reuse_flags import GUESSES, add_reuse_flags, speculative_of
+from mamba_slm.cli.runtime_flags import add_runtime_flags
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.generation.request import Strategy
-    from mamba_slm.generation.runtime import RuntimeSettings
     from mamba_slm.generation.sampling import Sampler
     from mamba_slm.generation.strategies.penalties import Processor
     from mamba_slm.text.tokenizer import Tokenizer
@@ -105,41 +105,6 @@ def add_constraint_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--regex", metavar="REGEX", help="write what matches the regular expression, all of it")
     group.add_argument(
         "--choice", action="append", default=[], metavar="TEXT", help="write one of the texts given in this way"
-    )
-
-
-def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
-    """What runs the model, and where."""
-    group = parser.add_argument_group("runtime")
-    group.add_argument(
-        "--runtime",
-        choices=("auto", "torch", "compiled", "onnx"),
-        default="auto",
-        help="auto: onnx for a folder of mamba-slm export onnx, else compiled on a CPU where there is a C++ compiler, "
-        "else torch; compiled: torch with a decoding step in C++, compiled once for a machine in seconds, several "
-        "times as fast",
-    )
-    group.add_argument(
-        "--weights",
-        choices=("float32", "bfloat16", "int8", "int4", "mixed"),
-        help="how PyTorch holds the matrices, default float32; int8 and int4 are rounded while loading and read by "
-        "--runtime compiled at the speed of memory; mixed: int4, but int8 where 4 bits cost most",
-    )
-    group.add_argument(
-        "--context-tokens", type=parse_count, metavar="N", help="longest sequence, where the model was made for less"
-    )
-    group.add_argument(
-        "--rope-scaling",
-        choices=("ntk", "yarn", "linear", "llama3", "none"),
-        default="ntk",
-        help="how rotary positions are stretched to --context-tokens, default ntk; none: not at all",
-    )
-    group.add_argument("--device", default="auto", metavar="NAME", help="of PyTorch: auto, cpu or cuda[:i]")
-    group.add_argument(
-        "--provider", metavar="NAME", help="of ONNX Runtime: cpu (default), cuda or another that it was built with"
-    )
-    group.add_argument(
-        "--threads", type=parse_count, metavar="N", help="CPU threads, default: as many as PyTorch takes"
     )
 
 
@@ -285,22 +250,6 @@ def only_one(args: argparse.Namespace, flags: dict[str, str]) -> str | None:
     if len(given) > 1:
         raise ConfigError(" and ".join(flags[name] for name in given) + " cannot be had together", hint="give one")
     return given[0] if given else None
-
-
-def runtime_settings(args: argparse.Namespace) -> RuntimeSettings:
-    """How the flags want the model to be run."""
-    from mamba_slm.generation.runtime import RuntimeSettings
-
-    return RuntimeSettings(
-        device=args.device,
-        provider=args.provider,
-        threads=args.threads,
-        weights=args.weights,
-        context_tokens=args.context_tokens,
-        rope_scaling=args.rope_scaling,
-        kernels=True,
-        say=console.say,
-    )
 
 
 def seed_of(args: argparse.Namespace) -> int:

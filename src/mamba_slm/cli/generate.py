@@ -13,13 +13,13 @@ from mamba_slm.cli import console
 from mamba_slm.cli.decoding_flags import (
     add_sampling_flags,
     constraint_of,
-    runtime_settings,
     sampler_of,
     seed_of,
     strategy_of,
 )
 from mamba_slm.cli.prompts import Prompt, read_prompts
 from mamba_slm.cli.reuse_flags import prompt_cache_for, what_was_saved
+from mamba_slm.cli.runtime_flags import runtime_settings
 from mamba_slm.core.units import parse_count, three_digits
 
 if TYPE_CHECKING:

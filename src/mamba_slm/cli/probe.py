@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
-from mamba_slm.cli.decoding_flags import add_runtime_flags, runtime_settings
+from mamba_slm.cli.runtime_flags import add_runtime_flags, runtime_settings
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.units import parse_count
 

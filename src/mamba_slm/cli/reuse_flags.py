@@ -61,7 +61,7 @@ def speculative_of(args: argparse.Namespace) -> Strategy | None:
         return Speculative(source=PromptLookup(most=args.prompt_lookup))
     if args.draft is None:
         return None
-    from mamba_slm.cli.decoding_flags import runtime_settings
+    from mamba_slm.cli.runtime_flags import runtime_settings
     from mamba_slm.generation.loading import load
 
     draft = load(args.draft, settings=runtime_settings(args))
