@@ -1,5 +1,6 @@
 """Guessing changes how fast a text is made, and nothing else about it."""
 
+import dataclasses
 import math
 from collections import Counter
 
@@ -15,6 +16,7 @@ from mamba_slm.generation.runtime import RuntimeSettings, TorchRuntime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.speculative.decode import Speculative
 from mamba_slm.generation.speculative.proposals import DraftModel, PromptLookup
+from mamba_slm.model.init import build_model
 from mamba_slm.model.packed import PACKED_BITS, PackedModel
 from mamba_slm.ops.native.library import missing_for_native
 from onnx_folders import save_onnx
@@ -182,6 +184,18 @@ def test_a_state_that_was_given_holds_all_but_the_last_token_wherever_the_stream
     logits = runtime.next_logits(torch.tensor([[*PROMPT, *tokens]]), None, expected)
     found = runtime.next_logits(torch.tensor([[tokens[-1]]]), None, state)
     assert_close(found, logits, tolerance_of("model").values)
+
+
+@pytest.mark.parametrize("kind", [TorchRuntime, CompiledRuntime])
+def test_a_window_of_attention_may_drop_slots_in_between(kind):
+    if kind is CompiledRuntime and missing_for_native() is not None:
+        pytest.skip(str(missing_for_native()))
+    config = dataclasses.replace(varied_model(vocab_size=VOCAB, max_context_tokens=LONG).config, attention_window=6)
+    runtime = kind(build_model(config, seed=2).eval())
+    made = generate(runtime, [PROMPT], max_new_tokens=150).completions
+    for source in (Oracle([*PROMPT, *made[0].tokens], wrong_every=7), DraftModel(runtime=TorchRuntime(runtime.model))):
+        found = generate(runtime, [PROMPT], max_new_tokens=150, strategy=Speculative(source=source))
+        assert found.completions == made
 
 
 def test_rows_end_for_the_same_reasons_at_the_same_places():

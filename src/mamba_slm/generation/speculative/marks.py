@@ -32,8 +32,8 @@ Mark = PlaceInState | RuntimeState
 
 
 def mark(state: Any) -> Mark:
-    """Where a state is now."""
-    if not isinstance(state, InferenceState):
+    """Where a state is now. One with a window of attention is copied: it may drop slots that would be seen again."""
+    if not isinstance(state, InferenceState) or state.window:
         return state.snapshot()
     layers = [layer for layer in state.layers if isinstance(layer, MambaState)]
     copies = tuple((layer.window.clone(), layer.ssm.clone()) for layer in layers)

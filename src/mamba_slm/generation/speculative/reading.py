@@ -45,6 +45,7 @@ class TorchReader:
         piece = torch.tensor([list(tokens)], device=self._runtime.device)
         if self._count == 1:
             return self._runtime.next_logits(piece, None, state)
+        state.reserve(self._count)  # while it remembers, it drops nothing that a window has left behind
         remember(state)
         return self._runtime.model(piece, state=state)[0]
 
