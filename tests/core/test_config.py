@@ -279,3 +279,8 @@ def test_help_shows_documentation_defaults_and_choices():
     parser = argparse.ArgumentParser()
     add_flags(parser, Needs)
     assert "(required)" in parser.format_help()
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("no", False), ("none", None)])
+def test_a_switch_that_may_be_unset_is_read_from_text(text, value):
+    assert parse_value(bool | None, text) is value

@@ -35,7 +35,8 @@ def parse_value(hint: Any, text: str) -> Any:
     if is_union(hint):
         if types.NoneType in members and text.strip().lower() in ("none", "null"):
             return None
-        return coerce_union(tuple(member for member in members if member is not types.NoneType), text, "value")
+        given = tuple(member for member in members if member is not types.NoneType)
+        return parse_bool(text) if given == (bool,) else coerce_union(given, text, "value")
     if origin is Literal:
         by_text = {str(member): member for member in members}
         if text not in by_text:
