@@ -164,17 +164,17 @@ def test_a_caller_may_hold_the_lock_and_bring_the_data(text, run):
 
 
 def test_a_full_disk_ends_the_run_with_its_name_and_it_can_go_on_afterwards(text, run, monkeypatch):
-    import mamba_slm.training.trainer as trainer
+    from mamba_slm.training import saving
 
-    real = trainer.write_checkpoint
+    real = saving.commit
 
-    def full_at_step_10(folder, **options):
+    def full_at_step_10(writing, folder, **options):
         if folder.name == "step-00000010":
             raise DiskFullError(f"no space left while writing {folder}")
-        return real(folder, **options)
+        return real(writing, folder, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "write_checkpoint", full_at_step_10)
+        patch.setattr(saving, "commit", full_at_step_10)
         with pytest.raises(DiskFullError):
             trained(small_config(text, 12), run)
     status = read_status(run.status_file)
