@@ -186,5 +186,5 @@ def test_a_checkpoint_in_pieces_is_a_model_for_other_commands_and_a_finished_mod
     assert len(list(run.latest().glob("model-*-of-00002.safetensors"))) == 2
     assert (run.path / "model" / "model.safetensors").is_file()
     assert main(["generate", str(run.latest()), "the state", "--max-new-tokens", "4"]) == 0
-    assert main(["export", "hf", str(run.latest()), "--out", str(tmp_path / "hf")]) == 0
+    assert main(["export", "hf", str(run.latest()), "--out", str(tmp_path / "hf"), "--pad-vocabulary"]) == 0
     assert (tmp_path / "hf" / "model.safetensors").is_file()
