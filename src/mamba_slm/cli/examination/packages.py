@@ -83,7 +83,7 @@ def requirements(extra: str = "") -> dict[str, str]:
         if included := re.match(rf"{PACKAGE}\[([\w,-]+)\]", requirement):
             for inner in included[1].split(","):
                 found |= requirements(inner)
-        elif parts := re.match(r"([A-Za-z0-9._-]+)(?:\[[\w,-]+\])?\s*>=\s*([\d.]+)\s*$", requirement):
+        elif parts := re.match(r"([A-Za-z0-9._-]+)(?:\[[\w,-]+\])?\s*(?:<[\d.]+,)?>=\s*([\d.]+)\s*$", requirement):
             found[parts[1]] = parts[2]
     return found
 
