@@ -35,6 +35,22 @@ def test_the_handlers_of_before_are_back_afterwards():
     assert [signal.getsignal(number) for number in STOPPING] == before
 
 
+def test_one_of_several_processes_is_deaf_to_its_launcher_once_it_was_asked():
+    before = [signal.getsignal(number) for number in STOPPING]
+    try:
+        with StopRequest(ends_process=True):
+            pass
+        assert [signal.getsignal(number) for number in STOPPING] == before
+        with StopRequest(ends_process=True) as stop:
+            stop.request("a signal to another process")
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGINT) is before[0]
+    finally:
+        for number, handler in zip(STOPPING, before, strict=True):
+            signal.signal(number, handler)
+
+
 def test_in_another_thread_it_is_only_a_flag():
     seen = []
 

@@ -17,12 +17,19 @@ class StopRequest:
     """Context in which `STOPPING` signals set `requested`; a SIGINT after one raises KeyboardInterrupt at once.
 
     Outside the main thread, where Python allows no signal handlers, it only carries the flag: call `request()`.
+
+    Args:
+        announce: takes a line for people.
+        ends_process: the process has nothing else to do afterwards, and is one of several: once a stop was requested,
+            SIGTERM and SIGUSR1 stay without effect to its end. The first process of a job to exit makes a launcher send
+            SIGTERM to the others, which still write down how the run ended.
     """
 
-    def __init__(self, announce=None):
+    def __init__(self, announce=None, *, ends_process: bool = False):
         self.requested: str | None = None
         """Name of the signal that asked for the stop, or None."""
         self.announce = announce
+        self.ends_process = ends_process
         self.previous: dict[int, object] = {}
 
     def request(self, why: str = "request") -> None:
@@ -49,5 +56,7 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.previous.items():
+            if self.ends_process and self.requested is not None and number != signal.SIGINT:
+                handler = signal.SIG_IGN
             signal.signal(number, handler)  # type: ignore[arg-type]
         self.previous.clear()

@@ -150,7 +150,7 @@ class Trainer:
         self.validations: dict[int, float] = {}  # loss by step; early stopping has no other state
         self.stopped: str | None = None
         """The signal that ended the run, on which all processes agree."""
-        self.stop = StopRequest(announce=say if self.world.is_first else None)
+        self.stop = StopRequest(announce=say if self.world.is_first else None, ends_process=self.world.size > 1)
 
     # the loop ---------------------------------------------------------------------------------------------------------
 

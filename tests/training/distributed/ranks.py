@@ -40,12 +40,17 @@ def answers_of(function, size, *arguments, ranks=None, **changes):
         started.append((process, here))
     answers = []
     for process, here in started:
-        try:
-            answers.append(here.recv())
-        except EOFError:
-            answers.append((False, "the process died"))
+        answers.append(answer_of(here))
         process.join()
     return answers
+
+
+def answer_of(pipe):
+    """(went well, result or error) of a process, which waits until it was taken."""
+    try:
+        return pipe.recv()
+    except EOFError:
+        return False, "the process died"
 
 
 def in_ranks(function, size, *arguments):

@@ -13,7 +13,7 @@ from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.checkpoint import verify_checkpoint
 from mamba_slm.training.publishing import publish_model
 from training.distributed.rank_program import of_another_model, second_save_fails, train_in_world
-from training.distributed.ranks import START, answers_of, environment_of, free_port, in_ranks, work
+from training.distributed.ranks import START, answer_of, answers_of, environment_of, free_port, in_ranks, work
 from training.distributed.test_engines import (
     SETTINGS,
     alone,
@@ -162,10 +162,10 @@ def test_after_twenty_kills_of_a_random_process_the_losses_are_those_of_a_run_le
             time.sleep(source.uniform(0, 0.03))
             victim = source.choice(processes)
             victim.kill()
+        answers = [answer_of(pipe) for pipe in pipes]  # before joining: a long answer waits to be taken
         for process in processes:
             process.join()
         if processes[0].exitcode != -signal.SIGKILL and processes[1].exitcode != -signal.SIGKILL:
-            answers = [pipe.recv() for pipe in pipes]
             assert all(good for good, _ in answers), answers
             if kills == KILLS:
                 break
