@@ -166,6 +166,27 @@ def test_the_bias_is_minus_the_distance():
     assert torch.equal(bias[0, 0, 1], torch.tensor([-2.5, -1.5, 0.0]))
 
 
+@pytest.mark.parametrize(("t", "s"), [(2, 9), (9, 30), (17, 17), (33, 70)])
+@pytest.mark.parametrize("terms", ["none", "first key", "mask", "bias", "all"])
+def test_queries_go_in_blocks_where_their_mask_would_be_large(monkeypatch, t, s, terms):
+    monkeypatch.setattr("mamba_slm.ops.attention.MASK_ELEMENTS", 64)
+    first_key = torch.randint(0, s - t + 1, (2, t)) if terms in ("first key", "all") else None
+    valid = torch.arange(s).expand(2, s) > 2
+    mask = (
+        attention_mask(positions(t, start=s - t), positions(s), key_valid=valid) if terms in ("mask", "all") else None
+    )
+    bias = None
+    if terms in ("bias", "all"):
+        bias = alibi_bias(positions(t, start=s - t), positions(s), alibi_slopes(4))
+    inputs = random_inputs(t, s)
+    assert_same(inputs, first_key=first_key, mask=mask, bias=bias)
+    if terms == "first key":
+        with torch.no_grad(), TensorSizes() as sizes:
+            attention(*inputs, first_key=first_key)
+        masks = [shape for shape in sizes.shapes if len(shape) == 4 and shape[1] == 1]
+        assert all(shape[-1] * shape[-2] <= max(64, s) for shape in masks)
+
+
 def test_keys_and_values_are_not_expanded_to_all_heads():
     inputs = random_inputs(32, 32, h=8, k=1, d=16)
     with TensorSizes() as sizes, torch.no_grad():

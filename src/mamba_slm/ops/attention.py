@@ -14,6 +14,9 @@ from torch import Tensor
 from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.shapes import check_shapes
 
+MASK_ELEMENTS = 1 << 26
+"""Queries times keys whose mask exists at once: 1 byte each, and 4 as the float32 that PyTorch makes of it."""
+
 
 def document_starts(document_ids: Tensor) -> Tensor:
     """The slot where the document of each token begins, [b t] to [b t]; an id that comes again is another document."""
@@ -121,6 +124,8 @@ def attention(
         return kernel(q, k, v, first_key=first_key, mask=mask, bias=bias)  # type: ignore[no-any-return]
     t, s = q.shape[1], k.shape[1]
     is_causal = first_key is None and mask is None and bias is None and t == s and t > 1
+    if not is_causal and t > 1 and t * s > MASK_ELEMENTS and not torch.compiler.is_compiling():
+        return attention_in_blocks(q, k, v, first_key=first_key, mask=mask, bias=bias)
     seen = None
     if not is_causal and (first_key is not None or mask is not None or t > 1):
         seen = causal_mask((t, s), first_key, mask, q.device)
@@ -138,6 +143,29 @@ def attention(
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return out.transpose(1, 2)
+
+
+def attention_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, *, first_key: Tensor | None, mask: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """`attention` for some queries at a time, each with the keys up to its own, so that no mask is large."""
+    t, s = q.shape[1], k.shape[1]
+    rows = max(1, MASK_ELEMENTS // s)
+    blocks = []
+    for start in range(0, t, rows):
+        end = min(start + rows, t)
+        keys = s - t + end
+        blocks.append(
+            attention(
+                q[:, start:end],
+                k[:, :keys],
+                v[:, :keys],
+                first_key=None if first_key is None else first_key[:, start:end],
+                mask=None if mask is None else mask[:, :, start:end, :keys],
+                bias=None if bias is None else bias[:, :, start:end, :keys],
+            )
+        )
+    return torch.cat(blocks, dim=1)
 
 
 def is_bf16_decoding(q: Tensor) -> bool:
