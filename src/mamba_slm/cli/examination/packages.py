@@ -34,6 +34,8 @@ OPTIONAL = {
         "`generate --json-schema`, `--regex` and `--choice` refuse to start",
     ),
     "scores": ("computes BLEU and ROUGE", "comparing generated texts with references refuses to start"),
+    "eval": ("runs the benchmarks of lm-evaluation-harness", "`eval --benchmarks` refuses to start"),
+    "qat": ("trains with weights rounded as they will be", "`train --qat` refuses to start"),
     "hf": (
         "makes our models transformers models (Auto classes, `generate`)",
         "transformers cannot load our models, and nothing can be compared with its models",
