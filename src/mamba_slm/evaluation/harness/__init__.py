@@ -1,0 +1,1 @@
+"""Benchmarks of lm-evaluation-harness, asked through our own model."""
