@@ -224,7 +224,7 @@ def test_bad_requests_are_refused_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="exists already"):
         export_hf(model, out)
     out.rmdir()
-    monkeypatch.setattr("mamba_slm.export.output.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("mamba_slm.core.output.SPARE_BYTES", 1 << 60)
     with pytest.raises(DiskFullError, match=r"needs .* free"):
         export_hf(model, out)
     monkeypatch.undo()

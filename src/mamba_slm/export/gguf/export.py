@@ -8,6 +8,7 @@ from typing import Any
 
 from mamba_slm.core.errors import CheckFailedError, UsageError
 from mamba_slm.core.files import write_text_atomic
+from mamba_slm.core.output import new_output, require_free
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
 from mamba_slm.export.gguf.chat import modelfile
@@ -15,7 +16,6 @@ from mamba_slm.export.gguf.layout import absent_feed_forward_parameters, with_pa
 from mamba_slm.export.gguf.runner import GgufRunner, LlamaCppRunner, llama_cpp_is_installed, open_gguf
 from mamba_slm.export.gguf.types import BLOCK_BYTES, BLOCKS, FILE_TYPES, FLOAT, Q4_0, excess_error, gguf_package
 from mamba_slm.export.gguf.write import FilePlan, plan_file, write_gguf
-from mamba_slm.export.output import new_output, require_free
 from mamba_slm.export.probes import TEXT, probe_sequences, text_sequences
 from mamba_slm.export.source import Source
 from mamba_slm.export.trace import OurRunner, Runner

@@ -11,6 +11,7 @@ import torch
 from mamba_slm.core.errors import CheckFailedError
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.core.optional import require
+from mamba_slm.core.output import new_output, require_free
 from mamba_slm.core.units import format_bytes
 from mamba_slm.export.card import model_card
 from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
@@ -24,7 +25,6 @@ from mamba_slm.export.hf.write import (
     write_folder,
     written_files,
 )
-from mamba_slm.export.output import new_output, require_free
 from mamba_slm.export.portable import make_portable, require_portable, with_tensors, zero_feed_forwards
 from mamba_slm.export.probes import TEXT, probe_sequences
 from mamba_slm.export.source import Source, open_source

@@ -21,11 +21,11 @@ from torch import Tensor
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.core.optional import require
+from mamba_slm.core.output import new_output, require_free
 from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
 from mamba_slm.export.formats import CONFIG_FILE, config_of, resolve
 from mamba_slm.export.hf.lint import NEUTRAL, head_dim_of
 from mamba_slm.export.hf.runner import PURPOSE, open_hf
-from mamba_slm.export.output import new_output, require_free
 from mamba_slm.export.portable import with_tensors, without_zero_feed_forwards
 from mamba_slm.export.probes import probe_sequences
 from mamba_slm.export.source import Source

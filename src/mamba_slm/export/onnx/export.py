@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.core.optional import require
+from mamba_slm.core.output import new_output, require_free
 from mamba_slm.core.units import format_bytes
 from mamba_slm.export.onnx.build import build_graph, save_graph
 from mamba_slm.export.onnx.check import CheckResult, check_graph
@@ -17,7 +18,6 @@ from mamba_slm.export.onnx.graph import PURPOSE
 from mamba_slm.export.onnx.plan import WeightPlan, plan_weights
 from mamba_slm.export.onnx.report import REPORT_FILE, QuantizationReport, measure_quantization, report_sequences
 from mamba_slm.export.onnx.runner import OnnxRunner
-from mamba_slm.export.output import new_output, require_free
 from mamba_slm.export.probes import random_sequences, text_sequences
 from mamba_slm.export.source import Source, open_source
 from mamba_slm.model.checkpoint import load_config, resolve_model_folder

@@ -3,7 +3,7 @@
 import pytest
 
 from mamba_slm.core.errors import DiskFullError, UsageError
-from mamba_slm.export.output import new_output, put_in_place, require_free, require_space
+from mamba_slm.core.output import new_output, put_in_place, require_free, require_space
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path):

@@ -1,4 +1,4 @@
-"""Where an export is written: beside its final place until it has been checked."""
+"""Where a result is written: beside its final place until it has been checked."""
 
 from __future__ import annotations
 
