@@ -18,6 +18,7 @@ from mamba_slm.cli.examination.packages import (
     requirements,
     torch_check,
 )
+from mamba_slm.cli.examination.sandbox import sandbox_check
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,7 @@ def examine(effort: Effort = "quick", *, say: Say = lambda text: None) -> list[C
         say: told what is being measured when that takes long.
     """
     install = installation()
-    checks = [*machine_checks(install), *python_checks(install)]
+    checks = [*machine_checks(install), sandbox_check(), *python_checks(install)]
     has_torch = all(check.status != "missing" for check in checks if check.name == "torch")
     broken = broken_packages() if effort != "none" else {}
     checks += extras_checks(install, broken)

@@ -1,0 +1,1 @@
+"""Benchmarks that need more than a probability: programs that are run, and the walls around them."""
