@@ -6,7 +6,7 @@ SSM parameters, convolution, norms and states stay float32, whatever the matrice
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -116,8 +116,8 @@ class PackedModel(LanguageModel):
         weights = self.packed_weights()
         if not can_be_huge(weight.words for weight in weights):
             return
-        places = iter(huge_copies([tensor for weight in weights for tensor in (weight.words, weight.scales)]))
-        moved = {id(weight): replace(weight, words=next(places), scales=next(places)) for weight in weights}
+        places = iter(huge_copies([tensor for weight in weights for tensor in weight.tensors]))
+        moved = {id(weight): weight.with_tensors(places) for weight in weights}
         for part in self.modules():
             if isinstance(part, PackedProjection | PackedEmbedding):
                 part.packed = moved[id(part.packed)]

@@ -3,7 +3,17 @@ import torch
 
 from mamba_slm.core.errors import ConfigError, ShapeError
 from mamba_slm.ops.lowbit.nibbles import DISTANCES, from_bytes, to_bytes
-from mamba_slm.ops.lowbit.packed import linear_reference, numbers_of, pack, scales_of, unpack
+from mamba_slm.ops.lowbit.packed import (
+    codes_of,
+    linear_reference,
+    numbers_of,
+    pack,
+    pack_codes,
+    rounded_activations,
+    scales_of,
+    unpack,
+    unpack_rows,
+)
 from mamba_slm.ops.lowbit.rounding import round_weight
 from tolerances import assert_close, tolerance_of
 
@@ -88,6 +98,47 @@ def test_a_product_is_that_with_the_unpacked_matrix(bits):
     weight, x = round_weight(torch.randn(24, 64), bits=bits, block_size=32), torch.randn(2, 3, 64)
     assert_close(linear_reference(x, weight), x @ unpack(weight).T, tolerance_of("linear").values)
     assert linear_reference(x.bfloat16(), weight).dtype == torch.bfloat16
+
+
+def test_codes_stand_for_numbers_around_their_zero_points_or_for_values_of_a_table():
+    codes = torch.tensor([[0, 1, 15, 7, 8, 2, 3, 4] * 4], dtype=torch.uint8)
+    scales, zeros = torch.tensor([[0.5, 2.0]]).half(), torch.tensor([[1, 15]], dtype=torch.uint8)
+    asymmetric = pack_codes(codes, scales, bits=4, zero_points=zeros)
+    assert unpack(asymmetric)[0, [0, 1, 2, 16, 17, 18]].tolist() == [-0.5, 0, 7, -30, -28, 0]
+    table = torch.randn(16)
+    looked_up = pack_codes(codes, scales, bits=4, table=table)
+    assert torch.equal(unpack(looked_up), table[codes.long()] * scales.float().repeat_interleave(16, dim=1))
+    for weight in (asymmetric, looked_up):
+        assert torch.equal(codes_of(weight), codes)
+        assert torch.equal(unpack_rows(weight, torch.tensor([0, 0])), unpack(weight).expand(2, -1))
+    assert asymmetric.bits_per_weight == 4 + 24 / 16 and looked_up.bits_per_weight == 5
+    moved = asymmetric.with_tensors(tensor.clone() for tensor in asymmetric.tensors)
+    assert torch.equal(unpack(moved), unpack(asymmetric))
+
+
+@pytest.mark.parametrize("width", [32, 64, 40])
+def test_rounded_activations_are_within_half_a_step_of_their_block(width):
+    x = torch.randn(3, 5, width, generator=torch.Generator().manual_seed(0)) * 10
+    rounded = rounded_activations(x)
+    for first in range(0, width, 32):
+        block, near = x[..., first : first + 32], rounded[..., first : first + 32]
+        steps = block.abs().amax(-1, keepdim=True) / 127
+        assert ((near - block).abs() <= 0.5001 * steps).all()
+        assert_close(near / steps, (near / steps).round(), 1e-6)
+    assert_close(rounded_activations(rounded), rounded, 1e-6)
+    assert not rounded_activations(torch.zeros(2, 32)).any()
+    x[1, 2, 3] = torch.nan
+    assert rounded_activations(x)[1, 2, :32].isnan().all() and rounded_activations(x)[0].isfinite().all()
+
+
+def test_what_cannot_be_packed_is_refused():
+    codes, scales = torch.zeros(2, 32, dtype=torch.uint8), torch.ones(2, 1)
+    with pytest.raises(ShapeError, match="zero points"):
+        pack_codes(codes, scales, bits=4, zero_points=torch.zeros(2, 2, dtype=torch.uint8))
+    with pytest.raises(ConfigError, match=r"0 … 15"):
+        pack_codes(codes + 16, scales, bits=4)
+    with pytest.raises(ConfigError, match="table"):
+        pack_codes(codes, scales, bits=8, table=torch.zeros(16))
 
 
 @pytest.mark.parametrize("order", DISTANCES)

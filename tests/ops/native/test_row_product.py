@@ -1,9 +1,12 @@
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.lowbit.linear import packed_linear
-from mamba_slm.ops.lowbit.packed import linear_reference, unpack
+from mamba_slm.ops.lowbit.packed import linear_reference, pack_codes, unpack
 from mamba_slm.ops.lowbit.rounding import round_weight
 from mamba_slm.ops.native.row_product import FEW_ROWS, row_product, unpack_columns
 from tolerances import assert_close, tolerance_of
@@ -33,6 +36,47 @@ def test_rows_times_a_packed_matrix(native_kernels, shape, block_size, rows, bit
         assert torch.equal(unpack_columns(weight, dtype), unpack(weight, dtype).T)
 
 
+FORMS = [
+    *((bits, with_zeros, activations) for bits in (8, 4) for with_zeros in (0, 1) for activations in ("float", "int8")),
+    (4, "table", "float"),
+]
+
+
+def random_weight(shape, block_size, bits, form, activations, *, scale_dtype=torch.float16):
+    """Random codes; `form`: 0 without zero points, 1 with them, or "table"."""
+    generator = torch.Generator().manual_seed(0)
+    o, i = shape
+    codes = torch.randint(0, 1 << bits, shape, generator=generator, dtype=torch.uint8)
+    scales = (torch.rand(o, i // block_size, generator=generator) + 0.5).to(scale_dtype)
+    zeros = torch.randint(0, 1 << bits, (o, i // block_size), generator=generator, dtype=torch.uint8)
+    return pack_codes(
+        codes,
+        scales,
+        bits=bits,
+        zero_points=zeros if form == 1 else None,
+        table=torch.randn(16, generator=generator) if form == "table" else None,
+        activations=activations,
+    )
+
+
+@pytest.mark.parametrize(("shape", "block_size"), [((16, 32), 32), ((37, 192), 64), ((40, 48), 16), ((17, 40), 8)])
+def test_every_form_of_codes_gives_the_product_of_its_definition(native_kernels, shape, block_size):
+    for form, scale_dtype in itertools.product(FORMS, (torch.float16, torch.float32)):
+        weight = random_weight(shape, block_size, *form, scale_dtype=scale_dtype)
+        for rows in (1, 2, 5, 8, 13, FEW_ROWS + 1, 70):
+            x = torch.randn(rows, shape[1])
+            assert loaded_kernel("packed_linear", "cpu", x, weight) is not None
+            assert_close(packed_linear(x, weight), linear_reference(x, weight), tolerance_of("linear").values)
+        for dtype in (torch.float32, torch.bfloat16):
+            assert torch.equal(unpack_columns(weight, dtype), unpack(weight, dtype).T)
+
+
+def test_rows_are_multiplied_alike_whoever_is_with_them(native_kernels):
+    for form, rows in itertools.product(FORMS, (5, 8, 70)):
+        weight, x = random_weight((37, 192), 32, *form), torch.randn(rows, 192)
+        assert_close(row_product(x, weight), torch.cat([row_product(row[None], weight) for row in x]), 1e-6)
+
+
 @pytest.mark.parametrize("bits", [8, 4])
 def test_inputs_of_very_different_size_keep_their_precision(native_kernels, bits):
     weight = round_weight(torch.randn(16, 128), bits=bits, block_size=32)
@@ -50,6 +94,7 @@ def test_an_input_that_is_no_number_is_not_hidden(native_kernels):
         x = torch.randn(1, 64)
         x[0, 40] = bad
         assert not packed_linear(x, weight).isfinite().any()
+        assert not packed_linear(x, replace(weight, activations="int8")).isfinite().any()
 
 
 def test_bf16_inputs_give_bf16_outputs_of_any_shape(native_kernels):

@@ -9,7 +9,8 @@ Letters: o outputs, i inputs, s panels of sixteen outputs, w words of a row, k b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -19,16 +20,16 @@ from torch import Tensor
 from mamba_slm.core.errors import ConfigError, ShapeError
 
 PANEL_ROWS = 16
+ACTIVATION_BLOCK = 32
+"""Inputs that are rounded to 8 bits together, as in llama.cpp's Q8_0."""
 
 Bits = Literal[4, 8]
+Activations = Literal["float", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedWeight:
-    """A matrix [o i] of whole numbers n, and scales: its entries are n * scale of the block.
-
-    With 8 bits n is -128 … 127, with 4 bits -8 … 7; what is stored is n + 2^(bits - 1), never negative.
-    """
+    """A matrix [o i] of codes and scales: its entries are (code - zero point) * scale, or table[code] * scale."""
 
     bits: Bits
 
@@ -36,11 +37,20 @@ class PackedWeight:
     """Rows o; those that fill the last panel up are zero and count for nothing."""
 
     words: Tensor
-    """[s w 16] int32. Byte j of a word: input j of its four (8 bits), or inputs j and j + 4 of its eight in the lower
-    and the upper half (4 bits); the lowest byte is byte 0."""
+    """[s w 16] int32 of codes, 0 … 255 or 0 … 15. Byte j of a word: input j of its four (8 bits), or inputs j and j + 4
+    of its eight in the lower and the upper half (4 bits); the lowest byte is byte 0."""
 
     scales: Tensor
     """[s k 16] float16 or float32."""
+
+    zero_points: Tensor | None = None
+    """[s k 16] uint8, per block; None: 2^(bits - 1) everywhere, or a table."""
+
+    table: Tensor | None = None
+    """[16] float32 that codes of 4 bits stand for, instead of whole numbers."""
+
+    activations: Activations = "float"
+    """What inputs of a product are rounded to before, see `rounded_activations`."""
 
     @property
     def num_inputs(self) -> int:
@@ -53,18 +63,30 @@ class PackedWeight:
         return self.num_inputs // self.scales.shape[1]
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """What a product reads, row after row; see `with_tensors`."""
+        return [tensor for tensor in (self.words, self.scales, self.zero_points) if tensor is not None]
+
+    def with_tensors(self, tensors: Iterator[Tensor]) -> PackedWeight:
+        """The same values elsewhere: as many tensors as `tensors` has, in its order."""
+        words, scales = next(tensors), next(tensors)
+        zero_points = None if self.zero_points is None else next(tensors)
+        return replace(self, words=words, scales=scales, zero_points=zero_points)
+
+    @property
     def num_bytes(self) -> int:
-        """Memory of words and scales."""
-        return self.words.nbytes + self.scales.nbytes
+        """Memory of codes, scales and zero points."""
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def bits_per_weight(self) -> float:
-        """Scales included, padding rows left out."""
-        return self.bits + 8 * self.scales.element_size() / self.block_size
+        """Scales and zero points included, padding rows left out."""
+        of_block = self.scales.element_size() + (self.zero_points is not None)
+        return self.bits + 8 * of_block / self.block_size
 
 
 def pack(numbers: Tensor, scales: Tensor, *, bits: Bits) -> PackedWeight:
-    """Whole numbers [o i] of any integer dtype and scales [o k], float16 or float32, in the packed order.
+    """Whole numbers [o i] around 0 of any integer dtype and scales [o k], float16 or float32, in the packed order.
 
     >>> weight = pack(torch.tensor([[-8, 7, 0, 1] * 8]), torch.tensor([[0.5]]), bits=4)
     >>> unpack(weight)[0, :4].tolist(), weight.bits_per_weight
@@ -76,20 +98,50 @@ def pack(numbers: Tensor, scales: Tensor, *, bits: Bits) -> PackedWeight:
     """
     half = 1 << (bits - 1)
     numbers = numbers.to(torch.int16)
-    o, i = numbers.shape
-    check_blocks(i, scales.shape[1])
-    if o != scales.shape[0]:
-        raise ShapeError(f"numbers [o i] have o={o}, but scales [o k] have o={scales.shape[0]}")
     if bool((numbers < -half).any()) or bool((numbers >= half).any()):
         raise ConfigError(f"whole numbers of {bits} bits lie in {-half} … {half - 1}")
+    return pack_codes((numbers + half).to(torch.uint8), scales, bits=bits)
+
+
+def pack_codes(
+    codes: Tensor,
+    scales: Tensor,
+    *,
+    bits: Bits,
+    zero_points: Tensor | None = None,
+    table: Tensor | None = None,
+    activations: Activations = "float",
+) -> PackedWeight:
+    """Codes [o i] uint8, scales [o k], zero points [o k] uint8 or a table [16], in the packed order.
+
+    Raises:
+        ShapeError: k does not divide i, a block is no multiple of 8 inputs, or the letters disagree.
+        ConfigError: codes outside the range, scales that are not finite, or a table for 8 bits.
+    """
+    o, i = codes.shape
+    check_blocks(i, scales.shape[1])
+    if o != scales.shape[0]:
+        raise ShapeError(f"codes [o i] have o={o}, but scales [o k] have o={scales.shape[0]}")
+    if zero_points is not None and zero_points.shape != scales.shape:
+        raise ShapeError(f"scales are {list(scales.shape)} [o k], but zero points {list(zero_points.shape)}")
     if not bool(scales.isfinite().all()):
         raise ConfigError(f"scales must be finite in {scales.dtype}: the weights are too large, or not numbers")
-    stored = (numbers + half).to(torch.uint8)
+    if table is not None and (bits == 8 or activations == "int8" or zero_points is not None):
+        raise ConfigError("a table of 16 values goes with codes of 4 bits, float activations and no zero points")
     if bits == 4:
-        low, high = stored.view(o, i // 8, 2, 4).unbind(2)
-        stored = low | high << 4
-    rows = stored.view(o, -1).view(torch.int32)
-    return PackedWeight(bits=bits, num_outputs=o, words=to_panels(rows), scales=to_panels(scales))
+        if bool((codes > 15).any()):
+            raise ConfigError("codes of 4 bits lie in 0 … 15")
+        low, high = codes.reshape(o, i // 8, 2, 4).unbind(2)
+        codes = (low | high << 4).flatten(1)
+    return PackedWeight(
+        bits=bits,
+        num_outputs=o,
+        words=to_panels(codes.contiguous().view(torch.int32)),
+        scales=to_panels(scales),
+        zero_points=None if zero_points is None else to_panels(zero_points),
+        table=None if table is None else table.float().contiguous(),
+        activations=activations,
+    )
 
 
 def to_panels(rows: Tensor) -> Tensor:
@@ -112,18 +164,23 @@ def check_blocks(num_inputs: int, num_blocks: int) -> None:
         )
 
 
-def numbers_of(weight: PackedWeight) -> Tensor:
-    """The whole numbers [o i] int8, around 0."""
-    return to_numbers(from_panels(weight.words, weight.num_outputs), weight.bits)
+def codes_of(weight: PackedWeight) -> Tensor:
+    """The codes [o i] uint8."""
+    return to_codes(from_panels(weight.words, weight.num_outputs), weight.bits)
 
 
-def to_numbers(words: Tensor, bits: Bits) -> Tensor:
-    """Words of rows [r w] to the whole numbers [r i] int8 that they hold."""
+def to_codes(words: Tensor, bits: Bits) -> Tensor:
+    """Words of rows [r w] to the codes [r i] uint8 that they hold."""
     stored = words.contiguous().view(torch.uint8)
     if bits == 4:
         low, high = (stored & 15).unflatten(1, (-1, 4)), (stored >> 4).unflatten(1, (-1, 4))
         stored = torch.stack([low, high], dim=2).flatten(1)
-    return (stored.to(torch.int16) - (1 << (bits - 1))).to(torch.int8)
+    return stored
+
+
+def numbers_of(weight: PackedWeight) -> Tensor:
+    """The whole numbers [o i] int8, around 0, of a matrix without zero points and table."""
+    return (codes_of(weight).to(torch.int16) - (1 << (weight.bits - 1))).to(torch.int8)
 
 
 def scales_of(weight: PackedWeight) -> Tensor:
@@ -133,20 +190,48 @@ def scales_of(weight: PackedWeight) -> Tensor:
 
 def unpack(weight: PackedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
     """What the matrix stands for, [o i]; each entry is one float32 product, rounded once to `dtype`."""
-    return scaled(numbers_of(weight), scales_of(weight)).to(dtype)
+    zero_points = None if weight.zero_points is None else from_panels(weight.zero_points, weight.num_outputs)
+    return entries(weight, codes_of(weight), scales_of(weight), zero_points).to(dtype)
 
 
 def unpack_rows(weight: PackedWeight, rows: Tensor) -> Tensor:
     """The given rows of the matrix, [r] int64, as float32 [r i]."""
     panel, lane = rows // PANEL_ROWS, rows % PANEL_ROWS
-    return scaled(to_numbers(weight.words[panel, :, lane], weight.bits), weight.scales[panel, :, lane])
+    codes = to_codes(weight.words[panel, :, lane], weight.bits)
+    zero_points = None if weight.zero_points is None else weight.zero_points[panel, :, lane]
+    return entries(weight, codes, weight.scales[panel, :, lane], zero_points)
 
 
-def scaled(numbers: Tensor, scales: Tensor) -> Tensor:
-    """Numbers [r i] times the scales [r k] of their blocks, float32."""
-    return (numbers.unflatten(1, (scales.shape[1], -1)) * scales.float()[..., None]).flatten(1)
+def entries(weight: PackedWeight, codes: Tensor, scales: Tensor, zero_points: Tensor | None) -> Tensor:
+    """Codes [r i], scales and zero points [r k] of rows of a matrix to its entries, float32 [r i]."""
+    blocks = codes.unflatten(1, (scales.shape[1], -1))
+    if weight.table is not None:
+        values = weight.table[blocks.int()]
+    elif zero_points is not None:
+        values = blocks.float() - zero_points.float()[..., None]
+    else:
+        values = blocks.float() - (1 << (weight.bits - 1))
+    return (values * scales.float()[..., None]).flatten(1)
 
 
 def linear_reference(x: Tensor, weight: PackedWeight) -> Tensor:
     """x [... i] times the matrix transposed: [... o] in the dtype of x, computed in float32. The definition."""
-    return F.linear(x.float(), unpack(weight)).to(x.dtype)
+    inputs = x.float() if weight.activations == "float" else rounded_activations(x)
+    return F.linear(inputs, unpack(weight)).to(x.dtype)
+
+
+def rounded_activations(x: Tensor) -> Tensor:
+    """Inputs [... i] in 8 bits, as float32: each 32 of a row are whole numbers, -127 … 127, times max|x| / 127.
+
+    As llama.cpp's Q8_0, with float32 scales; ties are rounded to the even number. A row's last block may be shorter.
+    """
+    i = x.shape[-1]
+    blocks = F.pad(x.float(), (0, -i % ACTIVATION_BLOCK)).unflatten(-1, (-1, ACTIVATION_BLOCK))
+    most = blocks.abs().amax(-1, keepdim=True)
+    inverse = torch.full_like(most, 127) / most  # 127 / most would be 127 * (1 / most)
+    numbers = (blocks * torch.where(most > SMALLEST_ACTIVATION, inverse, 0)).round()
+    return (numbers * (most / 127)).flatten(-2)[..., :i]
+
+
+SMALLEST_ACTIVATION = 1e-30
+"""Blocks without a larger input are rounded to zeros."""

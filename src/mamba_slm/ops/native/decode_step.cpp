@@ -29,16 +29,13 @@ struct Thread {
     in.inputs = n;
     in.stride = padded(n);
     int64_t blocks = in.stride / BLOCK;
-    bool for_bits = false, for_bf16 = false;
-    for (int r = 0; r < num_readers; r++) {
-      for_bits |= readers[r].kind <= BITS8;
-      for_bf16 |= readers[r].kind == BFLOAT16;
-    }
+    int wanted = 0;
+    for (int r = 0; r < num_readers; r++) wanted |= forms(readers[r]);
     share(in.rows * blocks, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
         int64_t row = piece / blocks, i = piece % blocks * BLOCK;
         f16 first = value(row, i), second = i + LANES < n ? value(row, i + LANES) : f16{};
-        prepare(in, row, i / BLOCK, first, second, for_bits, for_bf16);
+        prepare(in, row, i / BLOCK, first, second, wanted);
       }
     });
   }

@@ -114,6 +114,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   b.in.x = memory.take<float>(rows * most);
   b.in.high = memory.take<bf16>(rows * most);
   b.in.low = memory.take<bf16>(rows * most);
-  b.in.blocks = memory.take<Block>(rows * most / BLOCK);
+  b.in.exact = memory.take<Digits<DIGITS>>(rows * most / BLOCK);
+  b.in.rounded = memory.take<Digits<1>>(rows * most / BLOCK);
   return b;
 }

@@ -3,16 +3,17 @@
 #include "packed_rows.h"
 #include "plain_rows.h"
 
-// Inputs 32 k … 32 k + 31 of a row: as float32 and as the matrices that will read them want them.
-static inline void prepare(const Rows& to, int64_t row, int64_t k, f16 a, f16 b, bool for_bits, bool for_bf16) {
+// Inputs 32 k … 32 k + 31 of a row in the forms that the matrices which read them want.
+static inline void prepare(const Rows& to, int64_t row, int64_t k, f16 a, f16 b, int wanted) {
   int64_t at = row * to.stride + k * BLOCK;
-  store(to.x + at, a);
-  store(to.x + at + LANES, b);
-#ifdef __AVX512VNNI__
-  if (for_bits) to_digits(a, b, to.blocks + at / BLOCK);
-#endif
+  if (wanted & FLOATS) {
+    store(to.x + at, a);
+    store(to.x + at + LANES, b);
+  }
+  if (wanted & EXACT) to_digits(a, b, to.exact + at / BLOCK);
+  if (wanted & ROUNDED) to_digits(a, b, to.rounded + at / BLOCK);
 #ifdef __AVX512BF16__
-  if (for_bf16) {
+  if (wanted & PARTS) {
     f16 parts[2] = {a, b};
     for (int h = 0; h < 2; h++) {
       bf16* high = to.high + at + h * LANES;
@@ -21,7 +22,6 @@ static inline void prepare(const Rows& to, int64_t row, int64_t k, f16 a, f16 b,
     }
   }
 #endif
-  (void)for_bits, (void)for_bf16;
 }
 
 // Outputs of panels `begin` … `end - 1`: y[row * y_stride + o] becomes them, or grows by them.
@@ -30,12 +30,8 @@ static void product(const Matrix& w, const Rows& x, int64_t begin, int64_t end, 
   switch (w.kind) {
     case FLOAT32: return plain_product<ADD, float>(w, x, begin, end, y, y_stride);
     case BFLOAT16: return plain_product<ADD, bf16>(w, x, begin, end, y, y_stride);
-    case BITS8:
-      return w.half ? packed_product<ADD, false, uint16_t>(w, x, begin, end, y, y_stride)
-                    : packed_product<ADD, false, float>(w, x, begin, end, y, y_stride);
-    default:
-      return w.half ? packed_product<ADD, true, uint16_t>(w, x, begin, end, y, y_stride)
-                    : packed_product<ADD, true, float>(w, x, begin, end, y, y_stride);
+    case BITS8: return packed_product<ADD, false>(w, x, begin, end, y, y_stride);
+    default: return packed_product<ADD, true>(w, x, begin, end, y, y_stride);
   }
 }
 
@@ -56,10 +52,8 @@ static inline void matrix_row(const Matrix& w, int64_t o, float* out) {
     int64_t scales = o / LANES * (w.inputs / w.block) * LANES;
     for (int64_t i = 0; i < w.inputs; i++) {
       int64_t j = i % per_word, shift = four ? j % 4 * 8 + j / 4 * 4 : j * 8;
-      int32_t number = (int32_t)(words[i / per_word * LANES] >> shift & ((1 << w.kind) - 1)) - (1 << (w.kind - 1));
-      int64_t at = scales + i / w.block * LANES;
-      f16 scale = w.half ? load_half((const uint16_t*)w.scales + at) : load((const float*)w.scales + at);
-      out[i] = number * scale[lane];
+      int32_t code = (int32_t)(words[i / per_word * LANES] >> shift & ((1 << w.kind) - 1));
+      out[i] = entries(w, i16{} + code, scales + i / w.block * LANES)[lane];
     }
   }
 }

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from mamba_slm.ops.kernels import Kernel
-from mamba_slm.ops.lowbit.packed import PackedWeight, linear_reference, pack
-from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, refused_tensor
+from mamba_slm.ops.lowbit.packed import Bits, PackedWeight, linear_reference, pack_codes
+from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, pointer, refused_tensor
 from mamba_slm.ops.native.library import library
 from mamba_slm.ops.native.start import SELF_TEST_TOLERANCE, NativeKernels
 
@@ -33,8 +34,11 @@ class Matrix(ctypes.Structure):
         ("inputs", SIZE),
         ("values", POINTER),
         ("scales", POINTER),
+        ("zeros", POINTER),
+        ("table", POINTER),
         ("block", SIZE),
         ("half", SIZE),
+        ("rounds", SIZE),
     )
 
 
@@ -48,8 +52,11 @@ def matrix_of(weight: Tensor | PackedWeight) -> Matrix:
             inputs=weight.num_inputs,
             values=weight.words.data_ptr(),
             scales=scales.data_ptr(),
+            zeros=pointer(weight.zero_points),
+            table=pointer(weight.table),
             block=weight.block_size,
             half=scales.dtype == torch.float16,
+            rounds=weight.activations == "int8",
         )
     o, i = weight.shape
     return Matrix(kind=KINDS[weight.dtype], outputs=o, inputs=i, values=weight.data_ptr())
@@ -84,7 +91,7 @@ def unpack_columns(weight: PackedWeight, dtype: torch.dtype) -> Tensor:
 
 def packed_linear(x: Tensor, weight: PackedWeight) -> Tensor:
     """See `mamba_slm.ops.lowbit.linear`. Many rows are multiplied in the dtype of x by the matrix rounded to it."""
-    if x.numel() <= FEW_ROWS * weight.num_inputs:
+    if x.numel() <= FEW_ROWS * weight.num_inputs or weight.activations == "int8":
         return row_product(x, weight)
     return (x.reshape(-1, weight.num_inputs) @ unpack_columns(weight, x.dtype)).view(*x.shape[:-1], -1)
 
@@ -100,17 +107,28 @@ def refuses(x: Tensor, weight: PackedWeight) -> str | None:
 
 def self_test() -> str | None:
     """See `NativeKernels`."""
-    for bits in (8, 4):
-        half = 1 << (bits - 1)
-        numbers, scales = torch.randint(-half, half, (40, 128)), torch.rand(40, 4) + 0.5
-        weight = pack(numbers, scales, bits=bits)
+    for name, weight in weights_to_test().items():
         for rows in (1, 7, 33):
-            x = torch.randn(rows, 128)
+            x = torch.randn(rows, weight.num_inputs)
             expected = linear_reference(x, weight)
             error = float((packed_linear(x, weight) - expected).abs().max() / expected.abs().max())
             if not error <= SELF_TEST_TOLERANCE:
-                return f"{rows} rows times {bits} bits are off by {error:.0e}"
+                return f"{rows} rows times {name} are off by {error:.0e}"
     return None
+
+
+def weights_to_test() -> dict[str, PackedWeight]:
+    """A random matrix [40 128] in blocks of 32 in every form."""
+    found = {}
+    for bits in get_args(Bits):
+        codes, scales = torch.randint(0, 1 << bits, (40, 128), dtype=torch.uint8), torch.rand(40, 4) + 0.5
+        zero_points = torch.randint(0, 1 << bits, (40, 4), dtype=torch.uint8)
+        found[f"{bits} bits"] = pack_codes(codes, scales, bits=bits)
+        found[f"{bits} bits with zero points"] = pack_codes(codes, scales.half(), bits=bits, zero_points=zero_points)
+        found[f"{bits} bits with rounded inputs"] = pack_codes(codes, scales, bits=bits, activations="int8")
+    codes, table = torch.randint(0, 16, (40, 128), dtype=torch.uint8), torch.linspace(-1, 1, 16) ** 3
+    found["a table of 16 values"] = pack_codes(codes, torch.rand(40, 4) + 0.5, bits=4, table=table)
+    return found
 
 
 KERNELS = NativeKernels(

@@ -6,28 +6,54 @@ enum Kind : int64_t { FLOAT32 = 32, BFLOAT16 = 16, BITS8 = 8, BITS4 = 4 };
 
 struct Matrix {
   int64_t kind, outputs, inputs;
-  const void* values;  // [o i], or words in panels of sixteen outputs
-  const void* scales;  // [panels, i / block, 16] of bits
-  int64_t block;       // inputs that share a scale
-  int64_t half;        // whether scales are float16
+  const void* values;    // [o i], or words of codes in panels of sixteen outputs
+  const void* scales;    // [panels, i / block, 16] of bits
+  const uint8_t* zeros;  // zero points, as the scales; null: 2^(bits - 1) everywhere
+  const float* table;    // sixteen values that codes of 4 bits stand for; null: whole numbers
+  int64_t block;         // inputs that share a scale
+  int64_t half;          // whether scales are float16
+  int64_t rounds;        // whether inputs are rounded to 8 bits, 32 at a time
 };
 
 constexpr int BLOCK = 32, DIGITS = 3;
-constexpr float LARGEST = 127 * 65536;  // well inside what three digits from -128 to 127 hold
 
-struct Block {  // 32 inputs
-  int8_t digits[DIGITS][BLOCK];
-  int32_t start[2][DIGITS];  // -8 times the sum of each digit, and -128 times: weights are stored with that added
+// 32 inputs as whole numbers of D digits of 8 bits and a scale.
+template <int D>
+struct Digits {
+  int8_t digits[D][BLOCK];
+  int32_t start[3][D];  // the sum of each digit times -1, -8 and -128: what codes are larger than their numbers
   float scale;
 };
 
-// Inputs of a product: x[row * stride + i], and what `prepare` made of them. Behind `inputs` the strides hold zeros.
+// Inputs of a product as its matrices want them: x[row * stride + i], that in two bfloat16 parts, in digits, rounded to
+// one digit. Behind `inputs` the strides hold zeros.
 struct Rows {
   int64_t rows, inputs, stride;
   float* x;
   bf16 *high, *low;
-  Block* blocks;
+  Digits<DIGITS>* exact;
+  Digits<1>* rounded;
+
+  Rows from(int64_t first, int64_t count) const {
+    int64_t at = first * stride, block = at / BLOCK;
+    return {count, inputs, stride, x + at, high + at, low + at, exact + block, rounded + block};
+  }
 };
+
+enum Forms { FLOATS = 1, PARTS = 2, EXACT = 4, ROUNDED = 8 };
+
+// Forms of its inputs that a matrix reads.
+static inline int forms(const Matrix& w) {
+#ifdef __AVX512BF16__
+  if (w.kind == BFLOAT16) return FLOATS | PARTS;
+#endif
+  if (w.kind > BITS8 || w.table) return FLOATS;
+  if (w.rounds) return ROUNDED;
+#ifdef __AVX512VNNI__
+  if (w.block % BLOCK == 0) return EXACT;
+#endif
+  return FLOATS;
+}
 
 static inline int64_t padded(int64_t n) { return (n + BLOCK - 1) / BLOCK * BLOCK; }
 
@@ -49,8 +75,33 @@ static inline f16 load_half(const uint16_t* p) {  // float16, finite
   return (f16)((u16)((f16)magnitude * 0x1p112f) | sign);
 #endif
 }
-static inline f16 load_scales(const float* p) { return load(p); }
-static inline f16 load_scales(const uint16_t* p) { return load_half(p); }
+static inline i16 load_zeros(const uint8_t* p) {
+  typedef uint8_t b16 __attribute__((vector_size(16)));
+  b16 bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return __builtin_convertvector(bytes, i16);
+}
+
+// table[lowest four bits of an index].
+static inline f16 look_up(f16 table, i16 index) {
+#ifdef __AVX512F__
+  return (f16)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
+#else
+  return __builtin_shuffle(table, index & 15);
+#endif
+}
+
+static inline f16 load_scales(const Matrix& w, int64_t at) {
+  return w.half ? load_half((const uint16_t*)w.scales + at) : load((const float*)w.scales + at);
+}
+
+// What sixteen codes of a packed matrix stand for; `at` is the place of their scales.
+static inline f16 entries(const Matrix& w, i16 codes, int64_t at) {
+  f16 scale = load_scales(w, at);
+  if (w.table) return look_up(load(w.table), codes) * scale;
+  if (!w.zeros) return __builtin_convertvector(codes - (1 << (w.kind - 1)), f16) * scale;
+  return __builtin_convertvector(codes - load_zeros(w.zeros + at), f16) * scale;
+}
 
 static inline int32_t sum(i16 v) {
 #ifdef __AVX512F__
