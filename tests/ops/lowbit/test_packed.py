@@ -2,12 +2,14 @@ import pytest
 import torch
 
 from mamba_slm.core.errors import ConfigError, ShapeError
+from mamba_slm.ops.lowbit.blocks import dequantize, quantize_nearest
 from mamba_slm.ops.lowbit.nibbles import DISTANCES, from_bytes, to_bytes
 from mamba_slm.ops.lowbit.packed import (
     codes_of,
     linear_reference,
     numbers_of,
     pack,
+    pack_blocks,
     pack_codes,
     rounded_activations,
     scales_of,
@@ -15,6 +17,7 @@ from mamba_slm.ops.lowbit.packed import (
     unpack_rows,
 )
 from mamba_slm.ops.lowbit.rounding import round_weight
+from mamba_slm.ops.lowbit.scheme import NAMED_SCHEMES, Scheme
 from tolerances import assert_close, tolerance_of
 
 SHAPES = [(16, 32), (1, 64), (37, 96)]
@@ -129,6 +132,24 @@ def test_rounded_activations_are_within_half_a_step_of_their_block(width):
     assert not rounded_activations(torch.zeros(2, 32)).any()
     x[1, 2, 3] = torch.nan
     assert rounded_activations(x)[1, 2, :32].isnan().all() and rounded_activations(x)[0].isfinite().all()
+
+
+SCHEMES = [
+    *NAMED_SCHEMES.values(),
+    Scheme(format="int4", symmetric=False),
+    Scheme(format="int8", symmetric=False, block_size=0),
+    Scheme(format="nf4", block_size=64, double=True),
+]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_a_packed_matrix_stands_for_what_its_blocks_stand_for(scheme):
+    blocks = quantize_nearest(torch.randn(37, 192, generator=torch.Generator().manual_seed(0)), scheme)
+    packed = pack_blocks(blocks)
+    assert torch.equal(unpack(packed), dequantize(blocks))
+    assert packed.activations == scheme.activations
+    rows = torch.tensor([36, 0, 17])
+    assert torch.equal(unpack_rows(packed, rows), dequantize(blocks)[rows])
 
 
 def test_what_cannot_be_packed_is_refused():

@@ -18,13 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mamba_slm.core.errors import ConfigError, ShapeError
+from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
+from mamba_slm.ops.lowbit.scheme import Activations
+from mamba_slm.ops.lowbit.tables import table_of
 
 PANEL_ROWS = 16
 ACTIVATION_BLOCK = 32
 """Inputs that are rounded to 8 bits together, as in llama.cpp's Q8_0."""
 
 Bits = Literal[4, 8]
-Activations = Literal["float", "int8"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +143,19 @@ def pack_codes(
         zero_points=None if zero_points is None else to_panels(zero_points),
         table=None if table is None else table.float().contiguous(),
         activations=activations,
+    )
+
+
+def pack_blocks(blocks: QuantizedBlocks) -> PackedWeight:
+    """A quantized matrix in the packed order; `unpack` of it is `dequantize` of the blocks, to the last bit."""
+    scheme = blocks.scheme
+    return pack_codes(
+        blocks.codes,
+        blocks.scales,
+        bits=8 if scheme.bits == 8 else 4,
+        zero_points=blocks.zero_points,
+        table=table_of(scheme.format).to(blocks.codes.device) if scheme.is_table else None,
+        activations=scheme.activations,
     )
 
 
