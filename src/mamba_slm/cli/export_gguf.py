@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mamba_slm.export.compare import Comparison
     from mamba_slm.export.gguf.export import Check, GgufExport
 
-TYPES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_0", "Q4_K_M", "Q4_K", "Q4_0")
+TYPES = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_0", "Q4_1", "Q4_K_M", "Q4_K", "Q4_0")
 DEFAULT_TYPE = "Q8_0"
 SHOWN_FALLBACKS = 3
 
@@ -24,9 +24,12 @@ llama-cpp-python is installed, llama.cpp itself runs it too. F32 must give the s
 must stay within what their rounding explains, and print how far they are away. A failed check exits 6 and leaves
 nothing.
 
-types, with the bits that a weight takes: F32 32, F16 and BF16 16, Q8_0 8.5, Q6_K 6.6, Q5_0 5.5, Q4_K and Q4_0 4.5;
-Q4_K_M is Q4_K with Q6_K for the head and half of the most sensitive matrices. Rows that are no multiple of 256 fall
-back from Q4_K to Q5_0 and from Q6_K to Q8_0. Norms, convolutions and the scan's parameters stay F32.
+types, with the bits that a weight takes: F32 32, F16 and BF16 16, Q8_0 8.5, Q6_K 6.6, Q5_0 5.5, Q4_1 5, Q4_K and Q4_0
+4.5; Q4_K_M is Q4_K with Q6_K for the head and half of the most sensitive matrices. Rows that are no multiple of 256
+fall back from Q4_K to Q5_0 and from Q6_K to Q8_0. Norms, convolutions and the scan's parameters stay F32.
+
+The numbers of a quantized model (mamba-slm quantize) are written as they are unless --type asks for another rounding:
+int8 becomes Q8_0 and int4 Q4_0 to the last bit, int4 with zero points Q4_1. GGUF has no type for nf4 and fp4.
 
 examples:
   mamba-slm export gguf runs/tiny --out tiny.gguf
@@ -42,10 +45,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.gguf", help="the file to write")
     parser.add_argument(
         "--type",
-        default=DEFAULT_TYPE,
         choices=TYPES,
         metavar="TYPE",
-        help=f"how matrices are stored: {', '.join(TYPES)}; default {DEFAULT_TYPE}. The rest stays F32",
+        help=f"how matrices are stored: {', '.join(TYPES)}; default {DEFAULT_TYPE}, of a quantized model the type that "
+        "holds its numbers. The rest stays F32",
     )
     parser.add_argument("--text", type=Path, metavar="FILE", help="also measure agreement and perplexity on this text")
     parser.add_argument(
@@ -61,12 +64,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from mamba_slm.export.gguf.export import export_gguf
+    from mamba_slm.export.gguf.stored import AS_STORED
     from mamba_slm.export.source import open_source
 
+    source = open_source(args.model)
     exported = export_gguf(
-        open_source(args.model),
+        source,
         args.out,
-        file_type=args.type,
+        file_type=args.type or (AS_STORED if source.quantized else DEFAULT_TYPE),
         text=None if args.text is None else read_text(args.text),
         in_llama_cpp=False if args.no_llama_cpp else None,
         pad_vocabulary=args.pad_vocabulary,
@@ -103,6 +108,12 @@ def print_summary(exported: GgufExport) -> None:
         listed = [f"{name} {kind}" for name, kind in exported.fallen_back.items()]
         more = f" and {len(listed) - SHOWN_FALLBACKS} more" if len(listed) > SHOWN_FALLBACKS else ""
         print(f"fell back    {', '.join(listed[:SHOWN_FALLBACKS])}{more}: rows are no multiple of 256 or 32")
+    if exported.rounded_again:
+        name, error = max(exported.rounded_again.items(), key=lambda item: item[1])
+        print(
+            f"rounded      {len(exported.rounded_again)} matrices that were quantized already, not to the last bit as "
+            f"stored: {name} by up to {error:.1e} of its largest value"
+        )
     print_check("read back", exported.read_back)
     if exported.llama_cpp is None:
         print("llama.cpp    not run: with llama-cpp-python installed the file is checked in it, too")

@@ -1,14 +1,16 @@
-"""What an export starts from: a model of ours in float32, and its tokenizer."""
+"""What an export starts from: a model of ours in float32, its numbers where it is quantized, and its tokenizer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mamba_slm.core.errors import CheckpointError, DataError
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
 from mamba_slm.text.tokenizer import FILE_NAME, Tokenizer
 
 
@@ -22,6 +24,8 @@ class Source:
     """In float32, in evaluation mode, on the CPU."""
     tokenizer: Tokenizer | None
     """None where the folder has none and none was needed."""
+    quantized: Mapping[str, QuantizedBlocks] = field(default_factory=dict)
+    """Of a quantized model, by the name of the tensor: the matrices as stored. `model` has what they stand for."""
 
     @property
     def config(self) -> ModelConfig:

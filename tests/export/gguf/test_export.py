@@ -9,7 +9,7 @@ import torch
 from export.gguf.small_gguf_models import LITTLE, save_variant, small_source
 from mamba_slm.core.errors import CheckFailedError, ConfigError, DataError, DiskFullError, UsageError
 from mamba_slm.export import output
-from mamba_slm.export.gguf import export, keys, layout, write
+from mamba_slm.export.gguf import export, keys, layout, stored, write
 from mamba_slm.export.gguf.export import Check, export_gguf
 from mamba_slm.export.gguf.types import FILE_TYPES
 from mamba_slm.export.probes import TEXT
@@ -127,12 +127,12 @@ def test_decay_rates_that_stay_logarithms_are_caught(tmp_path, monkeypatch):
 
 
 def test_a_quantized_tensor_in_the_wrong_order_is_named(tmp_path, monkeypatch):
-    right = write.encode
+    right = stored.encode
 
     def turned(values, kind):
         return right(values[::-1].copy() if values.shape == (64, 128) else values, kind)
 
-    monkeypatch.setattr(write, "encode", turned)
+    monkeypatch.setattr(stored, "encode", turned)
     with pytest.raises(CheckFailedError, match=r"blk\.0\.ssm_out\.weight differs from the model by .* times what Q8_0"):
         exported(tmp_path, file_type="Q8_0")
     assert leaves_nothing(tmp_path)

@@ -6,15 +6,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mamba_slm.core.errors import CheckFailedError, UsageError
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.core.output import new_output, require_free
 from mamba_slm.core.units import format_bytes, format_count
 from mamba_slm.export.compare import LOGIT_TOLERANCE, Comparison, compare, require_equal
 from mamba_slm.export.gguf.chat import modelfile
-from mamba_slm.export.gguf.layout import absent_feed_forward_parameters, with_padded_vocabulary
+from mamba_slm.export.gguf.layout import absent_feed_forward_parameters
 from mamba_slm.export.gguf.runner import GgufRunner, LlamaCppRunner, llama_cpp_is_installed, open_gguf
-from mamba_slm.export.gguf.types import BLOCK_BYTES, BLOCKS, FILE_TYPES, FLOAT, Q4_0, excess_error, gguf_package
+from mamba_slm.export.gguf.stored import AS_STORED, excess_of_numbers, is_exact, with_padded_source
+from mamba_slm.export.gguf.types import (
+    BLOCK_BYTES,
+    BLOCKS,
+    FILE_TYPES,
+    FLOAT,
+    HALF,
+    Q4_0,
+    Q8_0,
+    excess_error,
+    gguf_package,
+)
 from mamba_slm.export.gguf.write import FilePlan, plan_file, write_gguf
 from mamba_slm.export.probes import TEXT, probe_sequences, text_sequences
 from mamba_slm.export.source import Source
@@ -49,6 +62,9 @@ class GgufExport:
     tensors_by_type: dict[str, int]
     fallen_back: dict[str, str]
     """Tensors whose rows do not fit the type, and the type they have instead."""
+    rounded_again: dict[str, float]
+    """Matrices of a quantized model whose values are not the stored ones to the last bit: the largest difference, as a
+    share of the matrix's largest value."""
     pre_tokenizer: str
     warnings: tuple[str, ...]
     read_back: Check
@@ -81,7 +97,7 @@ def export_gguf(
     Args:
         source: the model, opened with its tokenizer.
         out: a path that ends in .gguf.
-        file_type: a key of `FILE_TYPES`.
+        file_type: a key of `FILE_TYPES`; a quantized model can be written `AS_STORED`.
         text: measures agreement and perplexity on this text too.
         in_llama_cpp: also compare with the file in llama.cpp; None means where it is installed.
         pad_vocabulary: add rows of zeros to a vocabulary that is no multiple of 8; else it is refused.
@@ -89,7 +105,7 @@ def export_gguf(
 
     Raises:
         UsageError: `out` has another ending, or exists.
-        ConfigError: llama.cpp does not compute this model.
+        ConfigError: llama.cpp does not compute this model, or has no type for its numbers.
         DataError: llama.cpp does not tokenize like this tokenizer, or the chat template cannot be read.
         DiskFullError: too little space.
         MissingDependencyError: gguf is not installed, or llama-cpp-python is not and was asked for.
@@ -101,7 +117,7 @@ def export_gguf(
     gguf_package("writing GGUF files")
     template = read_chat_template(source.folder)
     if pad_vocabulary:
-        source = Source(source.folder, with_padded_vocabulary(source.model), source.tokenizer)
+        source = with_padded_source(source)
         assert source.tokenizer is not None
     planned = plan_file(source, file_type=file_type, name=out.stem, chat_template=template)
     recipe = out.with_suffix(MODELFILE_SUFFIX)
@@ -111,7 +127,7 @@ def export_gguf(
     with new_output(out, needed_bytes=planned.bytes, overwrite=overwrite, is_file=True) as temporary:
         write_gguf(planned, temporary)
         read = open_gguf(temporary)
-        require_same_tensors(planned, read)
+        rounded_again = require_same_tensors(planned, read)
         read_back = checked(planned, read, text)
         in_program = checked_in_llama_cpp(planned, temporary, text) if in_llama_cpp else None
         size = temporary.stat().st_size
@@ -125,6 +141,7 @@ def export_gguf(
         bytes=size,
         tensors_by_type={name: types.count(name) for name in dict.fromkeys(types)},
         fallen_back=planned.fallen_back,
+        rounded_again=rounded_again,
         pre_tokenizer=planned.vocabulary.pre,
         warnings=tuple(warnings_about(planned)),
         read_back=read_back,
@@ -148,14 +165,26 @@ def warnings_about(planned: FilePlan) -> list[str]:
     return found
 
 
-def require_same_tensors(planned: FilePlan, read: GgufRunner) -> None:
-    """Raise CheckFailedError, naming the tensor, unless every one is as near to the model's as its type allows."""
-    tensors = planned.source.model.state_dict()
+def require_same_tensors(planned: FilePlan, read: GgufRunner) -> dict[str, float]:
+    """Raise CheckFailedError, naming the tensor, unless every one is as near to the model's as its type allows.
+
+    Returns:
+        See `GgufExport.rounded_again`.
+    """
+    tensors, rounded_again = planned.source.model.state_dict(), {}
     for each in planned.tensors:
         name, stored = each.tensor.name, read.read.file.tensors[each.tensor.name].numpy()
-        excess = excess_error(each.tensor.make(tensors), stored, each.type)
+        values = each.tensor.make(tensors)
+        if each.numbers is None:
+            excess = excess_error(values, stored, each.type)
+        else:
+            excess = excess_of_numbers(each, values, stored)
         if excess > 1:
             raise CheckFailedError(f"{name} differs from the model by {excess:.3g} times what {each.type} allows")
+        error = float(np.abs(values - stored).max(initial=0.0))
+        if error and any(source in planned.source.quantized for source in each.tensor.sources):
+            rounded_again[name] = error / float(np.abs(values).max())
+    return rounded_again
 
 
 def checked(planned: FilePlan, other: Runner, text: str | None) -> Check:
@@ -170,7 +199,7 @@ def checked(planned: FilePlan, other: Runner, text: str | None) -> Check:
         raise CheckFailedError(f"{other.description} tokenizes a text otherwise than the model's tokenizer")
     longest = min(reference.max_tokens, other.max_tokens)
     probes = compare(reference, other, probe_sequences(tokenizer.vocab_size, tokenizer.encode, max_tokens=longest))
-    require_quality(probes, planned.file_type)
+    require_quality(probes, quality_of(planned, in_llama_cpp=not isinstance(other, OurRunner)))
     pieces = text_sequences(tokenizer.encode, min(PIECE_TOKENS, longest), text=text or "", count=TEXT_PIECES)
     return Check(probes=probes, text=compare(reference, other, pieces) if pieces else None)
 
@@ -187,6 +216,19 @@ def checked_in_llama_cpp(planned: FilePlan, path: Path, text: str | None) -> Che
         return checked(planned, runner, text)
     finally:
         runner.close()
+
+
+def quality_of(planned: FilePlan, *, in_llama_cpp: bool) -> str:
+    """The type whose limits hold for the logits.
+
+    A quantized model as stored must stay the same function. llama.cpp rounds what it multiplies numbers with to 8 bits.
+    """
+    if planned.file_type != AS_STORED:
+        return planned.file_type
+    if in_llama_cpp:
+        return Q8_0
+    exact = all(each.numbers is None or is_exact(each.numbers, each.type) for each in planned.tensors)
+    return FLOAT if exact else HALF
 
 
 def require_quality(comparison: Comparison, file_type: str) -> None:

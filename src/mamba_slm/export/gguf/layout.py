@@ -46,6 +46,8 @@ class LayoutTensor:
     """Matrices may be quantized; all else stays float32."""
     make: Callable[[Tensors], Array]
     """From our tensors, by their names, to the values in the file."""
+    choose: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    """Of a matrix: which rows of its one source, in which order. What lies beside the rows is taken likewise."""
 
 
 def require_exportable(config: ModelConfig) -> None:
@@ -193,7 +195,7 @@ def made(
         values = make(*(tensors[source].detach().float() for source in sources))
         return np.ascontiguousarray(values.reshape(shape).numpy())
 
-    return LayoutTensor(name=name, shape=shape, sources=sources, is_matrix=is_matrix, make=array)
+    return LayoutTensor(name=name, shape=shape, sources=sources, is_matrix=is_matrix, make=array, choose=make)
 
 
 def plain(name: str, source: str, *shape: int) -> LayoutTensor:

@@ -17,8 +17,10 @@ from mamba_slm.export.gguf.layout import LayoutTensor
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
+
 FLOAT, HALF, BFLOAT = "F32", "F16", "BF16"
-Q8_0, Q6_K, Q5_0, Q4_K, Q4_0 = "Q8_0", "Q6_K", "Q5_0", "Q4_K", "Q4_0"
+Q8_0, Q6_K, Q5_0, Q4_1, Q4_K, Q4_0 = "Q8_0", "Q6_K", "Q5_0", "Q4_1", "Q4_K", "Q4_0"
 MIXTURE = "Q4_K_M"
 
 Values = npt.NDArray[np.float32]
@@ -43,6 +45,7 @@ FILE_TYPES: dict[str, FileType] = {
     Q8_0: FileType(file_type=7, least_agreement=0.8, largest_kl=2e-2),
     Q6_K: FileType(file_type=18, least_agreement=0.7, largest_kl=5e-2),
     Q5_0: FileType(file_type=8, least_agreement=0.5, largest_kl=0.2),
+    Q4_1: FileType(file_type=3, least_agreement=0.4, largest_kl=0.5),
     MIXTURE: FileType(file_type=15, least_agreement=0.3, largest_kl=0.7),
     Q4_K: FileType(file_type=14, least_agreement=0.3, largest_kl=0.7),
     Q4_0: FileType(file_type=2, least_agreement=0.3, largest_kl=1.0),
@@ -50,16 +53,26 @@ FILE_TYPES: dict[str, FileType] = {
 """By the name of `--type`. The limits catch a broken export and do not promise quality: they are wide enough for random
 weights, whose nearly equal logits change places easily."""
 
-BLOCKS = {FLOAT: 1, HALF: 1, BFLOAT: 1, Q8_0: 32, Q5_0: 32, Q4_0: 32, Q4_K: 256, Q6_K: 256}
+BLOCKS = {FLOAT: 1, HALF: 1, BFLOAT: 1, Q8_0: 32, Q5_0: 32, Q4_1: 32, Q4_0: 32, Q4_K: 256, Q6_K: 256}
 """Neighbouring values of a row that share scales; a row must be a multiple."""
-BLOCK_BYTES = {FLOAT: 4, HALF: 2, BFLOAT: 2, Q8_0: 34, Q5_0: 22, Q4_0: 18, Q4_K: 144, Q6_K: 210}
-FALLBACKS = {Q4_K: Q5_0, Q6_K: Q8_0, Q8_0: HALF, Q5_0: HALF, Q4_0: HALF}
+BLOCK_BYTES = {FLOAT: 4, HALF: 2, BFLOAT: 2, Q8_0: 34, Q5_0: 22, Q4_1: 20, Q4_0: 18, Q4_K: 144, Q6_K: 210}
+FALLBACKS = {Q4_K: Q5_0, Q6_K: Q8_0, Q8_0: HALF, Q5_0: HALF, Q4_1: HALF, Q4_0: HALF}
 """What a matrix gets whose rows are no multiple of the block, as llama.cpp chooses."""
-LARGEST_ERROR = {FLOAT: 0.0, HALF: 5e-4, BFLOAT: 4e-3, Q8_0: 5e-3, Q6_K: 0.05, Q5_0: 0.07, Q4_K: 0.2, Q4_0: 0.14}
+LARGEST_ERROR = {
+    FLOAT: 0.0,
+    HALF: 5e-4,
+    BFLOAT: 4e-3,
+    Q8_0: 5e-3,
+    Q6_K: 0.05,
+    Q5_0: 0.07,
+    Q4_1: 0.07,
+    Q4_K: 0.2,
+    Q4_0: 0.14,
+}
 """Largest error of a value as a share of the largest magnitude in its block, for values of any distribution."""
 HALF_STEP = 2.0**-25
 """Half of the smallest step of float16, in which all block formats store their scales."""
-SCALE_STEPS = {FLOAT: 0, HALF: 1, BFLOAT: 0, Q8_0: 127, Q6_K: 128 * 32, Q5_0: 16, Q4_K: 2 * 63 * 15, Q4_0: 8}
+SCALE_STEPS = {FLOAT: 0, HALF: 1, BFLOAT: 0, Q8_0: 127, Q6_K: 128 * 32, Q5_0: 16, Q4_1: 16, Q4_K: 2 * 63 * 15, Q4_0: 8}
 """How often that step counts in a value: it limits blocks of tiny values."""
 
 
@@ -72,6 +85,8 @@ class PlannedTensor:
     """A key of `BLOCKS`."""
     wanted: str
     """The type it would have with rows of another length."""
+    numbers: QuantizedBlocks | None = None
+    """Of its source, where they are written as they are."""
 
     @property
     def bytes(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from mamba_slm.export.gguf.keys import (
     model_keys,
 )
 from mamba_slm.export.gguf.layout import layout, require_exportable
-from mamba_slm.export.gguf.types import FILE_TYPES, PlannedTensor, encode, gguf_package, plan
+from mamba_slm.export.gguf.stored import AS_STORED, encoded, plan_stored
+from mamba_slm.export.gguf.types import FILE_TYPES, PlannedTensor, gguf_package, plan
 from mamba_slm.export.gguf.vocabulary import Vocabulary, vocabulary_of
 from mamba_slm.export.source import Source
 
@@ -37,7 +40,7 @@ class FilePlan:
     name: str
     """`general.name`."""
     file_type: str
-    """A key of `FILE_TYPES`."""
+    """A key of `FILE_TYPES`, or `AS_STORED`."""
     keys: tuple[Key, ...]
     """Of the model; names without the architecture in front."""
     tensors: tuple[PlannedTensor, ...]
@@ -51,27 +54,40 @@ class FilePlan:
         return tensors + BYTES_PER_TOKEN_ENTRY * (len(self.vocabulary.tokens) + len(self.vocabulary.merges)) + (1 << 16)
 
     @property
+    def main_type(self) -> str:
+        """The type of most of the values."""
+        sizes = Counter[str]()
+        for each in self.tensors:
+            sizes[each.type] += math.prod(each.tensor.shape) if each.tensor.is_matrix and each.tensor.sources else 0
+        return sizes.most_common(1)[0][0]
+
+    @property
     def fallen_back(self) -> dict[str, str]:
         """Tensors whose rows do not fit the type they should have, and the type they got."""
         return {each.tensor.name: each.type for each in self.tensors if each.type != each.wanted}
 
 
 def plan_file(source: Source, *, file_type: str, name: str, chat_template: str | None = None) -> FilePlan:
-    """Decide what the file will hold. The weights are not looked at.
+    """Decide what the file will hold. Weights are looked at only where they are numbers of few bits already.
 
     Raises:
-        ConfigError: llama.cpp does not compute this model.
+        ConfigError: llama.cpp does not compute this model, or has no type for its numbers.
         DataError: llama.cpp does not tokenize like this tokenizer.
         UnknownNameError: no such file type.
     """
     assert source.tokenizer is not None, "open the source with its tokenizer"
     require_exportable(source.config)
+    tensors = layout(source.config)
+    if source.quantized:
+        planned = plan_stored(tensors, file_type, source.quantized, source.model.state_dict())
+    else:
+        planned = plan(tensors, file_type)
     return FilePlan(
         source=source,
         name=name,
         file_type=file_type,
         keys=tuple(model_keys(source.config)),
-        tensors=tuple(plan(layout(source.config), file_type)),
+        tensors=tuple(planned),
         vocabulary=vocabulary_of(source.tokenizer, source.config.vocab_size),
         chat_template=None if chat_template is None else without_generation_tags(chat_template),
     )
@@ -100,7 +116,7 @@ def write_gguf(planned: FilePlan, path: Path) -> None:
         writer.write_ti_data_to_file()
         tensors = planned.source.model.state_dict()
         for each in planned.tensors:
-            writer.write_tensor_data(encode(each.tensor.make(tensors), each.type))
+            writer.write_tensor_data(encoded(each, tensors))
     finally:
         writer.close()
 
@@ -111,8 +127,9 @@ def add_keys(writer: Any, planned: FilePlan) -> None:
     assert tokenizer is not None
     writer.add_name(planned.name)
     writer.add_type("model")
-    writer.add_file_type(FILE_TYPES[planned.file_type].file_type)
-    if planned.file_type not in ("F32", "F16", "BF16"):
+    file_type = planned.main_type if planned.file_type == AS_STORED else planned.file_type
+    writer.add_file_type(FILE_TYPES[file_type].file_type)
+    if file_type not in ("F32", "F16", "BF16"):
         writer.add_quantization_version(QUANTIZATION_VERSION)
     add = {
         UINT32: writer.add_uint32,

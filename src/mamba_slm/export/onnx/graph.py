@@ -78,14 +78,14 @@ class GraphWriter:
             self.initializers[name] = self.onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
         return name
 
-    def four_bits(self, name: str, array: NDArray[np.int8]) -> str:
-        """Store whole numbers from -8 to 7 as a tensor of 4 bits."""
+    def four_bits(self, name: str, array: NDArray[np.int8] | NDArray[np.uint8]) -> str:
+        """Store whole numbers from -8 to 7, or from 0 to 15 where the array has no sign, as a tensor of 4 bits."""
         if name not in self.initializers:
             flat = (array & 15).astype(np.uint8).ravel()
             flat = np.concatenate([flat, np.zeros(flat.size % 2, dtype=np.uint8)])
             packed = (flat[0::2] | (flat[1::2] << 4)).tobytes()
-            int4 = self.onnx.TensorProto.INT4
-            self.initializers[name] = self.onnx.helper.make_tensor(name, int4, array.shape, packed, raw=True)
+            kind = self.onnx.TensorProto.UINT4 if array.dtype == np.uint8 else self.onnx.TensorProto.INT4
+            self.initializers[name] = self.onnx.helper.make_tensor(name, kind, array.shape, packed, raw=True)
         return name
 
     def constant(self, array: NDArray[Any]) -> str:

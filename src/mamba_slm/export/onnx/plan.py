@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.onnx_contract import Weights
+from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 """MatMulNBits takes powers of two from 16 on."""
@@ -31,8 +32,13 @@ class WeightPlan:
     eight_bit_block_size: int = 0
     """The same of the matrices that have 8 bits where the others have 4."""
 
+    stored: Mapping[str, QuantizedBlocks] = field(default_factory=dict)
+    """Matrices that are numbers already, by name; then nothing is rounded, and the others are float32."""
+
     def bits_of(self, tensor: str) -> int:
         """32, 8 or 4 for the matrix of this name."""
+        if self.stored:
+            return self.stored[tensor].scheme.bits if tensor in self.stored else 32
         bits = {"fp32": 32, "int8": 8, "int4": 4}[self.weights]
         return max(bits, 8) if tensor.endswith(KEPT_IN_EIGHT_BITS) else bits
 

@@ -1,4 +1,4 @@
-"""Block quantization of matrices, in the layout of MatMulNBits: symmetric, one float32 scale per block of inputs.
+"""Block quantization of matrices, in the layout of MatMulNBits: one float32 scale per block of inputs.
 
 Letters: o outputs, i inputs, k blocks of a row, q weights of a block.
 """
@@ -26,26 +26,38 @@ class QuantizedMatrix:
     shape: tuple[int, int]
     """[o i]."""
     values: NDArray[np.uint8]
-    """[o k q·bits/8]; the zero point is 2^(bits - 1), and of two values in a byte the first has the lower bits."""
+    """[o k q·bits/8]; of two values in a byte the first has the lower bits."""
     scales: NDArray[np.float32]
     """[o k]."""
+    zero_points: NDArray[np.uint8] | None = None
+    """[o k]; None: 2^(bits - 1) everywhere."""
 
     @property
     def block_size(self) -> int:
         """Weights that share a scale."""
         return self.shape[1] // self.scales.shape[1]
 
-    def numbers(self) -> NDArray[np.int8]:
-        """The whole numbers [o i], around 0."""
+    def codes(self) -> NDArray[np.uint8]:
+        """The numbers as stored, [o i], 0 … 2^bits - 1."""
         flat = self.values.reshape(self.shape[0], -1)
-        if self.bits == 4:
-            flat = np.stack([flat & 15, flat >> 4], axis=-1).reshape(self.shape[0], -1)
-        return (flat.astype(np.int16) - (1 << (self.bits - 1))).astype(np.int8)
+        return np.stack([flat & 15, flat >> 4], axis=-1).reshape(self.shape) if self.bits == 4 else flat
+
+    def numbers(self) -> NDArray[np.int8]:
+        """The whole numbers [o i] of a matrix without zero points, around 0."""
+        return (self.codes().astype(np.int16) - (1 << (self.bits - 1))).astype(np.int8)
 
     def dequantized(self) -> NDArray[np.float32]:
         """What the matrix stands for, [o i]."""
-        blocks = self.numbers().reshape(*self.scales.shape, -1).astype(np.float32)
-        return (blocks * self.scales[..., None]).reshape(self.shape)
+        zeros = np.float32(1 << (self.bits - 1)) if self.zero_points is None else self.zero_points[..., None]
+        blocks = self.codes().reshape(*self.scales.shape, -1).astype(np.float32)
+        return ((blocks - zeros) * self.scales[..., None]).reshape(self.shape)
+
+    def packed_zero_points(self) -> NDArray[np.uint8] | None:
+        """The zero points in the layout of the values: [o k·bits/8], rounded up."""
+        if self.zero_points is None or self.bits == 8:
+            return self.zero_points
+        padded = np.pad(self.zero_points, ((0, 0), (0, self.zero_points.shape[1] % 2)))
+        return padded[:, ::2] | padded[:, 1::2] << 4
 
 
 def quantize_matrix(matrix: NDArray[np.float32], *, bits: int, block_size: int) -> QuantizedMatrix:

@@ -20,17 +20,28 @@ from mamba_slm.export.trace import Trace, residual_names
 from mamba_slm.model.onnx_contract import Form, is_onnx_folder, read_onnx_contract
 from mamba_slm.text.tokenizer import FILE_NAME, Tokenizer
 
+FLOAT32_PRODUCTS = 1
+"""`accuracy_level` of MatMulNBits at which its input is not rounded."""
+
 
 class OnnxRunner:
     """A graph in ONNX Runtime, on the CPU."""
 
-    def __init__(self, folder: Path, *, form: Form | None = None, num_threads: int | None = None):
+    def __init__(
+        self, folder: Path, *, form: Form | None = None, num_threads: int | None = None, in_float32: bool = False
+    ):
+        """Nothing is loaded yet.
+
+        Args:
+            in_float32: multiply numbers of few bits by float32, and not by inputs rounded to 8 bits: slow, and exact.
+        """
         ort = require("onnxruntime", extra="onnx", purpose="running an ONNX graph")
         self.folder = folder
         self.contract = read_onnx_contract(folder)
         self.config = self.contract.config
         self.graph_file = self.contract.graph_file(folder, form)
         self.num_threads = num_threads
+        self.in_float32 = in_float32
         found = next(name for name, file in self.contract.files.items() if folder / file == self.graph_file)
         self.description = f"onnxruntime {ort.__version__}, {found}, {self.contract.weights}"
         self.vocab_size = self.config.vocab_size
@@ -39,16 +50,30 @@ class OnnxRunner:
     @cached_property
     def session(self) -> Any:
         """The session, loaded when it is first needed."""
-        return open_session(self.graph_file, num_threads=self.num_threads)
+        return self.open() if self.in_float32 else open_session(self.graph_file, num_threads=self.num_threads)
 
     @cached_property
     def residual_session(self) -> Any:
         """The same graph with the residual stream as further outputs, which are found by their names."""
+        return self.open(also=self.residual_outputs)
+
+    def open(self, *, also: Sequence[str] = ()) -> Any:
+        """A session of the graph, changed in memory: with further outputs, or with exact products."""
         onnx = require("onnx", extra="onnx", purpose=PURPOSE)
         graph = onnx.load(self.graph_file, load_external_data=False)
-        for name in self.residual_outputs:
+        for name in also:
             graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-        return open_session(graph.SerializeToString(), num_threads=self.num_threads, data_folder=self.graph_file.parent)
+        if self.in_float32:
+            for node in graph.graph.node:
+                for attribute in node.attribute:
+                    if attribute.name == "accuracy_level":
+                        attribute.i = FLOAT32_PRODUCTS
+        return open_session(
+            graph.SerializeToString(),
+            num_threads=self.num_threads,
+            data_folder=self.graph_file.parent,
+            in_float32=self.in_float32,
+        )
 
     @property
     def residual_outputs(self) -> tuple[str, ...]:

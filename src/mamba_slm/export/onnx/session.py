@@ -24,12 +24,14 @@ def open_session(
     num_threads: int | None = None,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     data_folder: Path | None = None,
+    in_float32: bool = False,
 ) -> InferenceSession:
     """Load a graph from a file, or from bytes whose external data lie in `data_folder`.
 
     Args:
         num_threads: threads of one operator; None: one per core.
         providers: execution providers in order of preference.
+        in_float32: do not round the inputs of products that ONNX Runtime itself makes of DequantizeLinear.
 
     Raises:
         MissingDependencyError: onnxruntime is absent.
@@ -44,6 +46,8 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     # threads that spin for the next operator take the cores from PyTorch, which runs in turns with this
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if in_float32:
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     if data_folder is not None:
