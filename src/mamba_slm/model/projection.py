@@ -23,3 +23,10 @@ def product_dtype(weight: Tensor) -> torch.dtype:
     """In which dtype a product with this weight is computed: that of autocast where it is on, else the weight's own."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def computed_weight(module: nn.Module) -> Tensor:
+    """The matrix [o i] that products of a module see: its weight, unless that is rounded first (`model/rounded.py`)."""
+    found = getattr(module, "computed_weight", module.weight)
+    assert isinstance(found, Tensor)
+    return found

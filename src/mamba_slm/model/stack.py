@@ -18,7 +18,7 @@ from mamba_slm.model.context import CallContext, advance, prepare
 from mamba_slm.model.kept_float32 import KeptFloat32
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
-from mamba_slm.model.projection import Projection, product_dtype
+from mamba_slm.model.projection import Projection, computed_weight, product_dtype
 from mamba_slm.model.state import InferenceState, LayerState
 from mamba_slm.model.swiglu import SwiGLU
 from mamba_slm.ops.linear import linear
@@ -198,8 +198,8 @@ class LanguageModel(Backbone):
 
     @property
     def head_weight(self) -> Tensor:
-        """[v d] the output matrix: the embedding's own when tied."""
-        return self.embedding.weight if self.lm_head is None else self.lm_head.weight
+        """[v d] the output matrix as products see it: the embedding's own when tied."""
+        return computed_weight(self.embedding if self.lm_head is None else self.lm_head)
 
     def forward(
         self,
@@ -218,7 +218,8 @@ class LanguageModel(Backbone):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states [... d] under the head to logits [... v] in float32."""
-        return linear(hidden.to(self.head_weight.dtype), self.head_weight).float()
+        weight = self.head_weight
+        return linear(hidden.to(weight.dtype), weight).float()
 
     def loss_sum(
         self,

@@ -124,15 +124,17 @@ def commit(
     written: Sequence[Mapping[str, Any]],
     config: ModelConfig,
     state: dict[str, Any],
+    config_note: Mapping[str, Any] = {},
     tokenizer_file: Path | None = None,
 ) -> int:
     """Make `writing`, which holds the tensors, the checkpoint `folder`; returns its bytes.
 
     Args:
         written: what the processes that wrote tensors said about them.
+        config_note: further keys for config.json.
     """
     small = [CONFIG_FILE, TRAINER_STATE]
-    write_json(writing / CONFIG_FILE, config_to_json(config))
+    write_json(writing / CONFIG_FILE, config_to_json(config) | dict(config_note))
     write_json(writing / TRAINER_STATE, {"format_version": TRAINER_FORMAT_VERSION, **state})
     if tokenizer_file is not None:
         shutil.copyfile(tokenizer_file, writing / TOKENIZER_FILE)

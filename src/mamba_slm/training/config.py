@@ -10,6 +10,7 @@ from typing import Literal
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.training.profiling.steps import parse_steps
+from mamba_slm.training.rounding_plan import rounding_plan
 from mamba_slm.training.schedule import Limits, Schedule, ScheduleName
 
 
@@ -122,6 +123,20 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic of matrix products; master weights are float32. auto: bf16 where the hardware has it, else fp32."""
 
+    qat: Literal["int8", "int4", "nf4", "fp4", "int8-dynamic", "mixed"] | None = None
+    """Round all matrices in every pass, as `quantize --to` of the same name will, so that the model learns to live with
+    it; `quantize RUN` then gives the very numbers that it computed with. Unset: no rounding."""
+
+    qat_keep: str | None = None
+    """Parts that are rounded otherwise, as PART=FORMAT with commas: in_proj=int8,head=int8; bf16 rounds nothing."""
+
+    qat_block_size: int | None = None
+    """Inputs that share a scale under `qat`; 0: a whole row. Unset: 64 for nf4 and fp4, else 32."""
+
+    qat_start_step: int = 0
+    """Steps before `qat` begins to round; validation rounds from the start, so that the best checkpoint is the best
+    one to quantize."""
+
     gradient_checkpointing: bool = False
     """Keep only each sublayer's input and compute the rest again going back: less memory, about a third slower."""
 
@@ -226,7 +241,7 @@ class TrainConfig:
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
             "shard_processes": 1, "milestone_every_steps": 1, "prefetch_batches": 0,
-            "layers_every_steps": 0,
+            "layers_every_steps": 0, "qat_start_step": 0,
         }  # fmt: skip
         for name, least in at_least.items():
             value = getattr(self, name)
@@ -244,6 +259,12 @@ class TrainConfig:
             raise ConfigError(f"save_every_minutes must be > 0, got {self.save_every_minutes}")
         if not 0 <= self.validation_share <= 0.5:
             raise ConfigError(f"validation_share must lie in [0, 0.5], got {self.validation_share}")
+        if self.qat is not None:
+            rounding_plan(self.qat, keep=self.qat_keep, block_size=self.qat_block_size)
+        elif (self.qat_keep, self.qat_block_size, self.qat_start_step) != (None, None, 0):
+            raise ConfigError(
+                "qat_keep, qat_block_size and qat_start_step say how to round, and qat is unset", hint="add --qat int4"
+            )
         if self.profile_steps is not None:
             parse_steps(self.profile_steps)
         if self.batch_tokens % self.context_tokens:

@@ -54,6 +54,7 @@ from mamba_slm.training.prepare import PreparedData, describe_sources, prepare_d
 from mamba_slm.training.profiling.hook import profiled
 from mamba_slm.training.publishing import publish_model
 from mamba_slm.training.reports import TrainResult
+from mamba_slm.training.rounding import say_rounding
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.run_estimate import estimate_run, larger_peak, with_estimate
 from mamba_slm.training.source_watch import watch_sources
@@ -181,6 +182,7 @@ def lead(
         stack.enter_context(memory_explained(config, model_config, world))
         write_run_config(directory, config, model_config)
         say(f"model: {config.initial or config.model}, {model_config.pattern}, {count_parameters(model_config)}")
+        say_rounding(config, model_config, say)
         for issue in portability_issues(model_config):
             if issue.effect == "lost":
                 say(f"not portable: {issue}")

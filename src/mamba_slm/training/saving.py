@@ -30,6 +30,7 @@ from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.together import raise_together
 from mamba_slm.training.engines.engine import Engine
 from mamba_slm.training.pieces import own_pieces
+from mamba_slm.training.rounding import config_note
 from mamba_slm.training.save_choices import choose_form, choose_moment
 
 Write = Callable[[Path], dict[str, Any]]
@@ -164,6 +165,7 @@ class Saver:
                         save.folder,
                         written=parts,
                         config=self.engine.model.config,
+                        config_note=config_note(self.config),
                         state=save.state,
                         tokenizer_file=self.tokenizer_file,
                     )

@@ -41,6 +41,7 @@ from mamba_slm.training.precision import Precision, choose_precision
 from mamba_slm.training.random_state import random_states_kept
 from mamba_slm.training.reports import StepReport, TrainResult, ValidationReport
 from mamba_slm.training.resuming import restore, state_of
+from mamba_slm.training.rounding import Rounding
 from mamba_slm.training.saving import Saver, saves_completed
 from mamba_slm.training.source_watch import SourceWatch, described
 from mamba_slm.training.validation import token_lengths, validate, validations_since_best
@@ -107,6 +108,8 @@ class Trainer:
         self.device = self.world.device if self.world.size > 1 else str(next(model.parameters()).device)
         self.precision = Precision(choose_precision(config.precision, self.device).value, self.device)  # type: ignore[arg-type]
         model.gradient_checkpointing = config.gradient_checkpointing
+        self.rounding = Rounding(config)
+        self.rounding.install(model)
         if config.compile:
             compile_sublayers(model, self.device)
         engine = choose_engine(config.engine, self.world.size).value
@@ -183,6 +186,7 @@ class Trainer:
         """One optimiser step, and what is due after it."""
         start = self.clock()
         batch = next(self.loader)
+        self.rounding.begin_step(self.step)
         learning_rate = self.world.agree(self.set_learning_rate)
         self.engine.set_learning_rate(learning_rate)
         with self.layers.looking(self.step + 1, tokens=self.tokens + self.config.batch_tokens):
@@ -343,7 +347,7 @@ class Trainer:
 
     def validated(self, batches: Iterable[Batch]) -> tuple[float, float | None] | None:
         """Loss and bits per byte of held-out rows; None when a stop was asked for meanwhile."""
-        with random_states_kept():
+        with random_states_kept(), self.rounding.always():
             if self.world.size > 1:
                 return validate_together(
                     self.engine,
@@ -407,7 +411,7 @@ class Trainer:
             return None
         model = build_model(self.model.config, device="meta")
         model.load_state_dict({name: weight.to(self.device) for name, weight in weights.items()}, assign=True)
-        return model.train()
+        return self.rounding.install(model).train()
 
     def call_hooks(self, moment: str, *arguments: Any) -> None:
         """Call one moment of all hooks; random generators and the training mode are as before afterwards.

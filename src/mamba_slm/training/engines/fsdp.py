@@ -24,6 +24,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.model.rounded import RoundedProjection
 from mamba_slm.training.engines.engine import clip_limit
 from mamba_slm.training.engines.together import TogetherEngine
 from mamba_slm.training.engines.whole import gathered, scatter_into
@@ -58,10 +59,14 @@ class FsdpEngine(TogetherEngine):
         plain = MixedPrecisionPolicy(cast_forward_inputs=False)
         low = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for sublayer in self.model.sublayers:
-            if self.precision.name == "bf16":
-                matrices: list[nn.Module] = [module for module in sublayer.modules() if isinstance(module, nn.Linear)]
+            low_matrices: list[nn.Module] = [
+                module
+                for module in sublayer.modules()  # what is rounded to few bits is rounded from float32, as it will be
+                if isinstance(module, nn.Linear) and not isinstance(module, RoundedProjection)
+            ]
+            if self.precision.name == "bf16" and low_matrices:
                 fully_shard(
-                    matrices, mesh=self.mesh, reshard_after_forward=again, mp_policy=low, offload_policy=offload
+                    low_matrices, mesh=self.mesh, reshard_after_forward=again, mp_policy=low, offload_policy=offload
                 )
             fully_shard(sublayer, mesh=self.mesh, reshard_after_forward=again, mp_policy=plain, offload_policy=offload)
         fully_shard(self.loss_of, mesh=self.mesh, reshard_after_forward=False, mp_policy=plain, offload_policy=offload)
