@@ -35,6 +35,7 @@ COMMANDS = {
     "probe": ("mamba_slm.cli.probe", "does a model find again what it read long ago? needle and associative recall"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
+    "eval": ("mamba_slm.cli.eval", "scores on benchmarks, with the questions of lm-evaluation-harness"),
     "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),
     "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
     "import": ("mamba_slm.cli.import_model", "read a GraniteMoeHybrid of Hugging Face into a model folder of ours"),

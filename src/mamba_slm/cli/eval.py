@@ -1,0 +1,136 @@
+"""`mamba-slm eval`: how a model does on benchmarks, each answer kept, with standard errors."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mamba_slm.cli import console
+from mamba_slm.core.errors import UsageError
+from mamba_slm.core.units import parse_count
+
+if TYPE_CHECKING:
+    from mamba_slm.evaluation.results import Evaluation, TaskResult
+
+EPILOG = """\
+The questions, prompts and metrics are those of lm-evaluation-harness. --data-dir takes local copies of the questions,
+in the forms in which they are published; without it they are downloaded. Scores of fewer than all questions (--limit)
+are for trying things out.
+
+examples:
+  mamba-slm eval runs/quickstart --benchmarks arc_easy,piqa --data-dir benchmarks --limit 100
+  mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores
+  mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores --resume
+  mamba-slm eval model --benchmarks mmlu --num-fewshot 5 --json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `mamba-slm eval`."""
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="model folder, checkpoint or run directory")
+    group = parser.add_argument_group("questions")
+    group.add_argument(
+        "--benchmarks",
+        default="all",
+        metavar="NAMES",
+        help="names between commas, all (the default, ten of them), or the YAML file of a task of your own",
+    )
+    group.add_argument("--data-dir", metavar="DIR", help="folder with local copies of the questions")
+    group.add_argument("--limit", type=parse_count, metavar="N", help="only the first N questions of each task")
+    group.add_argument(
+        "--num-fewshot", type=parse_count, metavar="N", help="examples before each question, default: the task's own"
+    )
+    group.add_argument("--chat", action="store_true", help="put each question through the model's chat template")
+    group.add_argument(
+        "--add-bos", action="store_true", help="begin every prompt as a document, which lm-evaluation-harness does not"
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--out", metavar="DIR", help="folder for results.json and answers.jsonl, default eval-NAME for a model NAME"
+    )
+    results.add_argument("--resume", action="store_true", help="go on with the answers that are in the folder")
+    results.add_argument("--json", action="store_true", help="one JSON document, without the samples")
+    runtime = parser.add_argument_group("runtime")
+    runtime.add_argument(
+        "--weights", metavar="KIND", help="how the matrices are held: float32 (default), bfloat16, int8, int4, ..."
+    )
+    runtime.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda[:i]")
+    runtime.add_argument("--threads", type=parse_count, metavar="N", help="CPU threads")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from mamba_slm.evaluation.harness.names import split_names
+    from mamba_slm.evaluation.harness.run import BenchmarkSettings, run_benchmarks
+    from mamba_slm.evaluation.harness.tasks import load_tasks
+    from mamba_slm.generation.loading import load
+    from mamba_slm.generation.runtime import RuntimeSettings
+
+    if args.offline and args.data_dir is None:
+        raise UsageError("--offline needs local copies of the questions", hint="give their folder to --data-dir")
+    settings = BenchmarkSettings(
+        benchmarks=tuple(split_names(args.benchmarks)),
+        data_dir=args.data_dir,
+        num_fewshot=args.num_fewshot,
+        limit=args.limit,
+        chat=args.chat,
+        add_bos=args.add_bos,
+    )
+    loaded = load(
+        args.model,
+        runtime="torch",
+        settings=RuntimeSettings(
+            device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
+        ),
+    )
+    console.say(f"{loaded.runtime.description} ({loaded.reason})")
+    data_dir = Path(args.data_dir) if args.data_dir else None
+    tasks = load_tasks(settings.benchmarks, data_dir=data_dir, num_fewshot=settings.num_fewshot)
+    out = Path(args.out or f"eval-{Path(args.model).resolve().name}")
+    console.say(f"answers: {out}")
+    evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, tasks=tasks, say=console.say)
+    if args.json:
+        fields = asdict(evaluation)
+        fields.pop("samples")
+        console.print_json(fields)
+        return 0
+    show(evaluation)
+    return 0
+
+
+def show(evaluation: Evaluation) -> None:
+    """The table of scores; what it cost goes to stderr."""
+    grouped = {member for group in evaluation.groups for member in group.members}
+    shown = [*evaluation.groups, *(one for one in evaluation.tasks if one.task not in grouped)]
+    rows = [row for one in shown for row in rows_of(one)]
+    header = ["benchmark", "questions", "examples", "metric", "score", "±"]
+    print(console.table(header, rows, right=["questions", "examples", "score", "±"]))
+    for one in shown:
+        if one.note:
+            console.say(f"{one.task}: {one.note}")
+    tokens = evaluation.tokens
+    if tokens.computed:
+        console.say(
+            f"{tokens.computed:,} tokens read to score choices, {tokens.saved:.2f} times fewer than the "
+            f"{tokens.plain:,} of reading each choice with its whole prompt"
+        )
+    if tokens.generated:
+        console.say(f"{tokens.generated:,} tokens generated")
+    if evaluation.settings.get("limit"):
+        console.say(f"only the first {evaluation.settings['limit']} questions of each task: not to be compared")
+
+
+def rows_of(result: TaskResult) -> list[list[str]]:
+    """One row for each metric; shares as percentages, everything else as it is."""
+    rows: list[list[str]] = []
+    for name, score in result.scores.items():
+        is_share = name.partition(",")[0].startswith(("acc", "exact_match", "pass@")) or name.endswith("_acc")
+        factor, digits = (100, 2) if is_share else (1, 3)
+        error = "" if score.stderr is None else f"{factor * score.stderr:.{digits}f}"
+        value = f"{factor * score.value:.{digits}f}{'%' if is_share else ''}"
+        first = [result.task, f"{result.num_questions:,}", str(result.num_fewshot)] if not rows else ["", "", ""]
+        rows.append([*first, name, value, error])
+    return rows
