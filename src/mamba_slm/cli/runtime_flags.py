@@ -25,9 +25,10 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--weights",
-        choices=("float32", "bfloat16", "int8", "int4", "mixed"),
-        help="how PyTorch holds the matrices, default float32; int8 and int4 are rounded while loading and read by "
-        "--runtime compiled at the speed of memory; mixed: int4, but int8 where 4 bits cost most",
+        choices=("float32", "bfloat16", "int8", "int4", "nf4", "fp4", "int8-dynamic", "mixed"),
+        help="how PyTorch holds the matrices, default float32, or as they are stored where the model is quantized; the "
+        "others are rounded while loading and read by --runtime compiled at the speed of memory; int8-dynamic rounds "
+        "the inputs of products, too; mixed: int4, but int8 where 4 bits cost most",
     )
     group.add_argument(
         "--context-tokens", type=parse_count, metavar="N", help="longest sequence, where the model was made for less"

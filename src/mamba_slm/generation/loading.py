@@ -16,7 +16,10 @@ from mamba_slm.model.checkpoint import load_model, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.onnx_contract import is_onnx_folder
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import PackedModel
+from mamba_slm.model.quantization import PLANS
+from mamba_slm.model.quantized import load_nearest, load_quantized, quantization_of
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stretch import describe_stretch, stretched
 from mamba_slm.ops.native.start import start_native_kernels
 from mamba_slm.text.tokenizer import Tokenizer
@@ -81,21 +84,31 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     folder = resolve_model_folder(path)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    dtype = torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
 
     def change(config: ModelConfig) -> ModelConfig:
         return stretched(config, settings.context_tokens or 0, settings.rope_scaling)
 
-    model = load_model(folder, device=device, dtype=dtype, change=change)
+    quantization = quantization_of(folder)
+    if quantization is not None and settings.weights is not None:
+        raise UsageError(
+            f"{path} is quantized already ({quantization}), so its weights cannot be held as {settings.weights}",
+            hint="leave out --weights",
+        )
+    if quantization is not None:
+        model: LanguageModel = load_quantized(folder, device=device, dtype=None, change=change)
+    elif settings.weights in PLANS:
+        model = load_nearest(folder, PLANS[settings.weights], device=device, change=change)
+    else:
+        dtype = torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
+        model = load_model(folder, device=device, dtype=dtype, change=change)
     if settings.context_tokens is not None:
         reason += f"; {describe_stretch(model.config)}"
     if settings.kernels and device.type == "cpu":
         started = start_native_kernels(settings.say)
         if started.left:
             settings.say(str(started))
-    if settings.weights in PACKED_BITS:
-        model = PackedModel(model, PACKED_BITS[settings.weights])
-        reason += f"; {settings.weights} weights, {format_bytes(model.num_bytes)}"
+    if isinstance(model, PackedModel):
+        reason += f"; {settings.weights or quantization} weights, {format_bytes(model.num_bytes)}"
     move_to_huge_pages(model)
     return Opened(TorchRuntime(model), folder, reason)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState
 from mamba_slm.model.stretch import METHODS, Method
@@ -123,8 +124,8 @@ class TorchRuntime:
         return self.model.logits(hidden), hidden.float()
 
 
-WEIGHTS = ("float32", "bfloat16", "int8", "int4", "mixed")
-"""float32 and bfloat16, and the names of `mamba_slm.model.packed.PACKED_BITS`."""
+WEIGHTS = ("float32", "bfloat16", *PLANS)
+"""float32 and bfloat16, and the names of quantizations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ class RuntimeSettings:
     """CPU threads; None leaves the choice to the runtime."""
 
     weights: str | None = None
-    """How PyTorch holds matrices, from `WEIGHTS`; None is float32."""
+    """How PyTorch holds matrices, from `WEIGHTS`; None is float32, or for a quantized model as it is stored."""
 
     context_tokens: int | None = None
     """Longest sequence, where that is more than the model's context; None is the model's."""

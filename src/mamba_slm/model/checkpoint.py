@@ -71,7 +71,8 @@ def load_model(
 ) -> LanguageModel:
     """Read a model; `folder` is anything `resolve_model_folder` accepts.
 
-    Matrices get `dtype`; the tensors of `KEPT_IN_FLOAT32` stay float32.
+    Matrices get `dtype`; the tensors of `KEPT_IN_FLOAT32` stay float32. Of a quantized folder a `PackedModel` is made,
+    whose matrices stay as they are.
 
     Args:
         change: of settings that its weights do not depend on, such as those of `model.stretch`.
@@ -80,13 +81,31 @@ def load_model(
         DataError: not a model folder.
         CheckpointError: a file is damaged, or names or shapes do not fit the config.
     """
+    from mamba_slm.model.quantized import is_quantized, load_quantized  # which is built upon this module
+
     folder = resolve_model_folder(folder)
-    config = change(load_config(folder))
-    path = folder / WEIGHTS_FILE
-    tensors = open_tensors(folder, "model", WEIGHTS_FILE)
-    tensors = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}
+    if is_quantized(folder):
+        return load_quantized(folder, device=device, dtype=dtype, change=change)
     with torch.device("meta"):
-        model = LanguageModel(config)
+        model = LanguageModel(change(load_config(folder)))
+    tensors = stored_weights(folder, model)
+    cast = {name: tensor.to(device, dtype_of(name, dtype)) for name, tensor in tensors.items()}
+    model.load_state_dict(cast, assign=True)
+    return model.eval()
+
+
+def stored_weights(folder: Path, model: LanguageModel) -> dict[str, Tensor]:
+    """The weights of a model folder by the names of a state dict; whole files are mapped, and read when used.
+
+    Args:
+        model: that they must fit; on any device.
+
+    Raises:
+        CheckpointError: a file is damaged, or names or shapes do not fit the model.
+    """
+    path = folder / WEIGHTS_FILE
+    opened = open_tensors(folder, "model", WEIGHTS_FILE)
+    tensors = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in opened.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if expected != found:
@@ -96,9 +115,7 @@ def load_model(
             f"{path} does not fit its config: {name} is {found.get(name, 'missing')}, expected "
             f"{expected.get(name, 'absent')} ({len(differing)} tensors differ)"
         )
-    cast = {name: tensor.to(device, dtype_of(name, dtype)) for name, tensor in tensors.items()}
-    model.load_state_dict(cast, assign=True)
-    return model.eval()
+    return tensors
 
 
 def dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:

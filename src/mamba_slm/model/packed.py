@@ -5,44 +5,51 @@ SSM parameters, convolution, norms and states stay float32, whatever the matrice
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.processor import has_instructions
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import can_be_huge, huge_copies
+from mamba_slm.model.matrices import EMBEDDING, matrix_names
 from mamba_slm.model.projection import Projection
-from mamba_slm.model.stack import Backbone, LanguageModel
+from mamba_slm.model.quantization import Quantization
+from mamba_slm.model.stack import LanguageModel, LossSum
+from mamba_slm.ops.loss import DEFAULT_LOSS_CHUNK_TOKENS, IGNORE_INDEX
+from mamba_slm.ops.lowbit.blocks import QuantizedBlocks, dequantize, quantize_nearest
 from mamba_slm.ops.lowbit.linear import packed_linear
-from mamba_slm.ops.lowbit.packed import Bits, PackedWeight, unpack_rows
-from mamba_slm.ops.lowbit.rounding import round_weight
+from mamba_slm.ops.lowbit.packed import PackedWeight, pack_blocks, unpack_rows
+from mamba_slm.ops.lowbit.scheme import Scheme
 
-BLOCK_SIZES = (32, 16, 8)
-"""The first that divides a row is taken; rows of other lengths stay as they are."""
-
-
-@dataclass(frozen=True)
-class PackedBits:
-    """How many bits each matrix gets, with a float16 scale per block of 32: 8.5 and 4.5 bits per weight."""
-
-    usual: Bits
-    exceptions: Mapping[str, Bits] = field(default_factory=dict)
-    """By name: of a projection, `embedding`, or `head`; a tied head is the embedding."""
-
-    def of(self, name: str) -> Bits:
-        """Bits of a matrix."""
-        return self.exceptions.get(name, self.usual)
+Matrix = QuantizedBlocks | Tensor
+"""Codes and scales, or [o i] floating point where a matrix is not quantized."""
 
 
-PACKED_BITS = {
-    "int8": PackedBits(8),
-    "int4": PackedBits(4),
-    "mixed": PackedBits(4, {"in_proj": 8, "embedding": 8, "head": 8}),
-}
-"""By name. `mixed` leaves 8 bits where 4 cost a hybrid most (../shared/reference/inference.md, 6.2)."""
+class NearestMatrices(Mapping[str, Matrix]):
+    """The matrices of a model, rounded to the nearest when they are looked up; nothing is kept."""
+
+    def __init__(self, weights: Mapping[str, Tensor], schemes: Mapping[str, Scheme | None]):
+        """`weights` by the names of a state dict, `schemes` by those of `matrix_names`."""
+        self.weights, self.schemes = weights, schemes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.schemes)
+
+    def __len__(self) -> int:
+        return len(self.schemes)
+
+    def __getitem__(self, name: str) -> Matrix:
+        weight, scheme = self.weights[f"{name}.weight"], self.schemes[name]
+        return weight if scheme is None else quantize_nearest(weight, scheme)
+
+
+def nearest(model: LanguageModel, plan: Quantization) -> NearestMatrices:
+    """The matrices of a model, rounded to the nearest as a plan says."""
+    return NearestMatrices(model.state_dict(), plan.fitted_to(model.config))
 
 
 def stand_in(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -77,31 +84,40 @@ class PackedEmbedding(nn.Module):
 
 
 class PackedModel(LanguageModel):
-    """A `LanguageModel` with packed matrices; it has no gradients and no state dict to save."""
+    """A `LanguageModel` with packed matrices; it has no gradients and no state dict to save.
 
-    def __init__(self, model: LanguageModel, bits: PackedBits, *, dtype: torch.dtype | None = None):
-        """Round and pack the matrices of `model`, which is used up: its sublayers are this model's afterwards.
+    `nearest_model` makes one of a model in floating point, `model.quantized.load_quantized` of a quantized folder.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        matrices: Mapping[str, Matrix],
+        *,
+        dtype: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        """Pack matrices, and share everything else with `model`, whose own matrices may be on the device meta.
 
         Args:
-            dtype: of activations between many-row products, keys, values and windows; None: bfloat16 where the
-                processor multiplies it in hardware, else float32.
+            matrices: by the names of `matrix_names`; each is looked up once.
+            dtype: of activations between many-row products, keys, values, windows and unquantized matrices; None:
+                bfloat16 where the processor multiplies it in hardware, else float32.
         """
-        super(Backbone, self).__init__()
-        self.config = self.architecture = model.config
-        self.gradient_checkpointing = False
+        with torch.device("meta"):
+            super().__init__(model.config)
         dtype = dtype or fast_dtype()
-        embedding = round_or_none(model.embedding.weight, bits.of("embedding"))
-        head = embedding if model.lm_head is None else round_or_none(model.lm_head.weight, bits.of("head"))
-        self.embedding = PackedEmbedding(embedding, dtype) if embedding else model.embedding.to(dtype)  # type: ignore[assignment]
-        self.lm_head = PackedProjection(head, dtype) if head else model.lm_head and model.lm_head.to(dtype)  # type: ignore[assignment]
-        self.position_embedding = model.position_embedding
-        self.final_norm = model.final_norm
-        self.sublayers = model.sublayers
-        for module in [part for part in self.sublayers.modules() if not isinstance(part, Projection)]:
-            for name, child in list(module.named_children()):
-                if isinstance(child, Projection):
-                    packed = round_or_none(child.weight, bits.of(name))
-                    setattr(module, name, PackedProjection(packed, dtype) if packed else child.to(dtype))
+        names = matrix_names(model.config)
+        weights = {f"{name}.weight" for name in names}
+        others = {name: tensor.to(device) for name, tensor in model.state_dict().items() if name not in weights}
+        self.load_state_dict(others, assign=True, strict=False)
+        for name in names:
+            matrix = matrices[name].to(device)
+            owner, _, attribute = name.rpartition(".")
+            setattr(self.get_submodule(owner), attribute, packed_module(name, matrix, dtype))
+        if self.lm_head is None and isinstance(self.embedding, PackedEmbedding):
+            self.lm_head = PackedProjection(self.embedding.packed, dtype)  # type: ignore[assignment]
+        assert not any(parameter.is_meta for parameter in self.parameters())
         self.eval().requires_grad_(False)
         self._move_to_huge_pages()
 
@@ -110,6 +126,26 @@ class PackedModel(LanguageModel):
         if self.lm_head is None:
             return super().logits(hidden)
         return self.lm_head(hidden.to(self.lm_head.weight.dtype)).float()
+
+    def loss_sum(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        document_ids: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        chunk_tokens: int = DEFAULT_LOSS_CHUNK_TOKENS,
+    ) -> LossSum:
+        """See `LanguageModel.loss_sum`."""
+        hidden = self.hidden_states(inputs, document_ids=document_ids, padding_mask=padding_mask).flatten(0, 1)
+        counted = targets.flatten() != IGNORE_INDEX
+        rows, wanted = hidden[counted].split(chunk_tokens), targets.flatten()[counted].split(chunk_tokens)
+        losses = [
+            F.cross_entropy(self.logits(chunk), expected, reduction="sum")
+            for chunk, expected in zip(rows, wanted, strict=True)
+        ]
+        total = torch.stack(losses).sum() if len(wanted[0]) else torch.zeros((), device=hidden.device)
+        return LossSum(total=total, num_targets=int(counted.sum()))
 
     def _move_to_huge_pages(self) -> None:
         """All packed matrices, in the order of their use, where the system has such pages."""
@@ -133,21 +169,46 @@ class PackedModel(LanguageModel):
         return sum(packed.num_bytes for packed in self.packed_weights()) + sum(p.nbytes for p in self.parameters())
 
 
-def round_or_none(weight: Tensor, bits: Bits) -> PackedWeight | None:
-    """Rounded in blocks; None where no block fits into a row."""
-    block = next((size for size in BLOCK_SIZES if weight.shape[1] % size == 0), None)
-    return None if block is None else round_weight(weight.detach(), bits=bits, block_size=block)
+def nearest_model(model: LanguageModel, plan: Quantization, *, dtype: torch.dtype | None = None) -> PackedModel:
+    """A model with its matrices rounded to the nearest as a plan says; `model` stays as it is."""
+    return PackedModel(model, nearest(model, plan), dtype=dtype)
 
 
-def packed_bits(name: str) -> PackedBits:
-    """By name, from `PACKED_BITS`.
+def packed_module(name: str, matrix: Matrix, dtype: torch.dtype) -> nn.Module:
+    """What stands for a matrix in the model: the embedding looks rows up, all others multiply."""
+    if isinstance(matrix, QuantizedBlocks):
+        packed = pack_blocks(matrix)
+        return PackedEmbedding(packed, dtype) if name == EMBEDDING else PackedProjection(packed, dtype)
+    outputs, inputs = matrix.shape
+    with torch.device("meta"):
+        module = nn.Embedding(outputs, inputs, _weight=matrix) if name == EMBEDDING else Projection(inputs, outputs)
+    module.weight = nn.Parameter(matrix.detach().to(dtype), requires_grad=False)
+    return module
+
+
+def empty_model(config: ModelConfig) -> LanguageModel:
+    """A model on the device meta: names and shapes, no values."""
+    with torch.device("meta"):
+        return LanguageModel(config).eval()
+
+
+def dequantized_model(
+    config: ModelConfig, matrices: Mapping[str, Matrix], others: Mapping[str, Tensor]
+) -> LanguageModel:
+    """A model in float32 whose matrices are what the given ones stand for: the definition of every packed model.
 
     Raises:
-        UnknownNameError: there is none.
+        ConfigError: a tensor is missing.
     """
-    if name not in PACKED_BITS:
-        raise UnknownNameError("kind of weights", name, PACKED_BITS)
-    return PACKED_BITS[name]
+    model = empty_model(config)
+    weights = dict(others)
+    for name in matrix_names(config):
+        matrix = matrices[name]
+        weights[f"{name}.weight"] = dequantize(matrix) if isinstance(matrix, QuantizedBlocks) else matrix.float()
+    missing, _ = model.load_state_dict(weights, assign=True, strict=False)
+    if missing:
+        raise ConfigError(f"a model needs {missing[0]} ({len(missing)} tensors are missing)")
+    return model.requires_grad_(False)
 
 
 def fast_dtype() -> torch.dtype:

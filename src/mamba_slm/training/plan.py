@@ -49,6 +49,7 @@ def initial_config(config: TrainConfig) -> ModelConfig:
         ConfigError: a setting that cannot hold beside its weights.
     """
     from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+    from mamba_slm.model.quantized import require_float
 
     for name in ("layout", "pattern", "attention_share", "placement", "vocab_size"):
         if getattr(config, name) is not None:
@@ -56,6 +57,7 @@ def initial_config(config: TrainConfig) -> ModelConfig:
                 f"{name} is given, but {config.initial} has its own, which its weights fit",
                 hint=f"leave --{name.replace('_', '-')} out",
             )
+    require_float(str(config.initial), purpose="training")
     return dataclasses.replace(
         load_config(resolve_model_folder(str(config.initial))), **model_settings(config.model_settings)
     )

@@ -17,7 +17,8 @@ from mamba_slm.generation.loading import RUNTIMES
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.init import build_model
-from mamba_slm.model.packed import PACKED_BITS, PackedEmbedding, PackedModel, PackedProjection
+from mamba_slm.model.packed import PackedEmbedding, PackedProjection, nearest_model
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.state import FIRST_CAPACITY, KeyValueState, MambaState
 from mamba_slm.ops.lowbit.packed import unpack
 from mamba_slm.ops.native.library import missing_for_native
@@ -66,8 +67,8 @@ VARIETIES = {
 def model_of(variety, weights="float32"):
     """A model with float32, bfloat16 or packed weights; packed ones have float32 activations and caches."""
     model = build_model(dataclasses.replace(BASE, **VARIETIES[variety]), seed=1).eval()
-    if weights in PACKED_BITS:
-        return PackedModel(model, PACKED_BITS[weights], dtype=torch.float32)
+    if weights in PLANS:
+        return nearest_model(model, PLANS[weights], dtype=torch.float32)
     return model.to(getattr(torch, weights))
 
 
@@ -103,10 +104,10 @@ def test_a_step_gives_the_logits_and_leaves_the_state_of_the_plain_one(variety, 
     assert error_between(ends[1], ends[0]) <= tolerance
 
 
-@pytest.mark.parametrize("weights", PACKED_BITS)
+@pytest.mark.parametrize("weights", [name for name in PLANS if not name.endswith("dynamic")])  # which rounds more
 def test_a_packed_model_is_the_float32_model_with_the_rounded_matrices(weights):
     model = model_of("wide", "float32")
-    packed = PackedModel(model_of("wide", "float32"), PACKED_BITS[weights], dtype=torch.float32)
+    packed = nearest_model(model_of("wide", "float32"), PLANS[weights], dtype=torch.float32)
     matrices = {name for name, tensor in model.named_parameters() if tensor.dim() == 2 and "conv" not in name}
     for name, part in packed.named_modules():
         if isinstance(part, PackedProjection | PackedEmbedding) and name != "lm_head":  # which is the embedding

@@ -7,7 +7,8 @@ from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.model.checkpoint import load_model
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -32,7 +33,7 @@ def test_the_greedy_text_is_the_same_alone_and_in_a_batch(trained_model):
 @pytest.mark.parametrize(("weights", "agreement"), [("int8", 0.97), ("mixed", 0.85), ("int4", 0.8)])
 def test_packed_weights_keep_most_answers(trained_model, weights, agreement):
     model, tokenizer = load_model(trained_model.folder), Tokenizer.load(trained_model.folder)
-    packed = PackedModel(load_model(trained_model.folder), PACKED_BITS[weights])
+    packed = nearest_model(load_model(trained_model.folder), PLANS[weights])
     runtime = CompiledRuntime(packed)
     kept = total = 0
     for story in trained_model.held_out[:8]:

@@ -17,7 +17,8 @@ from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.speculative.decode import Speculative
 from mamba_slm.generation.speculative.proposals import DraftModel, PromptLookup
 from mamba_slm.model.init import build_model
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
 from onnx_folders import save_onnx
 from small_models import varied_model
@@ -37,7 +38,7 @@ def target(kind="torch"):
         return GraphRuntime(model, record=False)
     if missing_for_native() is not None:
         pytest.skip(str(missing_for_native()))
-    packed = PackedModel(model, PACKED_BITS["int8"], dtype=torch.float32) if kind == "compiled int8" else model
+    packed = nearest_model(model, PLANS["int8"], dtype=torch.float32) if kind == "compiled int8" else model
     return CompiledRuntime(packed)
 
 

@@ -11,7 +11,8 @@ from mamba_slm.generation.speculative.decode import Speculative
 from mamba_slm.generation.speculative.proposals import DraftModel, PromptLookup
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.model.checkpoint import load_model
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -57,7 +58,7 @@ def test_greedy_text_is_the_same_on_64_prompts(trained_model, name):
 
 def test_a_draft_of_four_bits_is_mostly_right_about_drawn_text(trained_model):
     runtime, tokenizer = runtime_of("torch", trained_model.folder), Tokenizer.load(trained_model.folder)
-    draft = TorchRuntime(PackedModel(load_model(trained_model.folder), PACKED_BITS["int4"], dtype=torch.float32))
+    draft = TorchRuntime(nearest_model(load_model(trained_model.folder), PLANS["int4"], dtype=torch.float32))
     strategy = Speculative(source=DraftModel(runtime=draft))
     sampler = Sampler.from_settings(temperature=0.8, top_p=0.95)
     for number, story in enumerate(trained_model.held_out[:8]):

@@ -21,7 +21,8 @@ from mamba_slm.generation.onnx_runtime import open_onnx
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.states.files import checksum, load_state, read_file, save_state
 from mamba_slm.generation.states.fingerprint import Fingerprint, fingerprint_of, remembered_sha256
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
 from onnx_folders import save_onnx
 from small_models import save_small_model, small_tokenizer, varied_model
@@ -45,7 +46,7 @@ def runtimes(tmp_path_factory):
     found["bfloat16"] = (TorchRuntime(varied_model().to(torch.bfloat16)), None)
     if missing_for_native() is None:
         found["compiled"] = (CompiledRuntime(model), None)
-        packed = PackedModel(varied_model(), PACKED_BITS["int8"], dtype=torch.float32)
+        packed = nearest_model(varied_model(), PLANS["int8"], dtype=torch.float32)
         found["compiled int8"] = (CompiledRuntime(packed), None)
     onnx = save_onnx(model, tmp_path_factory.mktemp("onnx"))
     found["onnx"] = (open_onnx(onnx, RuntimeSettings(threads=1)).runtime, onnx)

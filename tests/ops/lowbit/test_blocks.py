@@ -109,7 +109,8 @@ def test_the_definition_is_code_minus_zero_times_scale():
 
 def test_blocks_shrink_to_what_divides_a_row():
     scheme = Scheme(format="int4", block_size=128)
-    assert [scheme.fitted(i) and scheme.fitted(i).block_size for i in (256, 96, 40, 36)] == [128, 32, 8, None]
+    fitted = [scheme.fitted(i) for i in (256, 96, 40, 36)]
+    assert [each and each.block_size for each in fitted] == [128, 32, 8, None]
     assert quantize_nearest(weights(2, 96), scheme).block_size == 32
     with pytest.raises(ShapeError, match="rows of 36"):
         quantize_nearest(torch.zeros(2, 36), scheme)

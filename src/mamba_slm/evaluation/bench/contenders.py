@@ -24,8 +24,9 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.init import build_model
-from mamba_slm.model.packed import PACKED_BITS, PackedModel
+from mamba_slm.model.packed import nearest_model
 from mamba_slm.model.presets import SIZES, preset
+from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.ops.loss import IGNORE_INDEX
 from mamba_slm.ops.native.start import start_native_kernels
@@ -130,17 +131,17 @@ class Ours(InRuntime):
     """
 
     def __init__(self, model: LanguageModel, *, weights: str, compiled: bool = False, inference: bool = True):
-        """`weights` are fp32, bf16, or a name in `PACKED_BITS`; `model` is used up."""
+        """`weights` are fp32, bf16, or a name in `PLANS`; `model` is used up."""
         kernels = start_native_kernels()
         self.weight_bytes: int | None = None
-        if weights in PACKED_BITS:
-            model = PackedModel(model, PACKED_BITS[weights])
-            self.weight_bytes = model.num_bytes
+        if weights in PLANS:
+            model = packed = nearest_model(model, PLANS[weights])
+            self.weight_bytes = packed.num_bytes
         elif DTYPES[weights] != torch.float32:
             cast = {name: tensor.to(dtype_of(name, DTYPES[weights])) for name, tensor in model.state_dict().items()}
             model.load_state_dict(cast, assign=True)
         self.model = model
-        if inference and weights not in PACKED_BITS:  # as `generation.loading` does; packed ones are there
+        if inference and weights not in PLANS:  # as `generation.loading` does; packed ones are there
             move_to_huge_pages(model)
         self.runtime = CompiledRuntime(model) if compiled else TorchRuntime(model)
         self.parameters = count_parameters(model.config).total

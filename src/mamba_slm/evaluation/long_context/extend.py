@@ -19,6 +19,7 @@ from mamba_slm.evaluation.long_context.by_position import Stretch, borders, long
 from mamba_slm.evaluation.long_context.picture import picture
 from mamba_slm.model.checkpoint import load_config, load_model, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.quantized import require_float
 from mamba_slm.model.stretch import Method, stretched, trained_context_tokens
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.training.config import TrainConfig
@@ -88,6 +89,7 @@ def extend(
         CheckFailedError: the training was stopped before its end; the run can be resumed.
     """
     folder = resolve_model_folder(model)
+    require_float(folder, purpose="training")
     old = load_config(folder)
     trained = trained_context_tokens(old)
     new = longer(old, context_tokens, method, folder)

@@ -6,7 +6,7 @@ Letters: o outputs, i inputs, k blocks of a row, q inputs of a block.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,17 @@ class QuantizedBlocks:
     def block_size(self) -> int:
         """Inputs q that share a scale."""
         return self.codes.shape[1] // self.scales.shape[1]
+
+    def to(self, device: str | torch.device) -> QuantizedBlocks:
+        """The same on a device."""
+        zeros, nested = self.zero_points, self.nested
+        return replace(
+            self,
+            codes=self.codes.to(device),
+            scales=self.scales.to(device),
+            zero_points=None if zeros is None else zeros.to(device),
+            nested=None if nested is None else nested.to(device),
+        )
 
     @property
     def stored_bytes(self) -> int:

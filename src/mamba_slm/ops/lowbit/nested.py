@@ -31,6 +31,10 @@ class NestedScales:
         repeated = self.absmax.repeat_interleave(NESTED_BLOCK)[: numbers.numel()]
         return (numbers * repeated + self.offset).view(self.codes.shape)
 
+    def to(self, device: str | torch.device) -> NestedScales:
+        """The same on a device."""
+        return NestedScales(codes=self.codes.to(device), absmax=self.absmax.to(device), offset=self.offset.to(device))
+
 
 def nest(scales: Tensor) -> NestedScales:
     """Scales [o k] in their nearest stored form."""
