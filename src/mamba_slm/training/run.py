@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import torch
 
-from mamba_slm.core.allocator import freed_memory_kept
+from mamba_slm.core.allocator import freed_memory_kept, give_back_freed_memory
 from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import validation_batches
@@ -157,8 +157,6 @@ def lead(
             clear(directory)
         status = stack.enter_context(status_kept(directory))
         config = resolved(config, say)
-        if config.device == "cpu":
-            say(str(stack.enter_context(freed_memory_kept())))
         kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))
         say(kernels)
         say_which_scan(config, say)
@@ -168,6 +166,9 @@ def lead(
 
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
+        if config.device == "cpu":  # not before: what reading text and making a tokenizer took would be kept, too
+            give_back_freed_memory()
+            say(str(stack.enter_context(freed_memory_kept())))
         mixture = mixture_of(prepared, config)
         loader = stack.enter_context(contextlib.closing(loader_of(mixture, config, world, say)))
         if set_length is not None and not config.has_limit:
