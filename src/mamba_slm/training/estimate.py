@@ -166,7 +166,6 @@ def estimate_training(
             rows_at_once=rows_at_once,
             precision=precision,
             gradient_checkpointing=gradient_checkpointing,
-            micro_batches=max(1, batch_tokens // (devices * rows_at_once * context_tokens)),
             spread=spread,
             on_gpu=gpu is not None,
             kernels=kernels,

@@ -44,7 +44,6 @@ class Demand:
             rows_at_once=self.rows_at_once,
             precision=self.precision,
             gradient_checkpointing=self.gradient_checkpointing,
-            micro_batches=-(-self.rows_of_each // self.rows_at_once),
             spread=self.spread,
             on_gpu=self.on_gpu,
             kernels=self.kernels,

@@ -3,7 +3,7 @@
 What is added up, in bytes of one process; p parameters, the shares of `Spread`:
 
     weights      4 p · share, and under half precision 2 per parameter of the matrices that are in use
-    gradients    4 p · share, and what is summed over micro-batches whole
+    gradients    4 p · share
     optimizer    8 p · share for AdamW
     activations  what the forward pass keeps for the backward pass (`activations.py`)
     backward     gradients and temporaries of the largest sublayer
@@ -94,7 +94,6 @@ def estimate_memory(
     rows_at_once: int,
     precision: str,
     gradient_checkpointing: bool,
-    micro_batches: int = 2,
     spread: Spread | None = None,
     on_gpu: bool = False,
     kernels: str = "native",
@@ -105,7 +104,6 @@ def estimate_memory(
     Args:
         context_tokens, rows_at_once: shape of a micro-batch on one device.
         precision: "fp32", "bf16" or "fp16" arithmetic; masters are float32 in all.
-        micro_batches: of a step on one device; from two on, gradients are in memory while activations are, too.
         spread: how the run lies on its devices; None means on one.
         kernels: "torch" for PyTorch's operations on a CPU.
         optimizer: "adamw", "adamw8bit" or "muon".
@@ -138,10 +136,9 @@ def estimate_memory(
     head = config.vocab_size * config.hidden_size
     on_device = share_on_device(spread, on_gpu=on_gpu)
     copies = 0 if spread.engine == "fsdp" else half * (parameters - counts.embedding) * spread.weights
-    summed_whole = spread.engine == "fsdp" and spread.group > 1 and micro_batches > 1
     return MemoryEstimate(
         weights=4 * parameters * on_device["weights"] + copies,
-        gradients=4 * parameters * (on_device["gradients"] + summed_whole),
+        gradients=4 * parameters * on_device["gradients"],
         optimizer=moment_bytes(config, optimizer) * on_device["moments"],
         activations=activations,
         backward=(GPU_BACKWARD_SHARE if on_gpu else 1.0) * tokens_at_once * max(saved.values()),

@@ -8,8 +8,7 @@
 | fsdp none | 1 | 1 | 1 | |
 | deepspeed ZeRO 1, 2, 3 | 1, 1, 1/n | 1, 1/n, 1/n | 1/n | a second float32 copy of the own share of weights; buckets |
 
-n is the number of processes, or `shard_processes` (hybrid). Where a step has several micro-batches, fsdp and ZeRO 1
-keep the sum of gradients whole until the last of them.
+n is the number of processes, or `shard_processes` (hybrid).
 """
 
 from __future__ import annotations

@@ -82,6 +82,18 @@ def train_in_world(folder, train_folder, validation_folder, settings, resume=Fal
     }
 
 
+def says_what_gradients_are_after_each_pass(trainer):
+    """To be called with a trainer; says for every micro-batch whether gradients are there, as shares."""
+    backward = trainer.engine.backward
+
+    def watched(loss):
+        backward(loss)
+        kinds = {type(parameter.grad).__name__ for parameter in trainer.model.parameters()}
+        trainer.say(f"after a pass: {', '.join(sorted(kinds))}")
+
+    trainer.engine.backward = watched
+
+
 def of_another_model(*arguments):
     """`train_in_world` with twice the width."""
     global TINY

@@ -15,7 +15,7 @@ from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.engines.choose import make_engine
 from mamba_slm.training.hooks import Hook
 from mamba_slm.training.precision import Precision
-from training.distributed.rank_program import train_in_world
+from training.distributed.rank_program import says_what_gradients_are_after_each_pass, train_in_world
 from training.distributed.ranks import answers_of, in_ranks
 from training.small_run import TINY
 
@@ -79,6 +79,15 @@ def test_two_processes_train_as_one_does(run, folders, alone, settings):
         assert rank["kinds"] == (["DTensor"] if is_shared else ["Parameter"])
         assert share * 0.9 * BYTES < rank["held"]["weights"] <= share * BYTES
         assert share * 0.9 * 2 * BYTES < rank["held"]["moments"] <= share * 2 * BYTES + 1000  # and counters of steps
+
+
+@pytest.mark.parametrize("sharding", ["full", "grad_optimizer"])
+def test_gradients_are_summed_over_micro_batches_as_shares(run, folders, sharding):
+    settings = {**SETTINGS, "max_steps": 1, "engine": "fsdp", "sharding": sharding}
+    adjust = says_what_gradients_are_after_each_pass
+    for rank in in_ranks(train_in_world, 2, run.path, *folders, settings, False, None, (), adjust):
+        said = [line for line in rank["lines"] if line.startswith("after a pass")]
+        assert len(said) > 1 and set(said) == {"after a pass: DTensor"}
 
 
 @pytest.mark.slow

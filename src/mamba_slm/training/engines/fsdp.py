@@ -5,11 +5,11 @@ sublayer form a unit of their own that travels in bf16; norms, convolutions and 
 float32 in theirs, as do all master weights. PyTorch's `fully_shard` averages gradients, so the loss is scaled as for
 DDP.
 
-| sharding | kept whole on every process | collected again in the backward pass |
-|---|---|---|
-| full | nothing | yes |
-| grad_optimizer | weights, from forward to backward | no |
-| none | everything | no |
+| sharding | kept whole on every process | collected again in the backward pass | gradients travel |
+|---|---|---|---|
+| full | nothing | yes | after every micro-batch |
+| grad_optimizer | weights, from forward to backward | no | after every micro-batch |
+| none | everything | no | after the last micro-batch |
 """
 
 from __future__ import annotations
@@ -74,7 +74,11 @@ class FsdpEngine(TogetherEngine):
     @contextlib.contextmanager
     def synchronized(self, is_last: bool) -> Iterator[None]:
         assert isinstance(self.loss_of, FSDPModule)
-        self.loss_of.set_requires_gradient_sync(is_last)
+        shares = (
+            self.config.sharding != "none"
+        )  # gradients summed over micro-batches are shares, too, or nothing is won
+        self.loss_of.set_requires_gradient_sync(is_last or shares)
+        self.loss_of.set_requires_all_reduce(is_last)
         self.loss_of.set_is_last_backward(is_last)
         yield
 
