@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from mamba_slm.core.allocator import is_glibc
 from mamba_slm.core.errors import (
     ConfigError,
     DataError,
@@ -23,6 +24,7 @@ from mamba_slm.runs.record import read_record
 from mamba_slm.runs.report import render_report
 from mamba_slm.runs.status import read_status
 from mamba_slm.training.hooks import Hook
+from mamba_slm.training.memory import memory_bytes
 from mamba_slm.training.prepare import prepare_data
 from mamba_slm.training.run import summary, train
 from mamba_slm.training.run_config import read_model_config, read_train_config, read_train_settings, write_run_config
@@ -84,6 +86,23 @@ def test_the_finished_model_is_the_best_one(text, run):
     best = load_model(result.best_checkpoint)
     assert all(map(torch.equal, load_model(run.path / "model").parameters(), best.parameters()))
     assert (run.path / "model" / "tokenizer.json").is_file()
+
+
+@pytest.mark.skipif(not is_glibc(), reason="only glibc can be told what to do with freed memory")
+def test_training_does_not_keep_what_preparing_its_data_needed(text, run):
+    config, needed_bytes = small_config(text, 2), 300 * 2**20
+
+    def prepare(run):
+        blocks = [bytes(2**14) for _ in range(needed_bytes // 2**14)]
+        pin = bytes(2**14)  # at the end of the heap, so that glibc gives nothing back by itself
+        del blocks
+        pins.append(pin)
+        return prepare_data(config.data, run, vocab_size=300, say=lambda line: None)
+
+    pins: list[bytes] = []
+    before = memory_bytes("cpu")
+    result = trained(config, run, prepare=prepare)
+    assert result.memory_bytes < before + needed_bytes / 2
 
 
 def test_settings_that_cannot_work_leave_nothing_behind(text, run):

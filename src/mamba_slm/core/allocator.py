@@ -48,23 +48,29 @@ def keep_freed_memory() -> FreedMemory:
     return FreedMemory(is_kept=True, reason="new memory costs time; MALLOC_TRIM_THRESHOLD_ or GLIBC_TUNABLES overrule")
 
 
-def give_back_freed_memory() -> None:
+def stop_keeping_freed_memory() -> None:
     """Undo `keep_freed_memory` where it has had an effect, and give back what is free now."""
     library = ctypes.CDLL(None)
     library.mallopt(M_MMAP_THRESHOLD, OWN_LARGEST_KEPT_BYTES)
     library.mallopt(M_TRIM_THRESHOLD, 2 * OWN_LARGEST_KEPT_BYTES)
-    library.malloc_trim(0)
+    give_back_freed_memory()
+
+
+def give_back_freed_memory() -> None:
+    """Give back what is free now, where the C library is glibc; others do that by themselves or not at all."""
+    if os.name == "posix" and is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextlib.contextmanager
 def freed_memory_kept() -> Iterator[FreedMemory]:
-    """`keep_freed_memory`, and at the end `give_back_freed_memory`, for a process that goes on to other things."""
+    """`keep_freed_memory`, and at the end `stop_keeping_freed_memory`, for a process that goes on to other things."""
     found = keep_freed_memory()
     try:
         yield found
     finally:
         if found.is_kept:
-            give_back_freed_memory()
+            stop_keeping_freed_memory()
 
 
 def users_choice() -> str | None:

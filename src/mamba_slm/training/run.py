@@ -12,16 +12,13 @@ import contextlib
 import dataclasses
 import functools
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from mamba_slm.core.allocator import freed_memory_kept, give_back_freed_memory
-from mamba_slm.core.errors import DiskFullError, MambaSlmError, UsageError
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import validation_batches
 from mamba_slm.data.reading.options import ReadOptions
@@ -29,10 +26,9 @@ from mamba_slm.model.count import count_parameters
 from mamba_slm.model.portability import portability_issues
 from mamba_slm.ops.kernels import installed_kernels
 from mamba_slm.ops.ssd import automatic_ssd_backend
-from mamba_slm.runs.layout import RunDirectory, default_home, is_run
+from mamba_slm.runs.layout import RunDirectory, is_run
 from mamba_slm.runs.lock import RunLock
-from mamba_slm.runs.metrics import read_metrics
-from mamba_slm.runs.record import RunRecord, read_record, write_record
+from mamba_slm.runs.record import write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.auto_fit import memory_explained, with_settings_that_fit
 from mamba_slm.training.config import TrainConfig
@@ -47,6 +43,7 @@ from mamba_slm.training.initial import first_model, tokenizer_for
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
 from mamba_slm.training.mixture_events import MixtureHook
+from mamba_slm.training.opening import clear, logged, open_record, open_run, say_on_stderr, status_kept
 from mamba_slm.training.peak import Peak, peak_of
 from mamba_slm.training.plan import model_config_for, with_run_length
 from mamba_slm.training.precision import Choice, choose_device, choose_precision
@@ -277,80 +274,6 @@ def require_usable(config: TrainConfig, *, has_data: bool, processes: int | None
         config.run_schedule()
 
 
-def open_run(run: str | os.PathLike[str] | None, name: str, *, is_resumed: bool) -> RunDirectory:
-    """The directory to train in.
-
-    Raises:
-        UsageError: nothing to resume, or something in the way of a new run.
-    """
-    if run is None:
-        if is_resumed:
-            raise UsageError("which run is to be resumed?", hint="mamba-slm train --resume RUN; mamba-slm runs list")
-        return RunDirectory.create_new(default_home(), name)
-    if is_resumed or has_not_begun(RunDirectory(Path(run))):
-        return RunDirectory.open(run)
-    return RunDirectory.create(run)
-
-
-def has_not_begun(run: RunDirectory) -> bool:
-    """Whether the folder holds a run that took no step, such as one whose data turned out to be unusable."""
-    return is_run(run.path) and run.latest() is None and not read_metrics(run.metrics_file)
-
-
-def clear(run: RunDirectory) -> None:
-    """Remove what a run that took no step has left, so that it can begin anew with other settings."""
-    for file in (
-        run.config_file,
-        run.record_file,
-        run.data_file,
-        run.tokenizer_file,
-        run.events_file,
-        run.samples_file,
-    ):
-        file.unlink(missing_ok=True)
-    shutil.rmtree(run.path / "data", ignore_errors=True)
-
-
-def say_on_stderr(text: str) -> None:
-    """One line for people."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def logged(run: RunDirectory, say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say` that writes to log.txt as well."""
-
-    def say_and_log(text: str) -> None:
-        say(text)
-        with run.log_file.open("a", encoding="utf-8") as log:
-            log.write(text + "\n")
-
-    return say_and_log
-
-
-@contextlib.contextmanager
-def status_kept(run: RunDirectory) -> Iterator[StatusWriter]:
-    """Keep status.json true, whatever ends the block."""
-    status = StatusWriter(run.status_file)
-    status.update("running", step=0, message="preparing")
-
-    def ended(state: Literal["failed", "stopped"], message: str) -> None:
-        reached = run.latest()
-        with contextlib.suppress(DiskFullError):  # what ended the run may be that very disk, and counts more
-            status.update(state, step=int(reached.name.removeprefix("step-")) if reached else 0, message=message)
-
-    try:
-        yield status
-    except KeyboardInterrupt:
-        ended("stopped", "aborted without saving")
-        raise
-    except Exception as error:
-        message = error.message if isinstance(error, MambaSlmError) else f"{type(error).__name__}: {error}"
-        ended("failed", message)
-        with contextlib.suppress(OSError), run.log_file.open("a", encoding="utf-8") as log:
-            log.write(f"error: {message}\n")
-        raise
-
-
 def resolved(config: TrainConfig, say: Callable[[str], None]) -> TrainConfig:
     """Replace "auto" by what was chosen, and say why; set the number of CPU threads."""
     if config.threads is not None:
@@ -422,15 +345,6 @@ def built_in_hooks(
         sampler = make_sampler(prepared, config)
         hooks.append(SampleHook(sampler, every_steps=config.sample_every_steps, show=show_sample))
     return hooks
-
-
-def open_record(run: RunDirectory, kind: str, command: Sequence[str]) -> RunRecord:
-    """The record of the run: that of its first start, or a new one."""
-    if run.record_file.is_file():
-        return read_record(run.record_file)
-    record = RunRecord.new(id=run.name, kind=kind, command=command)
-    write_record(run.record_file, record)
-    return record
 
 
 def summary(result: TrainResult) -> str:
