@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from mamba_slm.ops.kernels import Kernel
-from mamba_slm.ops.lowbit.packed import Bits, PackedWeight, linear_reference, pack_codes
+from mamba_slm.ops.lowbit.packed import PANEL_ROWS, Bits, PackedWeight, linear_reference, pack_codes
 from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, pointer, refused_tensor
 from mamba_slm.ops.native.library import library
 from mamba_slm.ops.native.start import SELF_TEST_TOLERANCE, NativeKernels
 
 FEW_ROWS = 32
 """More rows are worth writing the matrix out for a library's product."""
+
+SLICE_BYTES = 8 * 2**20
+"""Of a matrix that is written out: memory of this size is given back and taken again without new pages."""
 
 KINDS = {torch.float32: 32, torch.bfloat16: 16}
 """How C calls a plain matrix; a packed one is called by its bits."""
@@ -66,26 +69,27 @@ def matrix_of(weight: Tensor | PackedWeight) -> Matrix:
 def functions() -> ctypes.CDLL:
     """The compiled functions with their arguments declared."""
     found = library("row_product")
-    declare(found, "row_product", POINTER, POINTER, SIZE, POINTER)
     for suffix in SUFFIX.values():
-        declare(found, f"unpack_columns_{suffix}", POINTER, POINTER)
+        declare(found, f"row_product_{suffix}", POINTER, POINTER, SIZE, POINTER)
+        declare(found, f"unpack_columns_{suffix}", POINTER, SIZE, SIZE, POINTER)
     return found
 
 
 def row_product(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
-    """x [... i] times a matrix [o i] transposed, in float32 inside: [... o] in the dtype of x."""
-    matrix = matrix_of(weight)
-    rows = x.float().contiguous()
+    """x [... i] times a matrix [o i] transposed, in float32 inside: [... o] in the dtype of x, float32 or bfloat16."""
+    matrix, rows = matrix_of(weight), x.contiguous()
     y = rows.new_empty(*x.shape[:-1], matrix.outputs)
-    functions().row_product(ctypes.addressof(matrix), rows.data_ptr(), rows.numel() // matrix.inputs, y.data_ptr())
-    return y.to(x.dtype)
+    run = getattr(functions(), f"row_product_{SUFFIX[x.dtype]}")
+    run(ctypes.addressof(matrix), rows.data_ptr(), rows.numel() // matrix.inputs, y.data_ptr())
+    return y
 
 
-def unpack_columns(weight: PackedWeight, dtype: torch.dtype) -> Tensor:
-    """The matrix transposed, [i o], in float32 or bfloat16."""
-    out = torch.empty(weight.num_inputs, weight.num_outputs, dtype=dtype)
-    matrix = matrix_of(weight)
-    getattr(functions(), f"unpack_columns_{SUFFIX[dtype]}")(ctypes.addressof(matrix), out.data_ptr())
+def unpack_columns(weight: PackedWeight, dtype: torch.dtype, *, begin: int = 0, end: int | None = None) -> Tensor:
+    """Outputs `begin` to `end` of the matrix transposed, [i o], in float32 or bfloat16; both are panels' borders."""
+    end = weight.num_outputs if end is None else min(end, weight.num_outputs)
+    out = torch.empty(weight.num_inputs, end - begin, dtype=dtype)
+    matrix, run = matrix_of(weight), getattr(functions(), f"unpack_columns_{SUFFIX[dtype]}")
+    run(ctypes.addressof(matrix), begin // PANEL_ROWS, -(-end // PANEL_ROWS), out.data_ptr())
     return out
 
 
@@ -93,7 +97,19 @@ def packed_linear(x: Tensor, weight: PackedWeight) -> Tensor:
     """See `mamba_slm.ops.lowbit.linear`. Many rows are multiplied in the dtype of x by the matrix rounded to it."""
     if x.numel() <= FEW_ROWS * weight.num_inputs or weight.activations == "int8":
         return row_product(x, weight)
-    return (x.reshape(-1, weight.num_inputs) @ unpack_columns(weight, x.dtype)).view(*x.shape[:-1], -1)
+    return product_in_slices(x.reshape(-1, weight.num_inputs), weight).view(*x.shape[:-1], -1)
+
+
+def product_in_slices(x: Tensor, weight: PackedWeight) -> Tensor:
+    """x [r i] to [r o] by a library's product with so much of the matrix at a time as stays in a cache."""
+    width = max(256, SLICE_BYTES // (weight.num_inputs * x.element_size()) // PANEL_ROWS * PANEL_ROWS)
+    if width >= weight.num_outputs:
+        return x @ unpack_columns(weight, x.dtype)
+    y = x.new_empty(len(x), weight.num_outputs)
+    for begin in range(0, weight.num_outputs, width):
+        columns = unpack_columns(weight, x.dtype, begin=begin, end=begin + width)
+        torch.mm(x, columns, out=y[:, begin : begin + width])
+    return y
 
 
 def refuses(x: Tensor, weight: PackedWeight) -> str | None:
