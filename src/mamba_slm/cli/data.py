@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.data_contamination import configure_contamination, run_contamination
 from mamba_slm.cli.data_curate import configure_curate, run_curate
 from mamba_slm.cli.data_input import add_input, input_documents, read_options
 from mamba_slm.cli.data_mix import configure_mix, run_mix
@@ -50,6 +51,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     configure_curate(commands.add_parser("curate", help="keep the text worth training on"))
 
+    contamination = commands.add_parser("contamination", help="questions of benchmarks that stand in a training set")
+    configure_contamination(contamination)
+
     configure_tokenize(commands.add_parser("tokenize", help="write text as token shards"))
     configure_train_tokenizer(commands.add_parser("train-tokenizer", help="train a byte-level BPE tokenizer"))
 
@@ -69,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         "sources": run_sources,
         "download": run_download,
         "curate": run_curate,
+        "contamination": run_contamination,
         "tokenize": run_tokenize,
         "train-tokenizer": run_train_tokenizer,
         "mix": run_mix,
