@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mamba_slm.cli import console
 from mamba_slm.cli.data_input import add_input, input_documents, read_options
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.data.document import Document
@@ -36,9 +37,6 @@ examples:
 
 def configure_contamination(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm data contamination`."""
-    from mamba_slm.core.config import add_flags
-    from mamba_slm.data.curation.contamination.config import ContaminationConfig
-
     parser.description = "Count how many questions of each benchmark stand in a training set."
     parser.epilog = EPILOG
     add_input(parser, nargs="+")
@@ -49,20 +47,20 @@ def configure_contamination(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", metavar="PATH", help="of token shards; default: the one that lies beside them")
     parser.add_argument("--out", metavar="FILE", help="write every question seen there, as JSON")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    add_flags(parser.add_argument_group("questions"), ContaminationConfig, skip=("min_share",))
+    parser.add_argument(
+        "--ngram-words", type=parse_count, default=13, metavar="N", help="words in a row that tell a question (13)"
+    )
 
 
 def run_contamination(args: argparse.Namespace) -> int:
     """Run the command."""
-    from mamba_slm.core.config import flags_given, resolve
     from mamba_slm.core.files import write_json_atomic
     from mamba_slm.data.curation.contamination.config import ContaminationConfig
     from mamba_slm.data.curation.contamination.index import BenchmarkIndex
     from mamba_slm.data.curation.contamination.overlap import measure_overlap
     from mamba_slm.data.reading.report import ReadReport
 
-    config, _ = resolve(ContaminationConfig, [("command line", flags_given(args, ContaminationConfig))])
-    index = BenchmarkIndex.build(args.benchmarks, config)
+    index = BenchmarkIndex.build(args.benchmarks, ContaminationConfig(ngram_words=args.ngram_words))
     console.say(f"looking for {len(index.arrays['question_numbers']):,} questions of {len(index.files)} files")
     read = ReadReport()
     with console.progress(None, "documents", "reading") as bar:
