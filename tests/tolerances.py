@@ -44,6 +44,7 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("swiglu", "bfloat16"): Tolerance(values=5e-3, gradients=1e-2),
     ("loss", "float32"): Tolerance(values=2e-6, gradients=1e-5),
     ("loss", "bfloat16"): Tolerance(values=1e-3, gradients=2e-2),
+    ("bitsandbytes", "bfloat16"): Tolerance(values=2e-2, gradients=0),  # on CPUs it rounds weights and scales, too
     # conformance: the whole model against the naive recurrence
     ("model", "float32"): Tolerance(values=5e-6, gradients=5e-5),
     ("model", "bfloat16"): Tolerance(values=5e-2, gradients=1e-1),
