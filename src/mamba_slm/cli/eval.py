@@ -24,6 +24,7 @@ examples:
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores --resume
   mamba-slm eval model --benchmarks mmlu --num-fewshot 5 --json
+  mamba-slm eval model --benchmarks humaneval,mbpp --data-dir benchmarks --samples 10 --temperature 0.8
 """
 
 
@@ -47,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--add-bos", action="store_true", help="begin every prompt as a document, which lm-evaluation-harness does not"
     )
+    group.add_argument(
+        "--samples", type=parse_count, default=1, metavar="N", help="programs for each question of humaneval and mbpp"
+    )
+    group.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="of these programs; 0, the default, is greedy"
+    )
     results = parser.add_argument_group("results")
     results.add_argument(
         "--out", metavar="DIR", help="folder for results.json and answers.jsonl, default eval-NAME for a model NAME"
@@ -63,9 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    from mamba_slm.evaluation.harness.code_tasks import CodeSettings
     from mamba_slm.evaluation.harness.names import split_names
-    from mamba_slm.evaluation.harness.run import BenchmarkSettings, run_benchmarks
-    from mamba_slm.evaluation.harness.tasks import load_tasks
+    from mamba_slm.evaluation.harness.run import BenchmarkSettings, find_questions, run_benchmarks
     from mamba_slm.generation.loading import load
     from mamba_slm.generation.runtime import RuntimeSettings
 
@@ -78,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         chat=args.chat,
         add_bos=args.add_bos,
+        code=CodeSettings(samples=args.samples, temperature=args.temperature),
     )
+    questions = find_questions(settings)
     loaded = load(
         args.model,
         runtime="torch",
@@ -87,11 +96,9 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     console.say(f"{loaded.runtime.description} ({loaded.reason})")
-    data_dir = Path(args.data_dir) if args.data_dir else None
-    tasks = load_tasks(settings.benchmarks, data_dir=data_dir, num_fewshot=settings.num_fewshot)
     out = Path(args.out or f"eval-{Path(args.model).resolve().name}")
     console.say(f"answers: {out}")
-    evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, tasks=tasks, say=console.say)
+    evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, questions=questions, say=console.say)
     if args.json:
         fields = asdict(evaluation)
         fields.pop("samples")
