@@ -21,6 +21,7 @@ from mamba_slm.evaluation.harness.generating import Generator
 from mamba_slm.evaluation.harness.scoring import Scorer
 from mamba_slm.evaluation.harness.tasks import PURPOSE, LoadedTasks, load_tasks, quietly, without_code
 from mamba_slm.evaluation.results import ANSWERS_FILE, Evaluation, Sample, TaskResult, write_evaluation
+from mamba_slm.evaluation.scores.files import write_pages
 from mamba_slm.generation.loading import LoadedModel
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.states.fingerprint import fingerprint_of
@@ -152,6 +153,7 @@ def run_benchmarks(
         samples=samples,
     )
     write_evaluation(out, evaluation)
+    write_pages(out, evaluation)
     return evaluation
 
 
