@@ -20,6 +20,9 @@ The questions, prompts and metrics are those of lm-evaluation-harness. --data-di
 in the forms in which they are published; without it they are downloaded. Scores of fewer than all questions (--limit)
 are for trying things out.
 
+Programs that a model writes run without network, files and other processes, in a sandbox of namespaces or bubblewrap;
+where neither works, exit code 3, before anything is asked. They have the standard library of Python and no packages.
+
 examples:
   mamba-slm eval runs/quickstart --benchmarks arc_easy,piqa --data-dir benchmarks --limit 100
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores
