@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from torch import Tensor
-
-from mamba_slm.export.portable import with_tensors
 from mamba_slm.export.source import Source
-from mamba_slm.model.quantization import PLANS, Quantization, matrix_names
+from mamba_slm.model.packed import dequantized_model, nearest
+from mamba_slm.model.quantization import PLANS, Quantization
+from mamba_slm.model.quantized import save_quantized
 from mamba_slm.model.stack import LanguageModel
-from mamba_slm.ops.lowbit.blocks import QuantizedBlocks, dequantize, quantize_nearest
+from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
 from mamba_slm.ops.lowbit.scheme import Scheme
 
 ASYMMETRIC = {
@@ -24,23 +24,29 @@ QUANTIZATIONS = {**PLANS, **ASYMMETRIC, **NESTED, **PARTLY}
 
 def numbers_of(model: LanguageModel, quantization: Quantization) -> dict[str, QuantizedBlocks]:
     """Every matrix that the plan quantizes, rounded to the nearest; by the name of its tensor."""
-    tensors = model.state_dict()
-    return {
-        f"{name}.weight": quantize_nearest(tensors[f"{name}.weight"], scheme)
-        for name, scheme in quantization.fitted_to(model.config).items()
-        if scheme is not None
-    }
+    matrices = nearest(model, quantization)
+    return {f"{name}.weight": each for name, each in matrices.items() if isinstance(each, QuantizedBlocks)}
 
 
-def what_they_stand_for(model: LanguageModel, numbers: dict[str, QuantizedBlocks]) -> LanguageModel:
+def what_they_stand_for(model: LanguageModel, quantization: Quantization) -> LanguageModel:
     """The same model with the values of the numbers, and with the other matrices in bfloat16's values."""
-    tensors: dict[str, Tensor] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for name in (f"{matrix}.weight" for matrix in matrix_names(model.config)):
-        tensors[name] = dequantize(numbers[name]) if name in numbers else tensors[name].bfloat16().float()
-    return with_tensors(model.config, tensors)
+    matrices = {
+        name: each if isinstance(each, QuantizedBlocks) else each.bfloat16()
+        for name, each in nearest(model, quantization).items()
+    }
+    return dequantized_model(model.config, matrices, model.state_dict())
 
 
 def quantized_source(source: Source, name: str) -> Source:
     """As `open_source` opens a folder that `quantize` wrote."""
-    numbers = numbers_of(source.model, QUANTIZATIONS[name])
-    return replace(source, model=what_they_stand_for(source.model, numbers), quantized=numbers)
+    quantization = QUANTIZATIONS[name]
+    numbers = numbers_of(source.model, quantization)
+    return replace(source, model=what_they_stand_for(source.model, quantization), quantized=numbers)
+
+
+def save_quantized_model(model: LanguageModel, folder: Path, name: str) -> Path:
+    """Write a model folder as `quantize` does, without a tokenizer."""
+    folder.mkdir(parents=True)
+    quantization = QUANTIZATIONS[name]
+    save_quantized(folder, model.config, nearest(model, quantization), model.state_dict(), quantization)
+    return folder

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from conformance.models import LENGTHS, fresh_model, sequences
 from conformance.paths import DEFINITION, Path
+from conformance.quantized import dequantized
 from conformance.registry import PATHS
 from tolerances import error_between
 
@@ -35,7 +36,7 @@ class Measurement:
 
 def outcome_of(path: Path, layout: str, tokens: Sequence[Tensor]) -> Outcome:
     """Logits of every sequence, and the gradients of a fixed random projection of all of them."""
-    model = fresh_model(layout)
+    model = path.model(layout)
     with path.surroundings():
         logits = path.logits(model, tokens)
         if not path.gradients:
@@ -57,15 +58,21 @@ def projection_of(logits: Sequence[Tensor]) -> Tensor:
 
 
 @cache
-def definition(layout: str, lengths: tuple[int, ...] = LENGTHS) -> Outcome:
-    """What every path is compared with."""
-    return outcome_of(DEFINITION, layout, sequences()[: len(lengths)])
+def definition(layout: str, lengths: tuple[int, ...] = LENGTHS, weights: str = "") -> Outcome:
+    """What every path is compared with; with `weights`, on the values that a quantization's numbers stand for."""
+    path = DEFINITION
+    if weights:
+        path = replace(DEFINITION, model=partial(dequantized, weights=weights), gradients=False)
+        with torch.no_grad():
+            return outcome_of(path, layout, sequences()[: len(lengths)])
+    return outcome_of(path, layout, sequences()[: len(lengths)])
 
 
 @cache
 def measure(name: str, layout: str) -> Measurement:
     """Errors of one path in one layout, over all lengths."""
-    path, expected = PATHS[name], definition(layout)
+    path = PATHS[name]
+    expected = definition(layout, weights=path.weights)
     found = outcome_of(path, layout, sequences()[: len(path.gradient_lengths)])
     errors = {
         parameter: error_between(gradient, definition(layout, path.gradient_lengths).gradients[parameter])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from conformance.models import CONFIGS, KERNEL_CONFIGS, LENGTHS, set_scan_backend
+from conformance.models import CONFIGS, KERNEL_CONFIGS, LENGTHS, fresh_model, set_scan_backend
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.model.checkpoint import dtype_of
 from mamba_slm.model.hf import HybridSlmForCausalLM
@@ -49,6 +49,10 @@ class Path:
     """Fewer where a graph of hundreds of calls would take long; outputs are compared at all lengths."""
     surroundings: Callable[[], AbstractContextManager[object]] = nullcontext
     """Entered around the forward and backward pass."""
+    model: Callable[[str], LanguageModel] = fresh_model
+    """The model of a layout that `logits` gets."""
+    weights: str = ""
+    """Quantization whose values the definition computes with; "": none."""
 
 
 def one_by_one(model: LanguageModel, sequences: Sequence[Tensor]) -> list[Tensor]:

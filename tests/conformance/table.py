@@ -11,6 +11,7 @@ from conformance.measure import Measurement
 from conformance.models import ALL_CONFIGS, CONFIGS, LENGTHS
 from conformance.oracles import ORACLES, TRANSFORMERS_VERSION
 from conformance.paths import OUR_PATHS
+from conformance.quantized import QUANTIZED
 from conformance.registry import PATHS
 from tolerances import tolerance_of
 
@@ -65,6 +66,7 @@ def rendered(measurements: dict[str, Measurement]) -> str:
     """The whole page."""
     patterns = " and ".join(f"`{config.pattern}` ({layout})" for layout, config in CONFIGS.items())
     ours = "\n".join(row(name, measurements[name]) for name in OUR_PATHS | EXPORTS)
+    few_bits = "\n".join(row(name, measurements[name]) for name in QUANTIZED)
     theirs = "\n".join(row(name, measurements[name]) for name in ORACLES)
     return f"""# Conformance: the same function on every path
 
@@ -84,6 +86,15 @@ zero to the last bit (`tests/conformance/test_isolation.py`), and a state that w
 last bit (`tests/model/test_state.py`).
 
 {COLUMNS}{ours}
+
+## Quantized weights
+
+The same comparison with matrices in 8 and 4 bits (`mixed`: 4 bits, but 8 in `in_proj`, embedding and head). The
+definition is the naive recurrence in float32 on the values that the stored numbers stand for, so these rows say nothing
+about what rounding costs, and everything about whether each path computes with the same numbers. ONNX Runtime and
+llama.cpp round what they multiply numbers of few bits with to 8 bits, too; here ONNX Runtime does not.
+
+{COLUMNS}{few_bits}
 
 ## Oracles: code that nobody here wrote
 

@@ -6,7 +6,8 @@ import re
 
 from mamba_slm.quantization.measure import Quality
 from mamba_slm.quantization.page import render_page
-from mamba_slm.quantization.report import Alone, Report, Size, write_report
+from mamba_slm.quantization.report import Report, Size, write_report
+from mamba_slm.quantization.sensitivity import PartCost
 from mamba_slm.quantization.speed import Speed
 
 
@@ -18,7 +19,7 @@ def quality(kl):
 
 
 def alone(name, kl):
-    return Alone(name=name, scheme="int4, blocks of 32", num_weights=1024, quality=quality(kl))
+    return PartCost(name=name, scheme="int4, blocks of 32", num_weights=1024, quality=quality(kl))
 
 
 def report(**changes):
@@ -71,7 +72,7 @@ def test_the_limit_is_said_where_there_was_one():
 
 def test_a_model_that_broke_is_still_shown():
     broken = quality(0.02).__class__(**{**vars(quality(0.02)), "mean_kl": math.nan, "perplexity": math.inf})
-    parts = (Alone(name="in_proj", scheme="int4", num_weights=1, quality=broken),)
+    parts = (PartCost(name="in_proj", scheme="int4", num_weights=1, quality=broken),)
     assert "beyond all numbers" in render_page(report(quality=broken, parts=parts, matrices=parts, speed=None))
 
 

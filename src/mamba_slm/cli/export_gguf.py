@@ -64,14 +64,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from mamba_slm.export.gguf.export import export_gguf
-    from mamba_slm.export.gguf.stored import AS_STORED
     from mamba_slm.export.source import open_source
 
     source = open_source(args.model)
     exported = export_gguf(
         source,
         args.out,
-        file_type=args.type or (AS_STORED if source.quantized else DEFAULT_TYPE),
+        file_type=args.type or (None if source.quantized else DEFAULT_TYPE),
         text=None if args.text is None else read_text(args.text),
         in_llama_cpp=False if args.no_llama_cpp else None,
         pad_vocabulary=args.pad_vocabulary,

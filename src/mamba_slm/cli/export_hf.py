@@ -46,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pad-vocabulary", action="store_true", help="fill the vocabulary up to a multiple of 8 with unused tokens"
     )
+    parser.add_argument(
+        "--dequantize", action="store_true", help="write the values of a quantized model, which is refused otherwise"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FOLDER once the new one is verified")
     parser.add_argument(
         "--tolerance",
@@ -85,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_shard_size < 1:
         raise UsageError(f"--max-shard-size must be at least 1, got {args.max_shard_size}")
     if args.dry_run:
-        plan = plan_export(args.model, dtype=dtype, pad_vocabulary=args.pad_vocabulary)
+        plan = plan_export(args.model, dtype=dtype, pad_vocabulary=args.pad_vocabulary, dequantize=args.dequantize)
         for warning in plan.warnings:
             console.say(f"warning: {warning}")
         if args.json:
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=dtype,
         max_shard_bytes=args.max_shard_size,
         pad_vocabulary=args.pad_vocabulary,
+        dequantize=args.dequantize,
         overwrite=args.overwrite,
         tolerance=args.tolerance,
         say=console.say,

@@ -21,6 +21,10 @@ only. Every pattern, position and window can be exported.
 The graph is run in ONNX Runtime before the folder appears: whole, in pieces, one token at a time, in batches padded
 left and right, and greedily over 64 tokens. int8 and int4 come with a report against fp32 in quantization.json.
 
+A quantized model (mamba-slm quantize) keeps its numbers, scales and zero points to the last bit, unless --weights asks
+for another rounding. Its graph must give the model's logits with products in float32; as it runs, ONNX Runtime rounds
+their inputs to 8 bits, and quantization.json says what that changes. nf4 and fp4 are possible in the fused form.
+
 examples:
   mamba-slm export onnx runs/quickstart --out exported/quickstart-onnx
   mamba-slm export onnx runs/quickstart --out exported/quickstart-int8 --weights int8 --text notes.txt
@@ -39,8 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         choices=("fp32", "int8", "int4"),
-        default="fp32",
-        help="of the matrices, default fp32; int4 keeps in_proj, embedding and head in 8 bits",
+        help="of matrices, default fp32, or a quantized model's own; int4 keeps in_proj, embedding and head in 8 bits",
     )
     parser.add_argument(
         "--block-size",
@@ -73,6 +76,11 @@ def run(args: argparse.Namespace) -> int:
         console.print_json(as_json(export))
         return 0
     print(f"{export.out}  {total_size(export)}, {export.contract.weights}")
+    for form, check in export.exact.items():
+        print(
+            f"verified  {form}, products in float32: largest difference of a logit from the model "
+            f"{check.max_logit_error:.1e}, {check.greedy_tokens} greedy tokens equal"
+        )
     for form, check in export.checks.items():
         greedy = f", {check.greedy_tokens} greedy tokens equal" if check.greedy_tokens else ""
         what = "the model" if export.report is None else "its own rounded weights"
@@ -96,5 +104,6 @@ def as_json(export: OnnxExport) -> dict[str, Any]:
         "block_size": export.contract.block_size,
         "pattern": export.contract.config.pattern,
         "checks": {form: asdict(check) for form, check in export.checks.items()},
+        "exact_checks": {form: asdict(check) for form, check in export.exact.items()},
         "report": None if export.report is None else export.report.as_json(),
     }

@@ -37,6 +37,7 @@ COMMANDS = {
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
     "eval": ("mamba_slm.cli.eval", "scores on benchmarks, with the questions of lm-evaluation-harness"),
     "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),
+    "quantize": ("mamba_slm.cli.quantize", "store a model in 8 or 4 bits, and measure what that costs"),
     "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
     "import": ("mamba_slm.cli.import_model", "read a GraniteMoeHybrid of Hugging Face into a model folder of ours"),
     "verify": ("mamba_slm.cli.verify", "compare two models in any formats: logits, layers, tokenizers"),

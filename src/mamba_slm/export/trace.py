@@ -84,7 +84,7 @@ class OurRunner:
     def __init__(self, source: Source):
         self.source = source
         dtype = str(source.model.embedding.weight.dtype).removeprefix("torch.")
-        self.description = f"mamba-slm, {dtype}"
+        self.description = f"mamba-slm, {dtype}{' with the values of quantized weights' * bool(source.quantized)}"
         self.vocab_size = source.config.vocab_size
         self.max_tokens = source.config.max_context_tokens
 

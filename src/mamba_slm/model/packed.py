@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.processor import has_instructions
+from mamba_slm.model.bitsandbytes_projection import BitsAndBytesProjection, unsupported
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import can_be_huge, huge_copies
 from mamba_slm.model.matrices import EMBEDDING, matrix_names
@@ -114,7 +115,7 @@ class PackedModel(LanguageModel):
         for name in names:
             matrix = matrices[name].to(device)
             owner, _, attribute = name.rpartition(".")
-            setattr(self.get_submodule(owner), attribute, packed_module(name, matrix, dtype))
+            setattr(self.get_submodule(owner), attribute, packed_module(name, matrix, dtype, torch.device(device)))
         if self.lm_head is None and isinstance(self.embedding, PackedEmbedding):
             self.lm_head = PackedProjection(self.embedding.packed, dtype)  # type: ignore[assignment]
         assert not any(parameter.is_meta for parameter in self.parameters())
@@ -174,9 +175,11 @@ def nearest_model(model: LanguageModel, plan: Quantization, *, dtype: torch.dtyp
     return PackedModel(model, nearest(model, plan), dtype=dtype)
 
 
-def packed_module(name: str, matrix: Matrix, dtype: torch.dtype) -> nn.Module:
+def packed_module(name: str, matrix: Matrix, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """What stands for a matrix in the model: the embedding looks rows up, all others multiply."""
     if isinstance(matrix, QuantizedBlocks):
+        if name != EMBEDDING and unsupported(matrix.scheme, device) is None:
+            return BitsAndBytesProjection(matrix, dtype, device)
         packed = pack_blocks(matrix)
         return PackedEmbedding(packed, dtype) if name == EMBEDDING else PackedProjection(packed, dtype)
     outputs, inputs = matrix.shape

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
-from mamba_slm.quantization.report import Alone, Report
+from mamba_slm.quantization.report import Report
+from mamba_slm.quantization.sensitivity import PartCost
 from mamba_slm.runs.report_page import PARTS, policy, printable_text, trusted
 from mamba_slm.runs.svg import percent
 from mamba_slm.runs.svg_chart import Chart, Scale, render_chart, vertical_scale
@@ -113,7 +114,7 @@ def figures(report: Report) -> list[tuple[str, str, str]]:
     return found
 
 
-def rows(measured: Sequence[Alone]) -> list[dict[str, str]]:
+def rows(measured: Sequence[PartCost]) -> list[dict[str, str]]:
     """The rows of a table with bars."""
     finite = [each.quality.mean_kl for each in measured if math.isfinite(each.quality.mean_kl)]
     largest = max(finite, default=0.0) or 1.0

@@ -9,6 +9,7 @@ from typing import Any
 
 from mamba_slm.core.files import write_json_atomic, write_text_atomic
 from mamba_slm.quantization.measure import Quality
+from mamba_slm.quantization.sensitivity import PartCost
 from mamba_slm.quantization.speed import Speed
 
 REPORT_FILE, PAGE_FILE = "report.json", "report.html"
@@ -44,22 +45,6 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alone:
-    """The model with one part, or one matrix, quantized and everything else as it was."""
-
-    name: str
-    """Of a part, such as in_proj, or of a matrix, such as sublayers.3.mixer.in_proj."""
-    scheme: str
-    num_weights: int
-    quality: Quality
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        found = {"name": self.name, "scheme": self.scheme, "num_weights": self.num_weights}
-        return {**found, **self.quality.to_dict()}
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that was measured."""
 
@@ -79,9 +64,9 @@ class Report:
     size: Size
     quality: Quality
     speed: Speed | None = None
-    parts: tuple[Alone, ...] = ()
+    parts: tuple[PartCost, ...] = ()
     """Each part quantized alone, the worst first."""
-    matrices: tuple[Alone, ...] = ()
+    matrices: tuple[PartCost, ...] = ()
     """Single matrices quantized alone, in the order of the model."""
     unquantized: Mapping[str, str] = field(default_factory=dict)
     """Matrices that stay in bfloat16 although a scheme was asked for: name -> why."""
@@ -93,7 +78,7 @@ class Report:
     remarks: tuple[str, ...] = ()
 
     @property
-    def worst(self) -> tuple[Alone, ...]:
+    def worst(self) -> tuple[PartCost, ...]:
         """The matrices, the one that costs most first."""
         return tuple(sorted(self.matrices, key=lambda each: -each.quality.mean_kl))
 

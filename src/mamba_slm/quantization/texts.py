@@ -7,7 +7,7 @@ documents that the run held out from its training; what the model itself writes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from mamba_slm.data.splits import is_text_held_out
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.quantization.config import QuantizeConfig
 from mamba_slm.text.tokenizer import Tokenizer
 
 APART_SHARE = 0.25
@@ -129,3 +130,52 @@ def written_by(model: LanguageModel, tokenizer: Tokenizer, *, num_tokens: int, s
     )  # fmt: skip
     rows = [torch.tensor([tokenizer.bos_id, *made.tokens]) for made in result.completions if made.tokens]
     return Tokens(tuple(rows), f"what the model writes by itself, {len(rows)} texts")
+
+
+def texts_for(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    folder: Path,
+    config: QuantizeConfig,
+    *,
+    is_calibrated: bool,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Tokens, Tokens | None]:
+    """What to measure on, and what to calibrate with where that is wanted.
+
+    Raises:
+        DataError: a text that cannot be read, or is too short.
+    """
+    row_tokens = min(config.row_tokens, model.config.max_context_tokens)
+
+    def taken(documents: Sequence[Tensor], what: str, num_tokens: int) -> Tokens:
+        rows = rows_of(documents, num_tokens=num_tokens, row_tokens=row_tokens)
+        if not rows:
+            raise DataError(f"{what} is too short", hint="give a longer text")
+        return Tokens(rows, what)
+
+    learn: list[Tensor] = []
+    measure: list[Tensor] = []
+    if config.calibration is not None:
+        learn = token_documents(config.calibration, tokenizer)
+        if config.text is None:
+            learn, measure = set_apart(learn)
+    shards = held_out_shards(folder, tokenizer)
+    if config.text is not None:
+        measured = taken(token_documents(config.text, tokenizer), str(config.text), config.text_tokens)
+    elif measure:
+        measured = taken(measure, f"{config.calibration}, documents kept apart", config.text_tokens)
+    elif shards is not None:
+        measured = taken(token_documents(shards, tokenizer), "text that the run held out", config.text_tokens)
+    else:
+        say(
+            "measuring on what the model writes by itself (automatic: no text is given, and its run held none out); "
+            "--text FILE measures on what it is for"
+        )
+        measured = written_by(model, tokenizer, num_tokens=config.text_tokens, seed=config.seed)
+    if not is_calibrated:
+        return measured, None
+    if learn:
+        return measured, taken(learn, str(config.calibration), config.calibration_tokens)
+    say("calibrating with what the model writes by itself (automatic: no --calibration TEXT)")
+    return measured, written_by(model, tokenizer, num_tokens=config.calibration_tokens, seed=config.seed + 1)

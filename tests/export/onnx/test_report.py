@@ -9,6 +9,7 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.export.onnx.export import write_onnx_folder
 from mamba_slm.export.onnx.report import measure_quantization, report_sequences
 from mamba_slm.export.onnx.runner import OnnxRunner
+from mamba_slm.export.onnx.stored import plan_for
 from mamba_slm.export.source import Source
 from small_models import small_tokenizer, varied_model
 
@@ -21,13 +22,12 @@ def measured(tmp_path, weights, **plan):
     source = source_of(varied_model(max_context_tokens=64), tmp_path, small_tokenizer())
     folder = tmp_path / weights
     folder.mkdir()
-    contract = write_onnx_folder(source, folder, weights=weights)
+    write_onnx_folder(source, folder, weights=weights)
     sequences, text = report_sequences(source, None)
     return measure_quantization(
         source,
         OnnxRunner(folder),
-        weights=weights,
-        block_size=contract.block_size,
+        plan=plan_for(source, weights),
         sequences=sequences[:4],
         text=text,
     )

@@ -78,8 +78,8 @@ def check(folder, form, model, plan, *, in_float32):
 )
 def test_a_graph_of_a_quantized_model_computes_what_its_numbers_stand_for(tmp_path, variant, name, form):
     model = small_model(variant)
-    numbers = numbers_of(model, QUANTIZATIONS[name])
-    model, plan = what_they_stand_for(model, numbers), plan_stored(numbers)
+    plan = plan_stored(numbers_of(model, QUANTIZATIONS[name]))
+    model = what_they_stand_for(model, QUANTIZATIONS[name])
     if form == "portable" and name in ("nf4", "fp4"):
         with pytest.raises(ConfigError, match=f"the portable form cannot hold {name}, of embedding.weight"):
             exported(tmp_path, model, form, plan=plan)

@@ -134,6 +134,12 @@ def test_nobody_else_may_read_a_state(runtimes, tmp_path):
     assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o600
 
 
+def test_every_way_to_round_weights_has_a_fingerprint_of_its_own(folder):
+    names = ["float32", "bfloat16", *PLANS]
+    opened = [load(folder, settings=RuntimeSettings(weights=name)).runtime for name in names]
+    assert len({fingerprint_of(runtime, folder=folder).precision for runtime in opened}) == len(names)
+
+
 @pytest.mark.parametrize("part", ["weights", "precision", "backend", "tokenizer"])
 def test_a_state_of_another_model_precision_runtime_or_tokenizer_is_refused_by_name(part, runtimes, tmp_path):
     runtime, fingerprint = runtimes["torch"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.allocator import keep_freed_memory
+from mamba_slm.core.errors import UsageError
 from mamba_slm.data.loader import Batch
 from mamba_slm.evaluation.bench.in_runtime import InRuntime
 from mamba_slm.evaluation.bench.names import ATTENTION, GRANITE, LLAMA, OURS_IN_ANY_FORM, VARIANTS, precision_of
@@ -24,7 +25,7 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.init import build_model
-from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.packed import PackedModel, nearest_model
 from mamba_slm.model.presets import SIZES, preset
 from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.stack import LanguageModel
@@ -134,7 +135,11 @@ class Ours(InRuntime):
         """`weights` are fp32, bf16, or a name in `PLANS`; `model` is used up."""
         kernels = start_native_kernels()
         self.weight_bytes: int | None = None
-        if weights in PLANS:
+        if isinstance(model, PackedModel):
+            if weights != "fp32":
+                raise UsageError(f"the model is quantized, so its weights cannot be {weights}", hint="give --ours none")
+            self.weight_bytes = model.num_bytes
+        elif weights in PLANS:
             model = packed = nearest_model(model, PLANS[weights])
             self.weight_bytes = packed.num_bytes
         elif DTYPES[weights] != torch.float32:
@@ -155,6 +160,8 @@ class Ours(InRuntime):
         }
 
     def prepare_training(self, precision: str) -> None:
+        if isinstance(self.model, PackedModel):
+            raise UsageError("training needs a model in floating point", hint="leave train out of --tasks")
         self.arithmetic = Precision(precision, "cpu")  # type: ignore[arg-type]
         self.optimizer = build_optimizer(self.model.train(), **OPTIMIZER)
         keep_freed_memory()  # as the trainer does

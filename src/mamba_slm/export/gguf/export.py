@@ -86,7 +86,7 @@ def export_gguf(
     source: Source,
     out: Path,
     *,
-    file_type: str = FLOAT,
+    file_type: str | None = None,
     text: str | None = None,
     in_llama_cpp: bool | None = None,
     pad_vocabulary: bool = False,
@@ -97,7 +97,7 @@ def export_gguf(
     Args:
         source: the model, opened with its tokenizer.
         out: a path that ends in .gguf.
-        file_type: a key of `FILE_TYPES`; a quantized model can be written `AS_STORED`.
+        file_type: a key of `FILE_TYPES`, or `AS_STORED` for a quantized model; None: that, or F32 for another model.
         text: measures agreement and perplexity on this text too.
         in_llama_cpp: also compare with the file in llama.cpp; None means where it is installed.
         pad_vocabulary: add rows of zeros to a vocabulary that is no multiple of 8; else it is refused.
@@ -116,6 +116,7 @@ def export_gguf(
     assert source.tokenizer is not None, "open the source with its tokenizer"
     gguf_package("writing GGUF files")
     template = read_chat_template(source.folder)
+    file_type = file_type or (AS_STORED if source.quantized else FLOAT)
     if pad_vocabulary:
         source = with_padded_source(source)
         assert source.tokenizer is not None

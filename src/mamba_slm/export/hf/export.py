@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mamba_slm.core.errors import CheckFailedError
+from mamba_slm.core.errors import CheckFailedError, UsageError
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.core.optional import require
 from mamba_slm.core.output import new_output, require_free
@@ -31,6 +31,7 @@ from mamba_slm.export.source import Source, open_source
 from mamba_slm.export.trace import OurRunner
 from mamba_slm.model.checkpoint import load_config, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.quantized import quantization_of
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
 from mamba_slm.text.chat_template import read_chat_template
@@ -74,16 +75,30 @@ class HfPlan:
     weights_bytes: int
 
 
-def plan_export(path: Path | str, *, dtype: torch.dtype, pad_vocabulary: bool = False) -> HfPlan:
+def plan_export(
+    path: Path | str, *, dtype: torch.dtype, pad_vocabulary: bool = False, dequantize: bool = False
+) -> HfPlan:
     """What the export of the model at `path` would be, without reading a weight.
 
     Raises:
         DataError: no model there.
+        UsageError: it is quantized, and `dequantize` is not asked for.
         ConfigError: a GraniteMoeHybrid cannot hold it; names the setting.
     """
-    config = load_config(resolve_model_folder(path))
+    config, quantization = load_config(resolve_model_folder(path)), quantization_of(path)
+    if quantization is not None and not dequantize:
+        raise UsageError(
+            f"{path} is quantized ({quantization}), and a folder of Hugging Face holds floating point",
+            hint="export gguf and export onnx keep its numbers; --dequantize writes their values; or export the model "
+            "that it was made from",
+        )
     portable = require_portable(config, pad_vocabulary=pad_vocabulary)
     warnings = []
+    if quantization is not None:
+        warnings.append(
+            f"the weights are the values that numbers of few bits stand for ({quantization}): the quality of these, at "
+            f"the size of {str(dtype).removeprefix('torch.')}"
+        )
     if added := zero_feed_forwards(config):
         warnings.append(str(added))
     if portable.vocab_size > config.vocab_size:
@@ -106,6 +121,7 @@ def export_hf(
     dtype: torch.dtype = torch.float32,
     max_shard_bytes: int = DEFAULT_SHARD_BYTES,
     pad_vocabulary: bool = False,
+    dequantize: bool = False,
     overwrite: bool = False,
     needs_tokenizer: bool = True,
     tolerance: float = LOGIT_TOLERANCE,
@@ -118,6 +134,7 @@ def export_hf(
         dtype: of the stored weights, except `KEPT_FLOAT32`.
         max_shard_bytes: size of a safetensors file.
         pad_vocabulary: fill the vocabulary up to a multiple of 8.
+        dequantize: write the values of a quantized model; it is refused otherwise.
         overwrite: replace `out`.
         needs_tokenizer: refuse a model without one.
         tolerance: largest difference of a logit.
@@ -126,12 +143,12 @@ def export_hf(
     Raises:
         ConfigError: a GraniteMoeHybrid or the dtype cannot hold the model; names the setting or tensor.
         DataError: no model, or no tokenizer.
-        UsageError, DiskFullError: `out` exists, or does not fit.
+        UsageError, DiskFullError: `out` exists, or does not fit; or the model is quantized.
         CheckFailedError: transformers computes something else; names the first layer. Nothing is left.
         MissingDependencyError: transformers is absent.
     """
     require("transformers", extra="hf", purpose=PURPOSE)
-    plan = plan_export(path, dtype=dtype, pad_vocabulary=pad_vocabulary)
+    plan = plan_export(path, dtype=dtype, pad_vocabulary=pad_vocabulary, dequantize=dequantize)
     require_free(out, overwrite=overwrite)
     for warning in plan.warnings:
         say(f"warning: {warning}")

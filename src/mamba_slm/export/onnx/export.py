@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mamba_slm.core.files import write_json_atomic
@@ -18,18 +18,21 @@ from mamba_slm.export.onnx.graph import PURPOSE
 from mamba_slm.export.onnx.plan import WeightPlan, plan_weights
 from mamba_slm.export.onnx.report import REPORT_FILE, QuantizationReport, measure_quantization, report_sequences
 from mamba_slm.export.onnx.runner import OnnxRunner
+from mamba_slm.export.onnx.stored import plan_for
 from mamba_slm.export.probes import random_sequences, text_sequences
 from mamba_slm.export.source import Source, open_source
 from mamba_slm.model.checkpoint import load_config, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.onnx_contract import Form, OnnxContract, Weights
+from mamba_slm.model.quantized import is_quantized
 
 CHECKED_LENGTHS = (5, 1, 65, 200)
 """Tokens of the random sequences: one, and several chunks of the portable form with a rest."""
 CHECKED_TEXT_TOKENS = 96
 BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1.0, "int4": 0.75}
 SPARE_BYTES = 4 << 20
+AGAIN: dict[Weights, str] = {"fp32": "in float32", "int8": "rounded again to int8", "int4": "rounded again to int4"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class OnnxExport:
     checks: Mapping[Form, CheckResult]
     report: QuantizationReport | None
     """Of the first form; None for fp32."""
+    exact: Mapping[Form, CheckResult] = field(default_factory=dict)
+    """The same graphs of a quantized model with their products in float32: the model to the last digits."""
 
 
 def export_onnx(
@@ -50,7 +55,7 @@ def export_onnx(
     out: Path,
     *,
     forms: Sequence[Form] = ("fused",),
-    weights: Weights = "fp32",
+    weights: Weights | None = None,
     block_size: int | None = None,
     text: Path | None = None,
     overwrite: bool = False,
@@ -62,7 +67,8 @@ def export_onnx(
     Args:
         path: run directory, checkpoint or model folder of ours.
         forms: `fused` for ONNX Runtime and GenAI, `portable` for any runtime with the standard operators.
-        weights: of the matrices; vectors, the convolution and everything of the SSM stay float32.
+        weights: of the matrices; vectors, the convolution and everything of the SSM stay float32. None: a quantized
+            model keeps its numbers, another is fp32.
         block_size: weights that share a scale; None: the fastest that fits.
         text: a file to measure quantized weights on.
         overwrite: replace `out`.
@@ -79,26 +85,34 @@ def export_onnx(
     require("onnx", extra="onnx", purpose=PURPOSE)
     require("onnxruntime", extra="onnx", purpose="checking an ONNX graph")
     config = load_config(resolve_model_folder(path))
-    plan = plan_weights(config, weights, block_size)
+    if weights is not None or not is_quantized(path):
+        plan_weights(config, weights or "fp32", block_size)  # what cannot be is said before the weights are read
     require_free(out, overwrite=overwrite)
     source = open_source(path, needs_tokenizer=needs_tokenizer)
-    measured = report_sequences(source, text) if weights != "fp32" or text is not None else ([], "")
-    with new_output(out, needed_bytes=needed_bytes(config, weights, len(forms)), overwrite=overwrite) as folder:
+    plan = plan_for(source, weights, block_size)
+    if source.quantized and not plan.stored:
+        say(f"warning: the model is quantized already; its values are written {AGAIN[plan.weights]}")
+    measured = report_sequences(source, text) if plan.weights != "fp32" or text is not None else ([], "")
+    exact: dict[Form, CheckResult] = {}
+    with new_output(out, needed_bytes=needed_bytes(config, plan.weights, len(forms)), overwrite=overwrite) as folder:
         say(f"writing {' and '.join(forms)}, weights in {described(plan)}")
         contract = write_onnx_folder(source, folder, forms=forms, plan=plan)
         checks: dict[Form, CheckResult] = {}
         report = None
         for form in forms:
             say(f"opening {contract.files[form]} in ONNX Runtime and comparing")
+            if plan.stored:
+                runner = OnnxRunner(folder, form=form, in_float32=True)
+                exact[form] = check_graph(runner, source.model, plan, checked_sequences(source))
             runner = OnnxRunner(folder, form=form)
             checks[form] = check_graph(runner, source.model, plan, checked_sequences(source))
-            if weights != "fp32" and report is None:
-                say(f"measuring what {weights} changes, on {measured[1]}")
+            if plan.weights != "fp32" and report is None:
+                cause = "rounding what is multiplied" if plan.stored else plan.weights
+                say(f"measuring what {cause} changes, on {measured[1]}")
                 report = measure_quantization(
                     source,
                     runner,
-                    weights=weights,
-                    block_size=plan.block_size,
+                    plan=plan,
                     sequences=measured[0],
                     text=measured[1],
                 )
@@ -106,7 +120,7 @@ def export_onnx(
         files = {
             str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()
         }
-    return OnnxExport(out=out, files=files, contract=contract, checks=checks, report=report)
+    return OnnxExport(out=out, files=files, contract=contract, checks=checks, report=report, exact=exact)
 
 
 def write_onnx_folder(
@@ -114,19 +128,19 @@ def write_onnx_folder(
     folder: Path,
     *,
     forms: Sequence[Form] = ("fused",),
-    weights: Weights = "fp32",
+    weights: Weights | None = None,
     plan: WeightPlan | None = None,
 ) -> OnnxContract:
     """Write all files of an export into an existing folder, unchecked.
 
     Args:
-        plan: how matrices are stored; None: the usual one for `weights`.
+        plan: how matrices are stored; None: see `plan_for`.
 
     Raises:
-        ConfigError: the model has no fitting block size; names the size.
+        ConfigError: the model has no fitting block size, or the form cannot hold a matrix; names it.
         DiskFullError: no room.
     """
-    plan = plan or plan_weights(source.config, weights)
+    plan = plan or plan_for(source, weights)
     files: dict[Form, str] = {form: graph_path(form, plan.weights) for form in forms}
     for form, file in files.items():
         save_graph(build_graph(source.model, form, plan), folder / file)
@@ -154,6 +168,8 @@ def needed_bytes(config: ModelConfig, weights: Weights, num_forms: int) -> int:
 
 def described(plan: WeightPlan) -> str:
     """The weights in words."""
+    if plan.stored:
+        return f"their own numbers ({', '.join(sorted({each.scheme.format for each in plan.stored.values()}))})"
     return plan.weights if plan.weights == "fp32" else f"{plan.weights} in blocks of {plan.block_size}"
 
 

@@ -40,7 +40,9 @@ class QuantizedMatrix:
     def codes(self) -> NDArray[np.uint8]:
         """The numbers as stored, [o i], 0 … 2^bits - 1."""
         flat = self.values.reshape(self.shape[0], -1)
-        return np.stack([flat & 15, flat >> 4], axis=-1).reshape(self.shape) if self.bits == 4 else flat
+        if self.bits == 8:
+            return flat
+        return np.stack([flat & 15, flat >> 4], axis=-1).reshape(self.shape).astype(np.uint8)
 
     def numbers(self) -> NDArray[np.int8]:
         """The whole numbers [o i] of a matrix without zero points, around 0."""
@@ -57,7 +59,7 @@ class QuantizedMatrix:
         if self.zero_points is None or self.bits == 8:
             return self.zero_points
         padded = np.pad(self.zero_points, ((0, 0), (0, self.zero_points.shape[1] % 2)))
-        return padded[:, ::2] | padded[:, 1::2] << 4
+        return (padded[:, ::2] | padded[:, 1::2] << 4).astype(np.uint8)
 
 
 def quantize_matrix(matrix: NDArray[np.float32], *, bits: int, block_size: int) -> QuantizedMatrix:

@@ -10,6 +10,7 @@ from typing import Any
 import mamba_slm
 from mamba_slm.core.errors import DataError
 from mamba_slm.export.compare import Comparison, compare
+from mamba_slm.export.onnx.plan import WeightPlan
 from mamba_slm.export.probes import random_sequences, text_sequences
 from mamba_slm.export.source import Source
 from mamba_slm.export.trace import OurRunner, Runner
@@ -25,6 +26,8 @@ EXPECTED: dict[Weights, str] = {
     "int8": "8 bits are near lossless at any size",
     "int4": "4 bits by rounding hurt small models: below a billion parameters expect worse text, and prefer int8",
 }
+
+KEPT = "the weights are the quantized model's own: all that changes are inputs of products, rounded to 8 bits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +98,16 @@ def own_source() -> str:
 
 
 def measure_quantization(
-    source: Source, runner: Runner, *, weights: Weights, block_size: int, sequences: Sequence[Sequence[int]], text: str
+    source: Source, runner: Runner, *, plan: WeightPlan, sequences: Sequence[Sequence[int]], text: str
 ) -> QuantizationReport:
-    """Compare the graph with the float32 model."""
+    """Compare the graph with the float32 model; of a quantized one with what its numbers stand for."""
     found: Comparison = compare(OurRunner(source), runner, sequences, tolerance=float("inf"))
-    remark = EXPECTED[weights]
+    remark = KEPT if plan.stored else EXPECTED[plan.weights]
     if found.mean_kl > LARGE_KL:
         remark += f"; a KL above {LARGE_KL} is a different model for its users, smaller blocks or int8 lower it"
     return QuantizationReport(
-        weights=weights,
-        block_size=block_size,
+        weights=plan.weights,
+        block_size=plan.block_size,
         text=text,
         num_tokens=found.num_tokens,
         mean_kl=found.mean_kl,

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamba_slm.export.onnx.plan import BLOCK_SIZES, WeightPlan
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.export.onnx.plan import BLOCK_SIZES, WeightPlan, plan_weights
 from mamba_slm.export.onnx.quantize import QuantizedMatrix
+from mamba_slm.export.source import Source
 from mamba_slm.model.onnx_contract import Weights
 from mamba_slm.ops.lowbit.blocks import QuantizedBlocks
 from mamba_slm.ops.lowbit.tables import table_of
@@ -45,6 +47,26 @@ class TableMatrix:
     def table(self) -> NDArray[np.float32]:
         """[16], what the numbers stand for."""
         return table_of(self.format).numpy()  # type: ignore[arg-type]
+
+
+def plan_for(source: Source, weights: Weights | None = None, block_size: int | None = None) -> WeightPlan:
+    """How the matrices of a model are stored.
+
+    Args:
+        weights: None: a quantized model as it is, another in float32.
+        block_size: see `plan_weights`.
+
+    Raises:
+        ConfigError: as `plan_weights`, or a block size for a quantized model as it is.
+    """
+    if weights is None and source.quantized:
+        if block_size is not None:
+            raise ConfigError(
+                "a quantized model has its blocks already",
+                hint="leave --block-size out; or --weights int8 and int4 round its values again",
+            )
+        return plan_stored(source.quantized)
+    return plan_weights(source.config, weights or "fp32", block_size)
 
 
 def plan_stored(stored: Mapping[str, QuantizedBlocks]) -> WeightPlan:

@@ -18,6 +18,7 @@ from mamba_slm.core.files import sha256_of_file, write_text_atomic
 from mamba_slm.generation.runtime import Runtime, TorchRuntime
 from mamba_slm.model.packed import PackedModel
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.ops.lowbit.packed import PackedWeight
 from mamba_slm.text.tokenizer import Tokenizer
 
 MODEL_FILES = ("config.json", "model*.safetensors", "mamba_slm_onnx.json", "**/*.onnx", "**/*.onnx.data")
@@ -32,7 +33,7 @@ class Fingerprint:
     """SHA-256 of the config and of all weights."""
 
     precision: str
-    """How weights and caches are held: "float32", "bfloat16", "8-bit and bfloat16", ..."""
+    """How weights and caches are held: "float32", "bfloat16", "9 matrices of 8 bits, blocks of 32 and bfloat16"."""
 
     backend: str
     """What computes, and where: "CompiledRuntime on cpu"."""
@@ -77,15 +78,21 @@ def fingerprint_of(
 
 
 def precision_of(model: LanguageModel) -> str:
-    """Bits of packed matrices, and the dtype of the rest.
-
-    Packed matrices are told apart by their bits, so that "mixed" is not "int4" for any model that has both kinds.
-    """
+    """Kinds of packed matrices and how many there are of each, and the dtype of the rest."""
     dtype = str(model.embedding.weight.dtype).removeprefix("torch.")
     if not isinstance(model, PackedModel):
         return dtype
-    bits = [packed.bits for packed in model.packed_weights()]
-    return " and ".join([*(f"{bits.count(each)} matrices of {each} bits" for each in sorted(set(bits))), dtype])
+    kinds = [kind_of(packed) for packed in model.packed_weights()]
+    return " and ".join([*(f"{kinds.count(each)} matrices of {each}" for each in sorted(set(kinds))), dtype])
+
+
+def kind_of(packed: PackedWeight) -> str:
+    """What tells matrices apart that were rounded in different ways from the same weights."""
+    words = [f"{packed.bits} bits", f"blocks of {packed.block_size}"]
+    if packed.table is not None:
+        words.append(f"values {sum(packed.table[1:4].tolist()):.4f}")  # differs between nf4 and fp4
+    words += ["zero points"] * (packed.zero_points is not None) + ["rounded inputs"] * (packed.activations == "int8")
+    return ", ".join(words)
 
 
 def digest_of_model(model: LanguageModel) -> str:
@@ -102,8 +109,7 @@ def all_weights(model: LanguageModel) -> Iterator[tuple[str, Tensor]]:
     yield from sorted(model.state_dict().items())
     if isinstance(model, PackedModel):
         for number, packed in enumerate(model.packed_weights()):
-            yield f"words of {number}", packed.words
-            yield f"scales of {number}", packed.scales
+            yield from ((f"part {part} of {number}", tensor) for part, tensor in enumerate(packed.tensors))
 
 
 def raw_bytes(tensor: Tensor) -> memoryview:
