@@ -18,8 +18,9 @@ def losses_of(trainer, kind="train"):
     return [row["loss"] for row in read_metrics(trainer.run.metrics_file, kind=kind)]
 
 
-def test_a_model_learns_with_its_matrices_rounded(make_trainer):
-    trainer = make_trainer(max_steps=30, validation=False, qat="int4")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_learns_with_its_matrices_rounded(make_trainer, precision):
+    trainer = make_trainer(max_steps=30, validation=False, qat="int4", precision=precision)
     trainer.train()
     losses = losses_of(trainer)
     assert losses[-1] < 0.8 * losses[0]

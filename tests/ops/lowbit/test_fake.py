@@ -32,6 +32,13 @@ def test_values_are_those_of_the_quantized_matrix_to_the_last_bit(weight, scheme
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_autocast_changes_nothing(weight, scheme):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = fake_quantize(weight, scheme)
+    assert torch.equal(rounded, dequantize(quantize_nearest(weight, scheme)))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_gradients_are_those_of_the_matrix_itself(weight, scheme):
     weight.requires_grad_()
     given = torch.randn_like(weight)

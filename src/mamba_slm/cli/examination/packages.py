@@ -35,7 +35,10 @@ OPTIONAL = {
     ),
     "scores": ("computes BLEU and ROUGE", "comparing generated texts with references refuses to start"),
     "eval": ("runs the benchmarks of lm-evaluation-harness", "`eval --benchmarks` refuses to start"),
-    "qat": ("trains with weights rounded as they will be", "`train --qat` refuses to start"),
+    "qat": (
+        "compares the rounding of `train --qat` with torchao's in our tests, and its kernels with ours",
+        "nothing: `train --qat` rounds by itself",
+    ),
     "hf": (
         "makes our models transformers models (Auto classes, `generate`)",
         "transformers cannot load our models, and nothing can be compared with its models",

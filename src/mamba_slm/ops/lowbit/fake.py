@@ -25,7 +25,8 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, scheme: Scheme) -> Tensor:
-        return dequantize(quantize_nearest(matrix, scheme))
+        with torch.autocast(matrix.device.type, enabled=False):  # formats are defined in float32
+            return dequantize(quantize_nearest(matrix, scheme))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
