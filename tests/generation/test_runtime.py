@@ -92,9 +92,10 @@ def test_without_a_compiler_the_plain_step_runs_and_the_reason_is_said(tmp_path,
     assert "decoding without a compiled step: no native kernels: there is no g++" in said[-1]
 
 
-def test_packed_weights_are_said_with_their_size(tmp_path):
-    folder = save_small_model(tmp_path / "small")
-    loaded = load(folder, settings=RuntimeSettings(weights="int4"))
+def test_packed_weights_are_said_with_their_size_and_that_they_are_slow_without_a_kernel(tmp_path):
+    folder, said = save_small_model(tmp_path / "small"), []
+    loaded = load(folder, settings=RuntimeSettings(weights="int4", kernels=False, say=said.append))
+    assert ["slower than with bfloat16 weights: no kernel" in line for line in said] == [True]
     assert isinstance(loaded.runtime, TorchRuntime) and isinstance(loaded.runtime.model, PackedModel)
     assert loaded.reason.startswith("auto: no GPU found; int4 weights, ")
     assert loaded_kernel("packed_linear", "cpu", torch.zeros(1, 8), None) is None

@@ -21,6 +21,7 @@ from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.quantized import load_nearest, load_quantized, quantization_of
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stretch import describe_stretch, stretched
+from mamba_slm.ops.lowbit.linear import slow_products
 from mamba_slm.ops.native.start import start_native_kernels
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -109,6 +110,8 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
             settings.say(str(started))
     if isinstance(model, PackedModel):
         reason += f"; {settings.weights or quantization} weights, {format_bytes(model.num_bytes)}"
+        if slow := slow_products(model.packed_weights()):
+            settings.say(slow)
     move_to_huge_pages(model)
     return Opened(TorchRuntime(model), folder, reason)
 

@@ -1,4 +1,8 @@
 import itertools
+import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -112,3 +116,19 @@ def test_what_needs_gradients_goes_through_pytorch(native_kernels):
     assert loaded_kernel("packed_linear", "cpu", x, weight) is None
     (gradient,) = torch.autograd.grad(packed_linear(x, weight).sum(), x)
     assert_close(gradient, unpack(weight).sum(dim=0).expand(2, -1), tolerance_of("linear").gradients)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs the processors whose names it compiles for")
+@pytest.mark.parametrize("processor", ["haswell", "x86-64-v2"])
+def test_processors_without_wide_vectors_compute_the_same(processor, tmp_path):
+    program = f"""
+from mamba_slm.core import native
+native.FLAGS = tuple("-march={processor}" if flag == "-march=native" else flag for flag in native.FLAGS)
+from mamba_slm.ops.native import row_product
+print(row_product.self_test())
+"""
+    environment = os.environ | {"MAMBA_SLM_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
+    assert list((tmp_path / "native").glob("row_product-*.so"))

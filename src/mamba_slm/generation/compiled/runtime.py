@@ -107,16 +107,22 @@ class CompiledRuntime(TorchRuntime):
         Raises:
             CheckFailedError: the logits differ.
         """
+        tolerance = SELF_TEST_TOLERANCE[torch.bfloat16 if rounds(self.model) else self.model.embedding.weight.dtype]
         plain, compiled = self.new_state(2), self.new_state(2)
         for number in range(3):
             tokens = torch.tensor([[number % self.config.vocab_size], [(7 * number + 1) % self.config.vocab_size]])
             expected, found = super().next_logits(tokens, None, plain), self.step(tokens, compiled)
             error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-            if not error <= SELF_TEST_TOLERANCE[self.model.embedding.weight.dtype]:
+            if not error <= tolerance:
                 raise CheckFailedError(
                     f"the compiled step gives other logits than the plain one: {error:.1e} of the largest",
                     hint="use --runtime torch, and report this with the output of `mamba-slm doctor`",
                 )
+
+
+def rounds(model: LanguageModel) -> bool:
+    """Whether products round their inputs to 8 bits: then the last bit of a float32 may decide about a whole step."""
+    return isinstance(model, PackedModel) and any(w.activations == "int8" for w in model.packed_weights())
 
 
 def what_the_test_depends_on(model: LanguageModel) -> tuple[object, ...]:

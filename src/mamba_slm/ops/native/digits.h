@@ -13,14 +13,13 @@ static inline void to_digits(f16 a, f16 b, Digits<D>* out) {
   float most = largest(size);
   float inverse = most > 1e-30f ? LARGEST / most : 0.0f;
   out->scale = (most > 1e-30f ? most / LARGEST : 0.0f) + sum((a - a) + (b - b));  // NaN if one of them is no number
-  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   i16 v[2];
   f16 parts[2] = {a * inverse, b * inverse};
   for (int h = 0; h < 2; h++) {
 #ifdef __AVX512F__
     v[h] = (i16)_mm512_cvtps_epi32((__m512)parts[h]);
 #else
-    v[h] = __builtin_convertvector((parts[h] + shift) - shift, i16);
+    for (int j = 0; j < LANES; j++) v[h][j] = (int32_t)__builtin_rintf(parts[h][j]);
 #endif
   }
   for (int d = 0; d < D; d++) {
@@ -34,5 +33,4 @@ static inline void to_digits(f16 a, f16 b, Digits<D>* out) {
     }
     for (int times = 0; times < 3; times++) out->start[times][d] = -total * (times == 0 ? 1 : times == 1 ? 8 : 128);
   }
-  (void)shift;
 }
