@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,18 +20,26 @@ The questions, prompts and metrics are those of lm-evaluation-harness. --data-di
 in the forms in which they are published; without it they are downloaded. Scores of fewer than all questions (--limit)
 are for trying things out.
 
+Programs that a model writes run without network, files and other processes, in a sandbox of namespaces or bubblewrap;
+where neither works, exit code 3, before anything is asked. They have the standard library of Python and no packages.
+
 examples:
   mamba-slm eval runs/quickstart --benchmarks arc_easy,piqa --data-dir benchmarks --limit 100
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores --resume
   mamba-slm eval model --benchmarks mmlu --num-fewshot 5 --json
+  mamba-slm eval model --benchmarks humaneval,mbpp --data-dir benchmarks --samples 10 --temperature 0.8
+  mamba-slm eval compare scores-before scores-after --html difference.html
+  mamba-slm eval model --benchmarks piqa --data-dir benchmarks --baseline scores --fail-below -0.5%
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm eval`."""
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="model folder, checkpoint or run directory")
+    parser._negative_number_matcher = re.compile(r"-\d*\.?\d+%?$")  # or -0.5% would be taken for a flag
+    parser.add_argument("model", metavar="MODEL", help="model folder, checkpoint or run directory; or the word compare")
+    parser.add_argument("compared", nargs="*", metavar="RESULTS", help="of compare: two results.json or their folders")
     group = parser.add_argument_group("questions")
     group.add_argument(
         "--benchmarks",
@@ -47,12 +56,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--add-bos", action="store_true", help="begin every prompt as a document, which lm-evaluation-harness does not"
     )
+    group.add_argument(
+        "--samples", type=parse_count, default=1, metavar="N", help="programs for each question of humaneval and mbpp"
+    )
+    group.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="of these programs; 0, the default, is greedy"
+    )
     results = parser.add_argument_group("results")
     results.add_argument(
         "--out", metavar="DIR", help="folder for results.json and answers.jsonl, default eval-NAME for a model NAME"
     )
     results.add_argument("--resume", action="store_true", help="go on with the answers that are in the folder")
     results.add_argument("--json", action="store_true", help="one JSON document, without the samples")
+    results.add_argument("--html", metavar="FILE", help="of compare: write a page with the differences, too")
+    results.add_argument(
+        "--baseline", metavar="RESULTS", help="earlier results of these benchmarks; the differences are shown"
+    )
+    results.add_argument(
+        "--fail-below",
+        type=parse_share,
+        metavar="SHARE",
+        help="with --baseline: exit 6 where a benchmark differs by less than this, for example -0.5%%",
+    )
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument(
         "--weights", metavar="KIND", help="how the matrices are held: float32 (default), bfloat16, int8, int4, ..."
@@ -63,14 +88,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.model == "compare":
+        from mamba_slm.cli.eval_compare import compare_results
+
+        return compare_results(args)
+    require_fitting(args)
+    from mamba_slm.evaluation.harness.code_tasks import CodeSettings
     from mamba_slm.evaluation.harness.names import split_names
-    from mamba_slm.evaluation.harness.run import BenchmarkSettings, run_benchmarks
-    from mamba_slm.evaluation.harness.tasks import load_tasks
+    from mamba_slm.evaluation.harness.run import BenchmarkSettings, find_questions, run_benchmarks
+    from mamba_slm.evaluation.results import read_evaluation
+    from mamba_slm.evaluation.scores.files import CARD_FILE, PAGE_FILE
     from mamba_slm.generation.loading import load
     from mamba_slm.generation.runtime import RuntimeSettings
 
     if args.offline and args.data_dir is None:
         raise UsageError("--offline needs local copies of the questions", hint="give their folder to --data-dir")
+    baseline = read_evaluation(args.baseline) if args.baseline else None
     settings = BenchmarkSettings(
         benchmarks=tuple(split_names(args.benchmarks)),
         data_dir=args.data_dir,
@@ -78,7 +111,9 @@ def run(args: argparse.Namespace) -> int:
         limit=args.limit,
         chat=args.chat,
         add_bos=args.add_bos,
+        code=CodeSettings(samples=args.samples, temperature=args.temperature),
     )
+    questions = find_questions(settings)
     loaded = load(
         args.model,
         runtime="torch",
@@ -87,18 +122,46 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     console.say(f"{loaded.runtime.description} ({loaded.reason})")
-    data_dir = Path(args.data_dir) if args.data_dir else None
-    tasks = load_tasks(settings.benchmarks, data_dir=data_dir, num_fewshot=settings.num_fewshot)
     out = Path(args.out or f"eval-{Path(args.model).resolve().name}")
     console.say(f"answers: {out}")
-    evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, tasks=tasks, say=console.say)
+    evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, questions=questions, say=console.say)
     if args.json:
         fields = asdict(evaluation)
         fields.pop("samples")
         console.print_json(fields)
-        return 0
-    show(evaluation)
+    else:
+        show(evaluation)
+    console.say(f"page: {out / PAGE_FILE}; card: {out / CARD_FILE}")
+    if baseline is not None:
+        from mamba_slm.cli.eval_compare import judge
+
+        judge(baseline, evaluation, fail_below=args.fail_below)
     return 0
+
+
+def require_fitting(args: argparse.Namespace) -> None:
+    """Raise UsageError for flags that do not go together."""
+    if args.compared:
+        raise UsageError(
+            f"eval takes one model, got {args.model} and {' '.join(args.compared)}",
+            hint="two results are compared by: mamba-slm eval compare A B",
+        )
+    if args.html:
+        raise UsageError("--html belongs to compare", hint="the page of one model is report.html in the --out folder")
+    if args.fail_below is not None and not args.baseline:
+        raise UsageError("--fail-below needs a --baseline to compare with", hint="give the folder of earlier results")
+
+
+def parse_share(text: str) -> float:
+    """A share such as -0.5% or -0.005.
+
+    >>> parse_share("-0.5%"), parse_share("0.01")
+    (-0.005, 0.01)
+    """
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, such as -0.5%") from None
 
 
 def show(evaluation: Evaluation) -> None:

@@ -50,6 +50,12 @@ BUCKET_BYTES = 25 * 2**20
 ZERO_BUCKET_VALUES = 50_000_000
 """Values in one message of ZeRO: `engines.deepspeed_settings`; a smaller model needs fewer."""
 
+ZERO_BUCKETS = {1: 4, 2: 4, 3: 7}
+"""Such messages, and copies of their size, that a process holds at once: measured with tiny and 60M."""
+
+OUTER_COPIES = 6
+"""Copies of what is around the sublayers that fsdp holds at once: measured with tiny and 60M."""
+
 MOMENT_BYTES = {"adamw": 8.0, "adamw8bit": 2.03}
 """Per parameter. Muon keeps one moment for the matrices inside the sublayers and AdamW's two for the rest."""
 
@@ -172,7 +178,8 @@ def gathered_bytes(config: ModelConfig, spread: Spread, *, half: int) -> float:
     """Weights that are whole while a process computes with them, and messages between processes.
 
     fsdp collects the matrices in half precision, and what is around the sublayers (embedding, head) in float32: that
-    unit stays whole from its forward to its backward pass, its gradient is whole, too, and so is its message.
+    unit stays whole from its forward to its backward pass, its gradient is whole, too, and both are copied for their
+    messages.
     """
     if spread.processes == 1:
         return 0.0
@@ -182,7 +189,7 @@ def gathered_bytes(config: ModelConfig, spread: Spread, *, half: int) -> float:
     inside = counts.mamba + counts.attention + counts.feed_forward
     if spread.engine == "deepspeed":
         bucket = 4.0 * min(counts.total, ZERO_BUCKET_VALUES)
-        return 4 * counts.total / spread.group + bucket * (2 if spread.zero_stage == 3 else 1)
+        return 4 * counts.total / spread.group + bucket * ZERO_BUCKETS[spread.zero_stage]
     outside = 4.0 * (counts.total - inside)
     largest = max(
         parameters / number
@@ -194,4 +201,4 @@ def gathered_bytes(config: ModelConfig, spread: Spread, *, half: int) -> float:
         if number
     )
     per_weight = half or 4
-    return 3 * outside + per_weight * (2 * largest if spread.sharding == "full" else inside)
+    return OUTER_COPIES * outside + per_weight * (2 * largest if spread.sharding == "full" else inside)

@@ -1,9 +1,12 @@
 """Programs written by a model, run in the sandbox."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
+from mamba_slm.cli.main import main
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.evaluation.harness import code_tasks
 from mamba_slm.evaluation.harness.adapter import HarnessModel
@@ -11,11 +14,12 @@ from mamba_slm.evaluation.harness.answers import AnswerStore, answer_key
 from mamba_slm.evaluation.harness.code_tasks import CodeSettings, most_new_tokens, run_code_benchmark
 from mamba_slm.evaluation.harness.generating import Generator
 from mamba_slm.evaluation.harness.scoring import Scorer
+from mamba_slm.evaluation.results import read_evaluation
 from mamba_slm.generation.runtime import as_runtime
 from mamba_slm.tasks.code.benchmarks import code_benchmark
 from mamba_slm.tasks.code.question import CodeQuestion
 from mamba_slm.tasks.sandbox.limits import SandboxLimits
-from small_models import small_tokenizer, varied_model
+from small_models import save_small_model, small_tokenizer, varied_model
 
 HUMANEVAL = code_benchmark("humaneval")
 LIMITS = SandboxLimits(timeout_seconds=5)
@@ -53,7 +57,7 @@ def test_answers_are_programs_that_run_and_what_is_kept_is_neither_asked_nor_run
     assert result.scores["pass@1"].stderr == pytest.approx((0.25 / 5) ** 0.5)
     assert [sample.scores["pass@1"] for sample in samples] == [1.0] * 3 + [0.0] * 3
     assert samples[0].answer == QUESTIONS[0].solution
-    assert "sandbox of" in said[0]
+    assert "sandbox of" in said[0] and said[1:] == ["humaneval: running 6 different programs"]
     assert "greedy; up to 6 new tokens; 5 s" in result.note
     model.store.close()
 
@@ -86,3 +90,55 @@ def test_the_same_answer_many_times_says_so():
         CodeSettings(samples=10)
     with pytest.raises(ConfigError, match="samples must be at least 1"):
         CodeSettings(samples=0)
+
+
+def test_eval_runs_humaneval_and_mbpp_from_local_files_alone(tmp_path, capsys):
+    """Without lm-evaluation-harness having a part in it; what is drawn with a temperature gives pass@1 of many."""
+    model, data = save_small_model(tmp_path / "model"), write_code_questions(tmp_path / "data")
+    command = ["eval", str(model), "--benchmarks", "humaneval,mbpp", "--data-dir", str(data)]
+    out = tmp_path / "scores"
+    assert main([*command, "--out", str(out), "--samples", "2", "--temperature", "0.5"]) == 0
+    said = capsys.readouterr()
+    assert "sandbox of" in said.err and "2 samples at temperature 0.5" in said.err
+    found = read_evaluation(out)
+    assert [(one.task, one.num_questions, one.num_fewshot) for one in found.tasks] == [
+        *(("humaneval", 1, 0), ("mbpp", 1, 3)),
+    ]
+    assert found.samples["mbpp"][0].target.strip() == "assert f(1) == 2"
+    assert found.tokens.generated > 0
+    assert main([*command, "--out", str(out)]) == 2  # answers are there
+    assert main([*command, "--data-dir", str(tmp_path), "--out", str(tmp_path / "b")]) == 0
+    assert main([*command, "--data-dir", str(model), "--out", str(tmp_path / "c")]) == 5
+    assert "download https://" in capsys.readouterr().err
+
+
+def test_without_a_sandbox_it_exits_3_before_anything_is_asked(tmp_path):
+    """In a process that the kernel refuses namespaces, as many containers do."""
+    model, data = save_small_model(tmp_path / "model"), write_code_questions(tmp_path / "data")
+    out = tmp_path / "scores"
+    words = ["eval", str(model), "--benchmarks", "humaneval", "--data-dir", str(data), "--out", str(out)]
+    script = (
+        "import sys\nfrom mamba_slm.tasks.sandbox import seccomp\nseccomp.REFUSED = {'unshare': (272, 97)}\n"
+        f"seccomp.install_filter()\nfrom mamba_slm.cli.main import main\nsys.exit(main({words!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert "generated code needs a sandbox, and none works here" in done.stderr
+    assert "bubblewrap" in done.stderr.partition("hint:")[2]
+    assert not out.exists()
+
+
+def write_code_questions(folder):
+    """One question of each."""
+    folder.mkdir()
+    (folder / "HumanEval.jsonl").write_text(json.dumps(HUMANEVAL_RECORD) + "\n")
+    records = [json.dumps({**MBPP_RECORD, "task_id": number}) for number in (2, 3, 4, 11)]
+    (folder / "mbpp.jsonl").write_text("\n".join(records))
+    return folder
+
+
+HUMANEVAL_RECORD = {
+    "task_id": "HumanEval/0", "prompt": "def f(x):\n", "entry_point": "f", "canonical_solution": "    return x + 1\n",
+    "test": "def check(f):\n    assert f(1) == 2\n",
+}  # fmt: skip
+MBPP_RECORD = {"text": "Add 1.", "code": "def f(x): return x + 1", "test_list": ["assert f(1) == 2"]}

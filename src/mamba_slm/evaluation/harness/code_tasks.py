@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.evaluation.harness.adapter import HarnessModel
@@ -166,12 +165,3 @@ def run_programs(
 
     judge_programs(list(todo.values()), limits, workers=usable_cores(), on_ending=keep)
     return [model.store.answers[key][0] == "passed" for key in keys]
-
-
-def code_questions(benchmark: CodeBenchmark, data_dir: Path | None, limit: int | None) -> list[CodeQuestion]:
-    """The questions, or the first ones.
-
-    Raises:
-        DataError: no local copy; says what to put where.
-    """
-    return benchmark.questions(data_dir)[:limit]

@@ -1,0 +1,3 @@
+"""The trained model for these tests."""
+
+from trained_model import trained_model  # noqa: F401
