@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mamba_slm.cli import console
+from mamba_slm.cli import console, eval_perplexity
 from mamba_slm.core.errors import UsageError
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
     from mamba_slm.evaluation.results import Evaluation, TaskResult
+    from mamba_slm.generation.loading import LoadedModel
 
 EPILOG = """\
 The questions, prompts and metrics are those of lm-evaluation-harness. --data-dir takes local copies of the questions,
@@ -28,6 +29,7 @@ examples:
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores
   mamba-slm eval model --benchmarks all --data-dir benchmarks --out scores --resume
   mamba-slm eval model --benchmarks mmlu --num-fewshot 5 --json
+  mamba-slm eval model --perplexity wikitext-2-raw/test.txt --stride 512 --by-position
   mamba-slm eval model --benchmarks humaneval,mbpp --data-dir benchmarks --samples 10 --temperature 0.8
   mamba-slm eval compare scores-before scores-after --html difference.html
   mamba-slm eval model --benchmarks piqa --data-dir benchmarks --baseline scores --fail-below -0.5%
@@ -78,6 +80,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="with --baseline: exit 6 where a benchmark differs by less than this, for example -0.5%%",
     )
+    eval_perplexity.add_arguments(parser)
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument(
         "--weights", metavar="KIND", help="how the matrices are held: float32 (default), bfloat16, int8, int4, ..."
@@ -93,13 +96,13 @@ def run(args: argparse.Namespace) -> int:
 
         return compare_results(args)
     require_fitting(args)
+    if args.perplexity:
+        return eval_perplexity.run(args, load_model(args))
     from mamba_slm.evaluation.harness.code_tasks import CodeSettings
     from mamba_slm.evaluation.harness.names import split_names
     from mamba_slm.evaluation.harness.run import BenchmarkSettings, find_questions, run_benchmarks
     from mamba_slm.evaluation.results import read_evaluation
     from mamba_slm.evaluation.scores.files import CARD_FILE, PAGE_FILE
-    from mamba_slm.generation.loading import load
-    from mamba_slm.generation.runtime import RuntimeSettings
 
     if args.offline and args.data_dir is None:
         raise UsageError("--offline needs local copies of the questions", hint="give their folder to --data-dir")
@@ -114,14 +117,7 @@ def run(args: argparse.Namespace) -> int:
         code=CodeSettings(samples=args.samples, temperature=args.temperature),
     )
     questions = find_questions(settings)
-    loaded = load(
-        args.model,
-        runtime="torch",
-        settings=RuntimeSettings(
-            device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
-        ),
-    )
-    console.say(f"{loaded.runtime.description} ({loaded.reason})")
+    loaded = load_model(args)
     out = Path(args.out or f"eval-{Path(args.model).resolve().name}")
     console.say(f"answers: {out}")
     evaluation = run_benchmarks(loaded, settings, out=out, resume=args.resume, questions=questions, say=console.say)
@@ -137,6 +133,22 @@ def run(args: argparse.Namespace) -> int:
 
         judge(baseline, evaluation, fail_below=args.fail_below)
     return 0
+
+
+def load_model(args: argparse.Namespace) -> LoadedModel:
+    """The model as the flags want it."""
+    from mamba_slm.generation.loading import load
+    from mamba_slm.generation.runtime import RuntimeSettings
+
+    loaded = load(
+        args.model,
+        runtime="torch",
+        settings=RuntimeSettings(
+            device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
+        ),
+    )
+    console.say(f"{loaded.runtime.description} ({loaded.reason})")
+    return loaded
 
 
 def require_fitting(args: argparse.Namespace) -> None:
