@@ -43,6 +43,7 @@ LIGHT_FILES = (
     *("model/__init__.py", "model/pattern.py", "model/config.py", "model/presets.py", "model/count.py"),
     *("training/__init__.py", "training/config.py", "training/schedule.py", "training/estimate.py"),
     *("data/__init__.py", "text/__init__.py", "evaluation/__init__.py", "generation/__init__.py", "ops/__init__.py"),
+    *("quantization/__init__.py", "quantization/config.py", "quantization/plan.py"),
 )
 NO_NAMES = {"utils", "util", "helpers", "helper", "misc", "common", "manager"}
 
