@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 
@@ -90,13 +91,15 @@ def through_gguf(model: LanguageModel, sequences: Sequence[Tensor], *, weights: 
     return [logits[:, : model.config.vocab_size] for logits in one_by_one(read, sequences)]
 
 
-def in_onnx_runtime(model: LanguageModel, sequences: Sequence[Tensor], *, weights: str) -> list[Tensor]:
-    """The logits that ONNX Runtime gives for the graph with the same numbers, products in float32, read in pieces."""
+def in_onnx_runtime(
+    model: LanguageModel, sequences: Sequence[Tensor], *, weights: str, in_float32: bool
+) -> list[Tensor]:
+    """The logits that ONNX Runtime gives for the graph with the same numbers, read in pieces."""
     source = open_source(saved(layout_of(model), weights), needs_tokenizer=False)
     found: dict[int, Tensor] = {}
     with tempfile.TemporaryDirectory() as folder:
         write_onnx_folder(source, FilePath(folder))
-        runner = OnnxRunner(FilePath(folder), num_threads=1, in_float32=True)
+        runner = OnnxRunner(FilePath(folder), num_threads=1, in_float32=in_float32)
         for batch in read_in_pieces([tokens.tolist() for tokens in sequences]):
             for number, (logits, *_) in zip(
                 batch.sequences, read_batch(runner.session, runner.config, batch), strict=True
@@ -148,7 +151,11 @@ def paths_of(weights: str) -> list[Path]:
         what = "exported with its own numbers, read back, each sequence alone"
         found.append(path(", GGUF", what, partial(through_gguf, weights=weights)))
     what = "the exported graph with its own numbers in ONNX Runtime, cut, products in float32"
-    found.append(path(", ONNX", what, partial(in_onnx_runtime, weights=weights)))
+    found.append(path(", ONNX", what, partial(in_onnx_runtime, weights=weights, in_float32=True)))
+    if weights != "nf4":
+        what = "the same graph as it runs, with the inputs of products rounded to 8 bits"
+        as_it_runs = path(", ONNX as it runs", what, partial(in_onnx_runtime, weights=weights, in_float32=False))
+        found.append(replace(as_it_runs, row=f"{weights} weights, inputs in 8 bits"))
     return found
 
 

@@ -92,7 +92,8 @@ last bit (`tests/model/test_state.py`).
 The same comparison with matrices in 8 and 4 bits (`mixed`: 4 bits, but 8 in `in_proj`, embedding and head). The
 definition is the naive recurrence in float32 on the values that the stored numbers stand for, so these rows say nothing
 about what rounding costs, and everything about whether each path computes with the same numbers. ONNX Runtime and
-llama.cpp round what they multiply numbers of few bits with to 8 bits, too; here ONNX Runtime does not.
+llama.cpp round what they multiply numbers of few bits with to 8 bits, too: ONNX Runtime is asked not to, and shown as
+it runs in a row of its own.
 
 {COLUMNS}{few_bits}
 

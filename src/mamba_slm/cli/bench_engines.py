@@ -61,9 +61,13 @@ def export_for(
     from mamba_slm.evaluation.bench.contenders import named_model
     from mamba_slm.evaluation.bench.names import ENGINES
     from mamba_slm.export.source import Source
+    from mamba_slm.model.presets import SIZES
+    from mamba_slm.model.quantized import require_float
 
     if not engines:
         return {}
+    if model not in SIZES:
+        require_float(model, purpose="timing other engines, which round the weights themselves,")
     source = Source(folder, named_model(model, seed, context_tokens), None)
     exported = {}
     for name in engines:

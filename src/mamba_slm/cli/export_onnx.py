@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
             f"{check.num_tokens} tokens in {len(check.readings)} ways of reading{greedy}"
         )
     if export.report is not None:
-        print(f"{export.report.weights}  {export.report}")
+        print(f"{'as it runs' if export.exact else export.report.weights}  {export.report}")
     return 0
 
 

@@ -107,8 +107,8 @@ def export_onnx(
             runner = OnnxRunner(folder, form=form)
             checks[form] = check_graph(runner, source.model, plan, checked_sequences(source))
             if plan.weights != "fp32" and report is None:
-                cause = "rounding what is multiplied" if plan.stored else plan.weights
-                say(f"measuring what {cause} changes, on {measured[1]}")
+                cause = "products with rounded inputs change" if plan.stored else f"{plan.weights} changes"
+                say(f"measuring what {cause}, on {measured[1]}")
                 report = measure_quantization(
                     source,
                     runner,

@@ -27,7 +27,8 @@ EXPECTED: dict[Weights, str] = {
     "int4": "4 bits by rounding hurt small models: below a billion parameters expect worse text, and prefer int8",
 }
 
-KEPT = "the weights are the quantized model's own: all that changes are inputs of products, rounded to 8 bits"
+KEPT = "the weights are the quantized model's own; all that changes are inputs of products, rounded to 8 bits"
+KEPT_TABLES = "the weights are the quantized model's own, and products with them are not rounded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,9 @@ def measure_quantization(
 ) -> QuantizationReport:
     """Compare the graph with the float32 model; of a quantized one with what its numbers stand for."""
     found: Comparison = compare(OurRunner(source), runner, sequences, tolerance=float("inf"))
-    remark = KEPT if plan.stored else EXPECTED[plan.weights]
+    remark = EXPECTED[plan.weights]
+    if plan.stored:
+        remark = KEPT_TABLES if all(each.scheme.is_table for each in plan.stored.values()) else KEPT
     if found.mean_kl > LARGE_KL:
         remark += f"; a KL above {LARGE_KL} is a different model for its users, smaller blocks or int8 lower it"
     return QuantizationReport(
