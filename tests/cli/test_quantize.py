@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mamba_slm.cli.main import main
-from mamba_slm.cli.quantize import steps
+from mamba_slm.cli.quantize import Steps
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import load
 from small_models import save_small_model
@@ -91,7 +91,7 @@ def test_without_a_place_the_result_lies_beside_the_model(model, tmp_path, capsy
 
 
 def test_progress_begins_anew_with_every_stage(capsys):
-    with steps() as show:
+    with Steps() as show:
         for stage in ("quantizing", "measuring", "measuring"):
             for done in range(3):
                 show(stage, done, 2, "name")

@@ -1,13 +1,16 @@
 """Promises of quantizing a folder: what is reported is what was written, and nothing that falls short is kept."""
 
 import json
+import shutil
 
 import pytest
 import torch
 
 from mamba_slm.core.errors import ConfigError, DataError, UsageError
 from mamba_slm.model.checkpoint import load_model, save_model
-from mamba_slm.model.quantized import load_dequantized
+from mamba_slm.model.quantization import Quantization
+from mamba_slm.model.quantized import load_dequantized, quantization_of
+from mamba_slm.ops.lowbit.scheme import scheme_named
 from mamba_slm.quantization.compare import compare_formats, parse_compared
 from mamba_slm.quantization.config import QuantizeConfig
 from mamba_slm.quantization.folder import DropTooLargeError, quantize_folder
@@ -66,6 +69,15 @@ def test_gptq_learns_from_other_documents_than_it_is_measured_on(model, tmp_path
     assert report.method == "gptq" and any("automatic" in line for line in said)
     assert report.text.endswith("documents kept apart")
     assert report.calibration.endswith("text.jsonl")
+
+
+def test_a_model_that_was_trained_for_a_format_is_stored_in_it_without_being_asked(model, text, tmp_path):
+    trained = shutil.copytree(model, tmp_path / "trained")
+    config = json.loads((trained / "config.json").read_text())
+    wanted = Quantization(default=scheme_named("int4"), method="qat")
+    (trained / "config.json").write_text(json.dumps(config | {"trained_for": wanted.to_json()}))
+    report = quantize_folder(trained, tmp_path / "out", QuantizeConfig(text=text, **QUICK))
+    assert (report.method, quantization_of(tmp_path / "out")) == ("qat", wanted)
 
 
 def test_without_any_text_the_model_is_measured_on_what_it_writes(model, tmp_path):

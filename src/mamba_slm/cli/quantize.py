@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         from mamba_slm.quantization.compare import compare_formats
 
-        with steps() as progress:
+        with Steps() as progress:
             found = compare_formats(args.model, args.compare, config, kernels=True, say=console.say, progress=progress)
         if args.json:
             console.print_json(found.to_dict())
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = default_out(args.model, config) if args.out is None else args.out
     try:
-        with steps() as progress:
+        with Steps() as progress:
             report = quantize_folder(
                 args.model, out, config, overwrite=args.overwrite, kernels=True, say=console.say, progress=progress
             )
@@ -137,7 +137,7 @@ def default_out(model: str, config: QuantizeConfig) -> Path:
     return path.parent / f"{name}-{config.to or 'quantized'}"
 
 
-class steps:  # noqa: N801: used as a function
+class Steps:
     """Progress of quantizing and measuring: one bar or line per stage."""
 
     def __init__(self) -> None:

@@ -145,13 +145,15 @@ def planned_size(plan: Quantization, model: ModelConfig) -> PlannedSize:
 
 
 def unfitting(plan: Quantization, model: ModelConfig) -> dict[str, str]:
-    """Matrices that were to be quantized and cannot be, or get smaller blocks than were asked for: name -> why."""
-    found = {}
+    """Parts that were to be quantized and cannot be, or get smaller blocks than were asked for: name -> why."""
+    found: dict[str, str] = {}
     fitted = plan.fitted_to(model)
     for name, (_, inputs) in matrix_shapes(model).items():
         wanted, got = plan.scheme_of(name), fitted[name]
         if wanted is not None and got is None:
-            found[name] = f"stays in bfloat16: no block of 8 or more divides its rows of {inputs}"
+            found[part_of(name)] = f"stays in bfloat16: no block of 8 or more divides rows of {inputs}"
         elif wanted is not None and got is not None and got.block_size != wanted.block_size:
-            found[name] = f"blocks of {got.block_size}, not {wanted.block_size}, which divide its rows of {inputs}"
+            found[part_of(name)] = (
+                f"has blocks of {got.block_size}: {wanted.block_size} does not divide rows of {inputs}"
+            )
     return found

@@ -69,7 +69,7 @@ class Report:
     matrices: tuple[PartCost, ...] = ()
     """Single matrices quantized alone, in the order of the model."""
     unquantized: Mapping[str, str] = field(default_factory=dict)
-    """Matrices that stay in bfloat16 although a scheme was asked for: name -> why."""
+    """Parts that became something else than was asked for: name -> why."""
     max_drop: float | None = None
     """Largest rise of the perplexity that was allowed, as a share."""
     seconds: Mapping[str, float] = field(default_factory=dict)
