@@ -3,6 +3,8 @@
 
 #include <memory>
 
+constexpr int64_t PANELS_AT_ONCE = 8;  // so that whole lines of memory are written, once
+
 // Panels `begin` … `end - 1`, transposed, to [i, outputs of these]: sixteen outputs are neighbours already.
 template <class T>
 static void unpack_columns(const Matrix& w, int64_t begin, int64_t end, T* out) {
@@ -10,25 +12,23 @@ static void unpack_columns(const Matrix& w, int64_t begin, int64_t end, T* out) 
   int64_t per_word = 32 / w.kind, num_words = w.inputs / per_word, num_blocks = w.inputs / w.block;
   int64_t first = begin * LANES, width = (w.outputs < end * LANES ? w.outputs : end * LANES) - first;
 #pragma omp parallel for schedule(static)
-  for (int64_t p = begin; p < end; p++) {
-    const int32_t* words = (const int32_t*)w.values + p * num_words * LANES;
-    int64_t o = p * LANES - first;
-    int count = (int)(width - o < LANES ? width - o : LANES);
-    for (int64_t i = 0; i < w.inputs; i += per_word, words += LANES) {
-      int64_t at = (p * num_blocks + i / w.block) * LANES;
-      u16 word;
-      std::memcpy(&word, words, sizeof word);
-      for (int j = 0; j < per_word; j++) {
-        int shift = four ? j % 4 * 8 + j / 4 * 4 : j * 8;
-        f16 value = entries(w, (i16)((word >> shift) & ((1 << w.kind) - 1)), at);
-        T* to = out + (i + j) * width + o;
-        if (count == LANES)
-          store(to, value);
-        else
-          store_part(to, value, count);
+  for (int64_t group = begin; group < end; group += PANELS_AT_ONCE)
+    for (int64_t i = 0; i < w.inputs; i += per_word)
+      for (int64_t p = group; p < end && p < group + PANELS_AT_ONCE; p++) {
+        int64_t o = p * LANES - first, at = (p * num_blocks + i / w.block) * LANES;
+        int count = (int)(width - o < LANES ? width - o : LANES);
+        u16 word;
+        std::memcpy(&word, (const int32_t*)w.values + (p * num_words + i / per_word) * LANES, sizeof word);
+        for (int j = 0; j < per_word; j++) {
+          int shift = four ? j % 4 * 8 + j / 4 * 4 : j * 8;
+          f16 value = entries(w, (i16)((word >> shift) & ((1 << w.kind) - 1)), at);
+          T* to = out + (i + j) * width + o;
+          if (count == LANES)
+            store(to, value);
+          else
+            store_part(to, value, count);
+        }
       }
-    }
-  }
 }
 
 constexpr int64_t ROWS_IN_CACHE = 64;  // that are multiplied by all of a matrix before the next are looked at
