@@ -3,16 +3,18 @@
 import pytest
 import torch
 
-from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.core.errors import UnknownNameError, UsageError
 from mamba_slm.core.native import load_library
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import RuntimeSettings, load
 from mamba_slm.generation.runtime import TorchRuntime, as_runtime
-from mamba_slm.model.packed import PackedModel
+from mamba_slm.model.packed import PackedModel, nearest
+from mamba_slm.model.quantization import PLANS
+from mamba_slm.model.quantized import save_quantized
 from mamba_slm.ops.kernels import loaded_kernel, without_kernels
 from mamba_slm.ops.native.library import missing_for_native
-from small_models import save_small_model, varied_model
+from small_models import save_small_model, small_tokenizer, varied_model
 
 TOKENS = torch.tensor([[5, 6, 7, 8, 9], [1, 2, 3, 0, 0]])
 MASK = TOKENS > 0
@@ -90,6 +92,20 @@ def test_without_a_compiler_the_plain_step_runs_and_the_reason_is_said(tmp_path,
     loaded = load(save_small_model(tmp_path / "small"), settings=RuntimeSettings(kernels=True, say=said.append))
     assert type(loaded.runtime) is TorchRuntime
     assert "decoding without a compiled step: no native kernels: there is no g++" in said[-1]
+
+
+@pytest.mark.parametrize("runtime", ["torch", "compiled"])
+def test_a_quantized_model_runs_as_it_is_stored_and_rounds_nothing_twice(runtime, tmp_path):
+    if runtime == "compiled" and missing_for_native() is not None:
+        pytest.skip(str(missing_for_native()))
+    model, plan = varied_model(), PLANS["nf4"]
+    save_quantized(tmp_path, model.config, nearest(model, plan), model.state_dict(), plan)
+    small_tokenizer().save(tmp_path)
+    loaded = load(tmp_path, runtime=runtime)
+    assert isinstance(loaded.runtime, TorchRuntime) and isinstance(loaded.runtime.model, PackedModel)
+    assert loaded.reason.startswith("auto: no GPU found; nf4, blocks of 64 weights, ")
+    with pytest.raises(UsageError, match=r"quantized already \(nf4, blocks of 64\), so its weights cannot be held"):
+        load(tmp_path, runtime=runtime, settings=RuntimeSettings(weights="int8"))
 
 
 def test_packed_weights_are_said_with_their_size_and_that_they_are_slow_without_a_kernel(tmp_path):

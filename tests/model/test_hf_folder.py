@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 
-from mamba_slm.core.errors import CheckpointError
+from mamba_slm.core.errors import CheckpointError, UsageError
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.model.checkpoint import load_model, save_model
 from mamba_slm.model.hf import HybridSlmForCausalLM
@@ -18,10 +18,13 @@ from mamba_slm.model.hf_config import HybridSlmConfig
 from mamba_slm.model.hf_folder import make_loadable
 from mamba_slm.model.init import build_model
 from mamba_slm.model.kept_float32 import KeptFloat32
+from mamba_slm.model.packed import nearest
+from mamba_slm.model.quantization import PLANS
+from mamba_slm.model.quantized import save_quantized
 from mamba_slm.training.publishing import complete_for_transformers
 from model.hf_models import CONFIGS, random_tokens, varied, wrapped
 from model.test_init import assert_initialised
-from small_models import save_complete_model, small_tokenizer
+from small_models import save_complete_model, small_tokenizer, varied_model
 
 SSM_PARAMETERS = ("A_log", "D", "dt_bias")
 
@@ -212,3 +215,11 @@ def test_the_one_file_needs_nothing_of_this_package():
     }
     assert "torch" in imports and "transformers" in imports
     assert imports <= {"torch", "transformers", *sys.stdlib_module_names}
+
+
+def test_a_quantized_folder_is_refused_with_the_way_out(tmp_path):
+    model, plan = varied_model(), PLANS["int8"]
+    save_quantized(tmp_path, model.config, nearest(model, plan), model.state_dict(), plan)
+    with pytest.raises(UsageError, match="cannot be loaded by transformers") as refused:
+        AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert "--dequantize" in str(refused.value.hint)

@@ -50,6 +50,14 @@ class HybridSlmPreTrainedModel(PreTrainedModel):
         "A_log", "D", "dt_bias", "conv_weight", "conv_bias", "norm", "final_norm",
     ]  # fmt: skip
 
+    def __init__(self, config: HybridSlmConfig, *args: Any, **kwargs: Any):
+        if getattr(config, "quantization", None) is not None:
+            raise UsageError(
+                "a model that mamba-slm quantized cannot be loaded by transformers",
+                hint="mamba-slm export hf MODEL --dequantize writes the numbers that its codes stand for",
+            )
+        super().__init__(config, *args, **kwargs)
+
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
         """Leave it to `_init_weights` what has been loaded: for code that is not its own, transformers would skip every
         module that has no parameters beside those of its parts, which most mixers are."""

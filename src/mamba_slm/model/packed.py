@@ -150,14 +150,14 @@ class PackedModel(LanguageModel):
 
     def _move_to_huge_pages(self) -> None:
         """All packed matrices, in the order of their use, where the system has such pages."""
-        weights = self.packed_weights()
+        weights = [weight for weight in self.packed_weights() if weight.words.device.type == "cpu"]
         if not can_be_huge(weight.words for weight in weights):
             return
         places = iter(huge_copies([tensor for weight in weights for tensor in weight.tensors]))
         moved = {id(weight): weight.with_tensors(places) for weight in weights}
         for part in self.modules():
             if isinstance(part, PackedProjection | PackedEmbedding):
-                part.packed = moved[id(part.packed)]
+                part.packed = moved.get(id(part.packed), part.packed)
 
     def packed_weights(self) -> list[PackedWeight]:
         """Each packed matrix once."""

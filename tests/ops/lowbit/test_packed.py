@@ -16,7 +16,6 @@ from mamba_slm.ops.lowbit.packed import (
     unpack,
     unpack_rows,
 )
-from mamba_slm.ops.lowbit.rounding import round_weight
 from mamba_slm.ops.lowbit.scheme import NAMED_SCHEMES, Scheme
 from tolerances import assert_close, tolerance_of
 
@@ -49,56 +48,28 @@ def test_the_order_of_bits_is_the_documented_one():
     assert words[0, 0, 0].item() == int.from_bytes(bytes([120, 121, 122, 123]), "little")
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("block_size", [32, 64, None])
-def test_representable_weights_are_rounded_to_themselves(bits, block_size):
-    numbers = random_numbers(bits, 5, 128).clamp(min=-127)
-    numbers[:, ::32] = -8 if bits == 4 else 127
-    weight = numbers * 0.25
-    assert torch.equal(unpack(round_weight(weight, bits=bits, block_size=block_size)), weight)
-
-
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("scale_dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])
-def test_rounding_is_wrong_by_half_a_scale_at_most_and_by_one_where_four_bits_end(bits, scale_dtype):
-    weight = torch.randn(40, 128, generator=torch.Generator().manual_seed(1)) * 0.02
-    packed = round_weight(weight, bits=bits, block_size=32, scale_dtype=scale_dtype)
-    steps = scales_of(packed).float().abs().repeat_interleave(32, dim=1)
-    errors = (unpack(packed) - weight).abs() / steps
-    rounding_of_scales = 0 if scale_dtype == torch.float32 else 0.07
-    at_the_end = numbers_of(packed) == 7 if bits == 4 else torch.zeros_like(errors, dtype=torch.bool)
-    assert errors[~at_the_end].max() <= 0.5 + rounding_of_scales + 1e-4
-    assert bits == 8 or errors[at_the_end].max() <= 1 + rounding_of_scales
-
-
-def test_zeros_stay_zeros_and_need_no_care():
-    packed = round_weight(torch.zeros(3, 64), bits=4, block_size=32)
-    assert not unpack(packed).any()
-
-
 def test_bits_per_weight_count_the_scales():
     weight = torch.randn(16, 64)
-    assert round_weight(weight, bits=4, block_size=32).bits_per_weight == 4.5
-    assert round_weight(weight, bits=8, block_size=64, scale_dtype=torch.float32).bits_per_weight == 8.5
-    assert round_weight(weight, bits=4, block_size=32).num_bytes == 16 * 64 * 4.5 / 8
+    packed = {str(scheme): pack_blocks(quantize_nearest(weight, scheme)) for scheme in NAMED_SCHEMES.values()}
+    assert packed["int4, blocks of 32"].bits_per_weight == 4.5 == packed["nf4, blocks of 64"].bits_per_weight
+    assert packed["int8, blocks of 32"].bits_per_weight == 8.5
+    assert packed["int4, blocks of 32"].num_bytes == 16 * 64 * 4.5 / 8
 
 
 def test_what_does_not_fit_into_blocks_is_refused():
-    with pytest.raises(ShapeError, match="rows of 40 inputs"):
-        round_weight(torch.zeros(2, 40), bits=8, block_size=32)
     with pytest.raises(ShapeError, match="multiple of 8"):
-        round_weight(torch.zeros(2, 36), bits=8, block_size=12)
+        pack(torch.zeros(2, 36, dtype=torch.int8), torch.ones(2, 3), bits=8)
     with pytest.raises(ShapeError, match="o=2"):
         pack(torch.zeros(2, 32, dtype=torch.int8), torch.ones(3, 1), bits=8)
     with pytest.raises(ConfigError, match="-8 … 7"):
         pack(torch.full((1, 32), 8), torch.ones(1, 1), bits=4)
     with pytest.raises(ConfigError, match="finite"):
-        round_weight(torch.full((1, 32), 1e9), bits=4)
+        pack(torch.zeros(1, 32, dtype=torch.int8), torch.full((1, 1), torch.inf), bits=4)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_product_is_that_with_the_unpacked_matrix(bits):
-    weight, x = round_weight(torch.randn(24, 64), bits=bits, block_size=32), torch.randn(2, 3, 64)
+    weight, x = pack(random_numbers(bits, 24, 64), torch.rand(24, 2), bits=bits), torch.randn(2, 3, 64)
     assert_close(linear_reference(x, weight), x @ unpack(weight).T, tolerance_of("linear").values)
     assert linear_reference(x.bfloat16(), weight).dtype == torch.bfloat16
 

@@ -11,7 +11,6 @@ import torch
 from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.lowbit.linear import packed_linear
 from mamba_slm.ops.lowbit.packed import linear_reference, pack_codes, unpack
-from mamba_slm.ops.lowbit.rounding import round_weight
 from mamba_slm.ops.native.row_product import FEW_ROWS, row_product, unpack_columns
 from tolerances import assert_close, tolerance_of
 
@@ -32,7 +31,7 @@ def test_rows_times_a_plain_matrix(native_kernels, shape, rows, dtype):
 @pytest.mark.parametrize("rows", [1, 3, FEW_ROWS, FEW_ROWS + 1])
 @pytest.mark.parametrize(("shape", "block_size"), [((16, 32), 32), ((37, 192), 64), ((40, 48), 16)], ids=str)
 def test_rows_times_a_packed_matrix(native_kernels, shape, block_size, rows, bits, scale_dtype):
-    weight = round_weight(torch.randn(shape), bits=bits, block_size=block_size, scale_dtype=scale_dtype)
+    weight = random_weight(shape, block_size, bits, 0, "float", scale_dtype=scale_dtype)
     x = torch.randn(rows, shape[1])
     assert loaded_kernel("packed_linear", "cpu", x, weight) is not None
     assert_close(packed_linear(x, weight), linear_reference(x, weight), tolerance_of("linear").values)
@@ -83,7 +82,7 @@ def test_rows_are_multiplied_alike_whoever_is_with_them(native_kernels):
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_inputs_of_very_different_size_keep_their_precision(native_kernels, bits):
-    weight = round_weight(torch.randn(16, 128), bits=bits, block_size=32)
+    weight = random_weight((16, 128), 32, bits, 0, "float")
     x = torch.randn(2, 128) * torch.logspace(-6, 6, 4).repeat_interleave(32)
     for part in range(4):
         alone = torch.zeros_like(x)
@@ -93,7 +92,7 @@ def test_inputs_of_very_different_size_keep_their_precision(native_kernels, bits
 
 
 def test_an_input_that_is_no_number_is_not_hidden(native_kernels):
-    weight = round_weight(torch.randn(16, 64), bits=8, block_size=32)
+    weight = random_weight((16, 64), 32, 8, 0, "float")
     for bad in (torch.nan, torch.inf):
         x = torch.randn(1, 64)
         x[0, 40] = bad
@@ -102,7 +101,7 @@ def test_an_input_that_is_no_number_is_not_hidden(native_kernels):
 
 
 def test_bf16_inputs_give_bf16_outputs_of_any_shape(native_kernels):
-    weight = round_weight(torch.randn(24, 64), bits=4, block_size=32)
+    weight = random_weight((24, 64), 32, 4, 0, "float")
     for shape in ((64,), (2, 3, 64), (5, 20, 64)):
         x = torch.randn(shape).bfloat16()
         y = packed_linear(x, weight)
@@ -111,7 +110,7 @@ def test_bf16_inputs_give_bf16_outputs_of_any_shape(native_kernels):
 
 
 def test_what_needs_gradients_goes_through_pytorch(native_kernels):
-    weight = round_weight(torch.randn(16, 32), bits=8, block_size=32)
+    weight = random_weight((16, 32), 32, 8, 0, "float")
     x = torch.randn(2, 32, requires_grad=True)
     assert loaded_kernel("packed_linear", "cpu", x, weight) is None
     (gradient,) = torch.autograd.grad(packed_linear(x, weight).sum(), x)
