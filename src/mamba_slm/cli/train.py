@@ -13,6 +13,7 @@ from mamba_slm.core.errors import InterruptedRunError, TrainingDivergedError, Us
 if TYPE_CHECKING:
     from mamba_slm.runs.layout import RunDirectory
     from mamba_slm.training.config import TrainConfig
+    from mamba_slm.training.hooks import Hook
     from mamba_slm.training.prepare import PreparedData
     from mamba_slm.training.reports import TrainResult
 
@@ -94,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
             resume=directory is not None,
             make_sampler=make_sampler,
             show_sample=show_sample,
+            hooks=hooks_of(config) if is_first else (),
             say=console.say,
         )
     except (FailedElsewhereError, TrainingDivergedError):
@@ -134,6 +136,15 @@ def run_in_processes(args: argparse.Namespace, config: TrainConfig, directory: R
     require_usable(config, has_data=False, processes=args.nproc)
     where = str(directory.path) if directory else args.out
     return launch(args.words, processes=args.nproc, run=where, say=console.say)
+
+
+def hooks_of(config: TrainConfig) -> list[Hook]:
+    """What watches the run besides what the trainer has of its own."""
+    if not config.benchmarks:
+        return []
+    from mamba_slm.evaluation.during_training import benchmark_hooks
+
+    return benchmark_hooks(config, say=console.say)
 
 
 def suggest(result: TrainResult) -> None:

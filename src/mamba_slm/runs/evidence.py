@@ -39,6 +39,8 @@ class Evidence:
     validation: Sequence[Row] = field(default_factory=list)
     layers: Sequence[Row] = field(default_factory=list)
     """Looks into the layers: update ratios, step sizes, decay lives."""
+    benchmarks: Sequence[Row] = field(default_factory=list)
+    """Scores of benchmarks that were asked while the run trained."""
 
     samples: Sequence[Row] = field(default_factory=list)
     events: Sequence[Row] = field(default_factory=list)
@@ -107,6 +109,7 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         train=[row for row in rows if row.get("kind") == "train"],
         validation=[row for row in rows if row.get("kind") == "validation"],
         layers=[row for row in rows if row.get("kind") == "layers"],
+        benchmarks=tolerantly(directory.benchmarks_file, read_json_lines, [], required=False),
         samples=tolerantly(directory.samples_file, read_samples, []),
         events=tolerantly(directory.events_file, read_events, [], required=False),
         evaluation=tolerantly(directory.evaluation_file, read_evaluation, []),

@@ -138,6 +138,11 @@ class RunDirectory:
         return self.path / "samples.jsonl"
 
     @property
+    def benchmarks_file(self) -> Path:
+        """Scores of benchmarks that were asked while training, one JSON line for each task."""
+        return self.path / "benchmarks.jsonl"
+
+    @property
     def events_file(self) -> Path:
         return self.path / "events.jsonl"
 

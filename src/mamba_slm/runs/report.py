@@ -13,6 +13,7 @@ from typing import Any
 
 from mamba_slm.core.files import write_text_atomic
 from mamba_slm.runs import report_background as background
+from mamba_slm.runs import report_benchmarks as asked
 from mamba_slm.runs import report_layers as inside
 from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs.evidence import Evidence, read_evidence
@@ -31,6 +32,7 @@ SECTIONS = (
     ("Plan and outcome", outcome.plan_and_outcome),
     ("Loss", outcome.loss_curve),
     ("What happened", outcome.what_happened),
+    ("Benchmarks", asked.benchmarks),
     ("Layers", inside.layers),
     ("Speed", outcome.speed),
     ("Samples", background.samples),

@@ -17,6 +17,7 @@ from typing import Any
 
 from mamba_slm.core.units import format_bytes
 from mamba_slm.runs import report_background as background
+from mamba_slm.runs import report_benchmarks as asked
 from mamba_slm.runs import report_layers as inside
 from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs import report_page_tables as tables
@@ -35,6 +36,7 @@ MOST_FILES = 60
 NAVIGATION = (
     ("result", "Result"),
     ("curves", "Curves"),
+    ("benchmarks", "Benchmarks"),
     ("layers", "Layers"),
     ("samples", "Samples"),
     ("plan", "Plan and outcome"),
@@ -102,6 +104,9 @@ def content(evidence: Evidence, facts: SettingsFacts) -> dict[str, Any]:
         "loss_header": outcome.LOSS_HEADER,
         "loss_rows": outcome.loss_rows(train, validation),
         "has_validation": bool(validation),
+        "benchmark_header": asked.HEADER,
+        "benchmark_rows": asked.rows_of(evidence),
+        "benchmark_charts": asked.charts(evidence),
         "heats": [
             {"key": heat.key, "title": heat.title, "unit": heat.unit, "value": heat.value, "svg": render_heat(heat)}
             for heat in inside.heats(evidence)

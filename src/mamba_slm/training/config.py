@@ -220,6 +220,18 @@ class TrainConfig:
     prompts: tuple[str, ...] = ()
     """What samples start from. Unset: an empty document."""
 
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks asked while training, by their names in `mamba-slm eval`. Unset: none."""
+
+    benchmark_every_steps: int = 1000
+    """Steps between two times of asking them; the end of the run is one, too."""
+
+    benchmark_limit: int | None = 200
+    """At most this many questions of each, always the same ones; unset: all."""
+
+    benchmark_data_dir: str | None = None
+    """Folder with local copies of their questions. Unset: they are downloaded."""
+
     spike_sigmas: float = 6.0
     """A loss this many standard deviations above its running mean is reported as a spike, with its documents."""
 
@@ -241,6 +253,7 @@ class TrainConfig:
             "validate_every_steps": 1, "validation_tokens": 1, "sample_every_steps": 0, "weight_decay": 0,
             "clip_norm": 0, "spike_patience_steps": 0, "micro_batch_rows": 1, "early_stop_patience": 1, "threads": 1,
             "shard_processes": 1, "milestone_every_steps": 1, "prefetch_batches": 0,
+            "benchmark_every_steps": 1, "benchmark_limit": 1,
             "layers_every_steps": 0, "qat_start_step": 0,
         }  # fmt: skip
         for name, least in at_least.items():

@@ -46,6 +46,7 @@ def clear(run: RunDirectory) -> None:
         run.tokenizer_file,
         run.events_file,
         run.samples_file,
+        run.benchmarks_file,
     ):
         file.unlink(missing_ok=True)
     shutil.rmtree(run.path / "data", ignore_errors=True)

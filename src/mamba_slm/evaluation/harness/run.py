@@ -25,6 +25,7 @@ from mamba_slm.evaluation.scores.files import write_pages
 from mamba_slm.generation.loading import LoadedModel
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.states.fingerprint import fingerprint_of
+from mamba_slm.model.checkpoint import is_model_folder
 from mamba_slm.tasks.code.benchmarks import CodeBenchmark, code_benchmark
 from mamba_slm.tasks.code.question import CodeQuestion
 from mamba_slm.tasks.sandbox.proof import proven_walls
@@ -119,7 +120,8 @@ def run_benchmarks(
     started = time.monotonic()
     questions = questions or find_questions(settings)
     tasks = questions.tasks
-    fingerprint = asdict(fingerprint_of(runtime, tokenizer=loaded.tokenizer, folder=loaded.folder))
+    stored = loaded.folder if is_model_folder(loaded.folder) else None  # a model that trains is in memory only
+    fingerprint = asdict(fingerprint_of(runtime, tokenizer=loaded.tokenizer, folder=stored))
     about = {"fingerprint": {**fingerprint, "backend": "any"}, "chat": settings.chat, "add_bos": settings.add_bos}
     store = AnswerStore(out / ANSWERS_FILE, about=about, resume=resume)
     scorer, generator = Scorer(runtime.model), Generator(runtime, loaded.tokenizer)
