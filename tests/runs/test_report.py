@@ -102,7 +102,7 @@ def test_a_run_that_lost_a_file_has_a_card_that_says_so(finished, missing):
     (finished.path / missing).unlink()
     report = render_report(finished)
     assert f"`{missing}` is missing" in section_of(report, "What is missing")
-    assert set(headings_of(report)) >= set(HEADINGS) - {"What happened", "Layers", "Sources"}
+    assert set(headings_of(report)) >= set(HEADINGS) - {"What happened", "Benchmarks", "Layers", "Sources"}
 
 
 @pytest.mark.parametrize("kept", ["run.json", "status.json", "metrics.jsonl"])
