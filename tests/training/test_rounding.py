@@ -4,11 +4,13 @@ import torch
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.checkpoint import load_model
 from mamba_slm.model.quantization import PLANS
+from mamba_slm.model.quantized import save_quantized
 from mamba_slm.model.trained_for import trained_for
 from mamba_slm.ops.lowbit.blocks import dequantize, quantize_nearest
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.rounding import Rounding, plan_of, say_rounding
+from tolerances import TOLERANCES, error_between
 from training.small_run import TINY
 
 TOKENS = torch.arange(20)[None] % TINY.vocab_size
@@ -16,6 +18,23 @@ TOKENS = torch.arange(20)[None] % TINY.vocab_size
 
 def losses_of(trainer, kind="train"):
     return [row["loss"] for row in read_metrics(trainer.run.metrics_file, kind=kind)]
+
+
+def test_the_quantized_folder_computes_what_the_run_computed(make_trainer, tmp_path):
+    trainer = make_trainer(qat="mixed")
+    checkpoint = trainer.train().last_checkpoint
+    model, plan = load_model(checkpoint), trained_for(checkpoint)
+    weights = model.state_dict()
+    matrices = {
+        name: quantize_nearest(weights.pop(f"{name}.weight"), scheme)
+        for name, scheme in plan.fitted_to(model.config).items()
+        if scheme is not None
+    }
+    save_quantized(tmp_path, model.config, matrices, weights, plan)
+    with torch.no_grad(), trainer.rounding.always():
+        expected = trainer.model.eval()(TOKENS)
+        found = load_model(tmp_path)(TOKENS)
+    assert error_between(found, expected) <= TOLERANCES["model", "float32"].values
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
