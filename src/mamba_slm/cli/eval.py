@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--chat", action="store_true", help="put each question through the model's chat template")
     group.add_argument(
-        "--add-bos", action="store_true", help="begin every prompt as a document, which lm-evaluation-harness does not"
+        "--add-bos", action="store_true", help="begin every prompt as a document, where the tokenizer itself does not"
     )
     group.add_argument(
         "--samples", type=parse_count, default=1, metavar="N", help="programs for each question of humaneval and mbpp"

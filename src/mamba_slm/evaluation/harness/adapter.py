@@ -51,7 +51,7 @@ class HarnessModel:
         say: Callable[[str], None] = lambda line: None,
     ):
         """Args:
-        add_bos: put the token that begins a document before every prompt. lm-evaluation-harness does so only where
+        add_bos: put the token that begins a document before every prompt; lm-evaluation-harness does so only where
             the tokenizer itself does.
         chat_template: Jinja, for `apply_chat_template`.
         say: told how far it is.

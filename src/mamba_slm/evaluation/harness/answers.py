@@ -40,7 +40,10 @@ class AnswerStore:
         """
         header = {"format_version": FORMAT_VERSION, **about}
         rows = read_json_lines(path)
-        if rows and not resume:
+        if len(rows) == 1 and rows[0] != header:  # nothing was answered yet
+            path.unlink()
+            rows = []
+        if len(rows) > 1 and not resume:
             raise UsageError(
                 f"{path} holds {len(rows) - 1:,} answers of an earlier run",
                 hint="go on with --resume, or write to another folder with --out",
