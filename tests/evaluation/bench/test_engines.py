@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from mamba_slm.cli.bench_engines import export_for
-from mamba_slm.core.errors import CheckFailedError, ConfigError
+from mamba_slm.core.errors import CheckFailedError, ConfigError, UsageError
 from mamba_slm.evaluation.bench.cells import BenchSettings, Cell, engines_of
 from mamba_slm.evaluation.bench.names import ENGINES
 from mamba_slm.evaluation.bench.proofs import rounded_difference
 from mamba_slm.evaluation.bench.worker import ContenderWork
+from quantized_models import save_quantized_model
+from small_models import varied_model
 
 LLAMA_CPP = tuple(name for name in ENGINES if name.startswith("llama.cpp"))
 
@@ -83,3 +85,9 @@ def test_llama_cpp_proves_our_function_and_can_be_timed(tmp_path, job):
             assert rounded_difference(work.job.cell, name, tmp_path) > 0
             assert work.round()["seconds"] > 0
             assert work.facts["weight_bytes"] == exported[name].stat().st_size
+
+
+def test_other_engines_round_weights_themselves_so_a_quantized_model_is_refused(tmp_path):
+    model = save_quantized_model(varied_model(), tmp_path / "model", "int8")
+    with pytest.raises(UsageError, match=r"timing other engines, which round the weights themselves, needs a model in"):
+        export_for(("onnx-fp32",), str(model), seed=3, folder=tmp_path)
