@@ -1,7 +1,7 @@
-"""A model really trained on real text, for what random weights cannot show: greedy text, agreement after rounding.
+"""Models really trained on real text, for what random weights cannot show: greedy text, agreement after rounding.
 
-It is trained once per state of the sources that make it and kept in pytest's cache, about two minutes on two cores. It
-must compress held-out stories better than `xz -9e` does each alone, or it is no model and the tests that use it fail.
+Each is trained once per state of the sources that make it and kept in pytest's cache, about two minutes on two cores.
+It must compress held-out stories better than `xz -9e` does each alone, or it is no model and tests that use it fail.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,8 @@ SETTINGS = TrainConfig(
     sample_every_steps=0,
     keep_last=1,
 )
+TINY = replace(SETTINGS, model="tiny", model_settings=(), vocab_size=8192, max_steps=150)
+"""10.6M parameters, which is enough for what small matrices hide."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +76,24 @@ def stories() -> tuple[list[str], list[str]]:
     return parts
 
 
-def content_key() -> str:
+def content_key(recipe: TrainConfig) -> str:
     """Changes with the text, the settings and the code that trains."""
     root = Path(mamba_slm.__file__).parent
-    digest = hashlib.sha256(repr((SETTINGS, HELD_OUT_SHARE, STORY_BEGINS)).encode())
+    digest = hashlib.sha256(repr((recipe, HELD_OUT_SHARE, STORY_BEGINS)).encode())
     digest.update(STORIES.read_bytes())
     for path in sorted(path for name in SOURCES_THAT_MAKE_IT for path in (root / name).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def train_and_measure(folder: Path) -> None:
+def train_and_measure(folder: Path, recipe: TrainConfig) -> None:
     """Train with the package's own trainer; leave `run/` and what it scored in `measured.json`."""
     training, held_out = stories()
     for name, texts in (("training", training), ("held-out", held_out)):
         lines = (json.dumps({"text": text}) + "\n" for text in texts)
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     settings = {"data": (str(folder / "training.jsonl"),), "validation": str(folder / "held-out.jsonl")}
-    train(TrainConfig(**{**vars(SETTINGS), **settings}), run=folder / "run", command=("test",), say=lambda line: None)
+    train(TrainConfig(**{**vars(recipe), **settings}), run=folder / "run", command=("test",), say=lambda line: None)
 
     model_folder = folder / "run" / "model"
     documents = [Document(text=text, id=str(number)) for number, text in enumerate(held_out)]
@@ -99,7 +101,7 @@ def train_and_measure(folder: Path) -> None:
         load_model(model_folder),
         encode_batch(Tokenizer.load(model_folder), documents),
         num_bytes=total_bytes(held_out),
-        context_tokens=SETTINGS.context_tokens,
+        context_tokens=recipe.context_tokens,
     )
     xz = next(row for row in compressor_rows(held_out) if row["name"] == XZ_EACH)
     found = {"bits_per_byte": measured.bits_per_byte, "xz_bits_per_byte": xz["bits_per_byte"]}
@@ -114,13 +116,12 @@ def only_one_process(lock_file: Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def trained_model(pytestconfig) -> TrainedModel:
-    """A portable hybrid of 3 layers and 3.0M parameters, trained on a megabyte of stories."""
+def trained(pytestconfig: pytest.Config, name: str, recipe: TrainConfig) -> TrainedModel:
+    """From the cache, or made now."""
     if not STORIES.is_file():
         pytest.skip("needs ../shared/data, which is not here")
-    cache = pytestconfig.cache.mkdir("trained_model")
-    kept = cache / content_key()
+    cache = pytestconfig.cache.mkdir(name)
+    kept = cache / content_key(recipe)
     with only_one_process(cache / "lock"):
         if not kept.is_dir():
             for older in cache.iterdir():
@@ -128,9 +129,21 @@ def trained_model(pytestconfig) -> TrainedModel:
                     shutil.rmtree(older)
             unfinished = cache / "unfinished"
             unfinished.mkdir()
-            train_and_measure(unfinished)
+            train_and_measure(unfinished, recipe)
             unfinished.rename(kept)
     found = json.loads((kept / "measured.json").read_text(encoding="utf-8"))
-    trained = TrainedModel(kept / "run" / "model", tuple(stories()[1]), **found)
-    assert trained.bits_per_byte < trained.xz_bits_per_byte, f"this is no language model: {found}"
-    return trained
+    model = TrainedModel(kept / "run" / "model", tuple(stories()[1]), **found)
+    assert model.bits_per_byte < model.xz_bits_per_byte, f"this is no language model: {found}"
+    return model
+
+
+@pytest.fixture(scope="session")
+def trained_model(pytestconfig) -> TrainedModel:
+    """A portable hybrid of 3 layers and 3.0M parameters, trained on a megabyte of stories."""
+    return trained(pytestconfig, "trained_model", SETTINGS)
+
+
+@pytest.fixture(scope="session")
+def trained_tiny(pytestconfig) -> TrainedModel:
+    """The preset `tiny` of 10.6M parameters, trained on the same for about one pass."""
+    return trained(pytestconfig, "trained_tiny", TINY)
