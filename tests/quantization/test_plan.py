@@ -38,7 +38,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"block_size": 48}, {"text_tokens": 1}, {"max_drop": -0.1}, {"sensitivity_tokens": 0}]
+    "settings", [{"block_size": 48}, {"text_tokens": 1}, {"max_drop": -0.1}, {"damp": 0}, {"sensitivity_tokens": 0}]
 )
 def test_settings_that_cannot_work_are_refused_by_name(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):

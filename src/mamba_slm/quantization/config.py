@@ -44,6 +44,12 @@ class QuantizeConfig:
     calibration_tokens: int = 65_536
     """At most so many tokens are calibrated with."""
 
+    act_order: bool = False
+    """gptq rounds the inputs that vary most first; scales are then chosen before."""
+
+    damp: float = 0.01
+    """gptq adds this share of the inputs' mean square to each of them: more trusts few tokens less."""
+
     text: Path | None = None
     """Text to measure on. Default: the part of the calibration text that is kept apart; else what the run held out
     from its training; else what the model writes by itself."""
@@ -78,5 +84,7 @@ class QuantizeConfig:
         for name in ("calibration_tokens", "text_tokens", "row_tokens", "sensitivity_tokens"):
             if getattr(self, name) < 2:
                 raise ConfigError(f"{name} must be at least 2, got {getattr(self, name)}")
+        if not 0 < self.damp <= 1:
+            raise ConfigError(f"damp must lie in (0, 1], got {self.damp}", hint="--damp 0.01")
         if self.max_drop is not None and self.max_drop < 0:
             raise ConfigError(f"max_drop must not be negative, got {self.max_drop}", hint="--max-drop 1%")

@@ -25,6 +25,7 @@ from mamba_slm.model.quantized import require_float, save_quantized
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.trained_for import trained_for
 from mamba_slm.quantization.config import QuantizeConfig
+from mamba_slm.quantization.gptq import GptqConfig
 from mamba_slm.quantization.limit import proposal
 from mamba_slm.quantization.measure import Reference
 from mamba_slm.quantization.plan import plan_for, planned_size, unfitting
@@ -82,7 +83,11 @@ class Quantizing:
         rows = () if self.calibration is None else self.calibration.rows
         with self.timed("quantizing"):
             return quantize_model(
-                self.model, plan, calibration=rows, progress=lambda *done: self.progress("quantizing", *done)
+                self.model,
+                plan,
+                calibration=rows,
+                gptq_config=GptqConfig(damp=self.config.damp, act_order=self.config.act_order),
+                progress=lambda *done: self.progress("quantizing", *done),
             )
 
     def shorter_reference(self) -> Reference:

@@ -101,8 +101,8 @@ def quantize_along(model: LanguageModel, done: Done, rows: Sequence[Tensor], con
     """
     embedding = matrix_of(model, EMBEDDING)
     if model.lm_head is None and done.scheme_of(EMBEDDING, embedding) is not None:
-        moments = moments_at_head(model, rows)
-        done.take(EMBEDDING, embedding, lambda weight, scheme: gptq(weight, moments, scheme, config))
+        at_head = moments_at_head(model, rows)
+        done.take(EMBEDDING, embedding, lambda weight, scheme: gptq(weight, at_head, scheme, config))
     else:
         done.take(EMBEDDING, embedding, with_fitted_scales)
     with replaced(model, {EMBEDDING: done.values_of(EMBEDDING)}):
