@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mamba_slm.cli import console, eval_perplexity
+from mamba_slm.cli import console, eval_perplexity, eval_speed
 from mamba_slm.core.errors import UsageError
 from mamba_slm.core.units import parse_count
 
@@ -31,6 +31,7 @@ examples:
   mamba-slm eval model --benchmarks mmlu --num-fewshot 5 --json
   mamba-slm eval model --perplexity wikitext-2-raw/test.txt --stride 512 --by-position
   mamba-slm eval model --benchmarks humaneval,mbpp --data-dir benchmarks --samples 10 --temperature 0.8
+  mamba-slm eval model --task benchmark --num-runs 100 --lengths 128,512 --batches 1,8
   mamba-slm eval compare scores-before scores-after --html difference.html
   mamba-slm eval model --benchmarks piqa --data-dir benchmarks --baseline scores --fail-below -0.5%
 """
@@ -81,6 +82,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="with --baseline: exit 6 where a benchmark differs by less than this, for example -0.5%%",
     )
     eval_perplexity.add_arguments(parser)
+    eval_speed.add_arguments(parser)
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument(
         "--weights", metavar="KIND", help="how the matrices are held: float32 (default), bfloat16, int8, int4, ..."
@@ -96,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
 
         return compare_results(args)
     require_fitting(args)
+    if args.task == "benchmark":
+        return eval_speed.run(args)
     if args.perplexity:
         return eval_perplexity.run(args, load_model(args))
     from mamba_slm.evaluation.harness.code_tasks import CodeSettings
