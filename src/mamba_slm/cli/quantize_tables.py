@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
 from mamba_slm.core.units import format_bytes, format_count
-from mamba_slm.quantization.page import change_text
+from mamba_slm.quantization.page import change_text, kl_text
 
 if TYPE_CHECKING:
     from mamba_slm.model.quantization import Quantization
@@ -28,7 +28,7 @@ def report_tables(report: Report) -> str:
          f"{size.memory_ratio:.3f} of BF16, {size.bits_per_weight:.2f} bits per weight"],
         ["perplexity", f"{quality.perplexity:.4f}", f"{quality.perplexity_before:.4f}",
          f"{change_text(quality.perplexity_change)} ± {quality.loss_change_error:.2%}"],
-        ["KL", f"{quality.mean_kl:.5f}", "", "nats per token"],
+        ["KL", kl_text(quality.mean_kl), "", "nats per token"],
         ["same token", f"{quality.argmax_agreement:.4f}", "", "share of positions with the same most likely token"],
     ]  # fmt: skip
     if speed is not None:
@@ -59,7 +59,7 @@ def cost_row(name: str, scheme: str, quality: object) -> list[str]:
 
     assert isinstance(quality, Quality)
     change, agreement = change_text(quality.perplexity_change), f"{quality.argmax_agreement:.4f}"
-    return [name, scheme, f"{quality.mean_kl:.5f}", change, agreement]
+    return [name, scheme, kl_text(quality.mean_kl), change, agreement]
 
 
 def comparison_table(found: Comparison) -> str:
@@ -71,7 +71,7 @@ def comparison_table(found: Comparison) -> str:
     for name, report in found.reports.items():
         size, quality, speed = report.size, report.quality, report.speed
         row = [name, report.method, f"{size.bits_per_weight:.2f}", format_bytes(size.file_bytes)]
-        row += [f"{size.file_ratio:.3f}", f"{quality.mean_kl:.5f}", change_text(quality.perplexity_change)]
+        row += [f"{size.file_ratio:.3f}", kl_text(quality.mean_kl), change_text(quality.perplexity_change)]
         row += [f"{quality.argmax_agreement:.4f}", f"{quality.loss_change_error:.2%}"]
         if has_speed:
             row += ["", ""] if speed is None else [f"{speed.decode_ratio:.2f}×", f"{speed.prefill_ratio:.2f}×"]

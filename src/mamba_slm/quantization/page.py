@@ -73,6 +73,15 @@ def change_text(change: float) -> str:
     return f"{change:+.2%}" if math.isfinite(change) else "beyond all numbers"
 
 
+def kl_text(nats: float) -> str:
+    """A divergence with digits that say something.
+
+    >>> kl_text(0.01234567), kl_text(0.0000123), kl_text(0.0)
+    ('0.01235', '1.2e-05', '0')
+    """
+    return "0" if nats == 0 else f"{nats:.1e}" if abs(nats) < 1e-4 else f"{nats:.5f}"
+
+
 def headline(report: Report) -> str:
     """The result in a sentence."""
     return (
@@ -97,7 +106,7 @@ def figures(report: Report) -> list[tuple[str, str, str]]:
     found = [
         ("perplexity", change_text(quality.perplexity_change),
          f"{quality.perplexity_before:.3f} → {quality.perplexity:.3f}, ± {quality.loss_change_error:.2%}"),
-        ("KL", f"{quality.mean_kl:.4f}", "nats per token"),
+        ("KL", kl_text(quality.mean_kl), "nats per token"),
         ("same token", f"{quality.argmax_agreement:.2%}", "most likely one, of all positions"),
         ("on disk", format_bytes(size.file_bytes), f"{size.file_ratio:.3f} of BF16, {bfloat16}"),
         ("in memory", format_bytes(size.memory_bytes), f"{size.memory_ratio:.3f} of BF16"),
@@ -122,7 +131,7 @@ def rows(measured: Sequence[PartCost]) -> list[dict[str, str]]:
         {
             "name": each.name,
             "scheme": each.scheme,
-            "kl": f"{each.quality.mean_kl:.5f}",
+            "kl": kl_text(each.quality.mean_kl),
             "change": change_text(each.quality.perplexity_change),
             "agreement": f"{each.quality.argmax_agreement:.2%}",
             "width": percent(min(each.quality.mean_kl, largest) / largest if finite else 1.0),
@@ -154,7 +163,7 @@ def chart(name: str, found: Sequence[tuple[int, float]], pattern: str, y: Scale)
         Chart(
             name=f"matrices-{name.replace('_', '-')}",
             title=f"{name}, each quantized alone",
-            description=f"{len(found)} matrices; sublayer {worst[0]} costs most, {worst[1]:.5f} nats",
+            description=f"{len(found)} matrices; sublayer {worst[0]} costs most, {kl_text(worst[1])} nats",
             positions=positions,
             low=[None] * len(found),
             mean=[None] * len(found),
