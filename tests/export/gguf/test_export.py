@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from export.gguf.small_gguf_models import LITTLE, save_variant, small_source
+from mamba_slm.core import output
 from mamba_slm.core.errors import CheckFailedError, ConfigError, DataError, DiskFullError, UsageError
-from mamba_slm.export import output
 from mamba_slm.export.gguf import export, keys, layout, stored, write
 from mamba_slm.export.gguf.export import Check, export_gguf
 from mamba_slm.export.gguf.types import FILE_TYPES
