@@ -87,24 +87,6 @@ class PackedWeight:
         return self.bits + 8 * of_block / self.block_size
 
 
-def pack(numbers: Tensor, scales: Tensor, *, bits: Bits) -> PackedWeight:
-    """Whole numbers [o i] around 0 of any integer dtype and scales [o k], float16 or float32, in the packed order.
-
-    >>> weight = pack(torch.tensor([[-8, 7, 0, 1] * 8]), torch.tensor([[0.5]]), bits=4)
-    >>> unpack(weight)[0, :4].tolist(), weight.bits_per_weight
-    ([-4.0, 3.5, 0.0, 0.5], 5.0)
-
-    Raises:
-        ShapeError: k does not divide i, or a block is no multiple of 8 inputs.
-        ConfigError: numbers outside the range, or scales that are not finite.
-    """
-    half = 1 << (bits - 1)
-    numbers = numbers.to(torch.int16)
-    if bool((numbers < -half).any()) or bool((numbers >= half).any()):
-        raise ConfigError(f"whole numbers of {bits} bits lie in {-half} … {half - 1}")
-    return pack_codes((numbers + half).to(torch.uint8), scales, bits=bits)
-
-
 def pack_codes(
     codes: Tensor,
     scales: Tensor,
@@ -115,6 +97,10 @@ def pack_codes(
     activations: Activations = "float",
 ) -> PackedWeight:
     """Codes [o i] uint8, scales [o k], zero points [o k] uint8 or a table [16], in the packed order.
+
+    >>> weight = pack_codes(torch.tensor([[0, 15, 8, 9] * 8], dtype=torch.uint8), torch.tensor([[0.5]]), bits=4)
+    >>> unpack(weight)[0, :4].tolist(), weight.bits_per_weight
+    ([-4.0, 3.5, 0.0, 0.5], 5.0)
 
     Raises:
         ShapeError: k does not divide i, a block is no multiple of 8 inputs, or the letters disagree.
@@ -191,11 +177,6 @@ def to_codes(words: Tensor, bits: Bits) -> Tensor:
         low, high = (stored & 15).unflatten(1, (-1, 4)), (stored >> 4).unflatten(1, (-1, 4))
         stored = torch.stack([low, high], dim=2).flatten(1)
     return stored
-
-
-def numbers_of(weight: PackedWeight) -> Tensor:
-    """The whole numbers [o i] int8, around 0, of a matrix without zero points and table."""
-    return (codes_of(weight).to(torch.int16) - (1 << (weight.bits - 1))).to(torch.int8)
 
 
 def scales_of(weight: PackedWeight) -> Tensor:
