@@ -22,7 +22,7 @@ from mamba_slm.text.tokenizer import Tokenizer
 from trained_model import TINY, stories
 
 pytestmark = pytest.mark.slow
-CALIBRATION_TOKENS = 8192
+CALIBRATION_TOKENS = 4096
 
 
 def token_rows(folder, texts, num_tokens):
@@ -45,7 +45,6 @@ def new_folder(path):
 @pytest.fixture(scope="module")
 def tiny(trained_tiny):
     """(the original, what it predicts on stories that it never saw, rows of its training text)."""
-    torch.set_num_threads(2)
     model = load_model(trained_tiny.folder)
     assert count_parameters(model.config).total >= 10_000_000
     reference = Reference(model, token_rows(trained_tiny.folder, trained_tiny.held_out, 10_000))
