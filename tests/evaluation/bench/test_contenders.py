@@ -6,15 +6,18 @@ import numpy
 import pytest
 import torch
 
-from mamba_slm.core.errors import DataError
+from mamba_slm.core.errors import DataError, UsageError
 from mamba_slm.evaluation.bench.cells import Cell
-from mamba_slm.evaluation.bench.contenders import build_contender, named_config
+from mamba_slm.evaluation.bench.contenders import Ours, build_contender, named_config
 from mamba_slm.evaluation.bench.peers import llama_settings
 from mamba_slm.evaluation.bench.proofs import agreement_of
 from mamba_slm.evaluation.bench.sizes import llama_of_equal_size
 from mamba_slm.evaluation.bench.worker import ContenderWork
 from mamba_slm.model.count import count_parameters
+from mamba_slm.model.packed import nearest_model
 from mamba_slm.model.presets import preset
+from mamba_slm.model.quantization import PLANS
+from small_models import varied_model
 
 NAMES = ("ours", "granite", "llama")
 
@@ -91,3 +94,13 @@ def test_two_functions_that_differ_are_an_error_that_says_by_how_much(tmp_path):
         with pytest.raises(CheckFailedError) as caught:
             agreement_of(train, {"ours": wrong, "granite": same}, tmp_path)
         assert caught.value.exit_code == 6
+
+
+def test_a_quantized_model_is_timed_as_it_is_but_not_in_training():
+    packed = nearest_model(varied_model(), PLANS["int8"])
+    ours = Ours(packed, weights="fp32")
+    assert ours.model is packed and ours.weight_bytes == packed.num_bytes
+    with pytest.raises(UsageError, match="training needs a model in floating point"):
+        ours.prepare_training("fp32")
+    with pytest.raises(UsageError, match="its weights cannot be int4"):
+        Ours(packed, weights="int4")
