@@ -146,7 +146,7 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
 
     loaded = load(
         args.model,
-        runtime="torch",
+        runtime="auto",
         settings=RuntimeSettings(
             device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
         ),
