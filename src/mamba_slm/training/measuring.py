@@ -28,6 +28,7 @@ from mamba_slm.core.units import format_bytes, format_seconds
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.memory import peak_memory_bytes
+from mamba_slm.training.memory_estimate import PREPARING_BYTES
 
 if TYPE_CHECKING:
     from mamba_slm.training.distributed.world import World
@@ -48,7 +49,7 @@ class Measurement:
     """Of a whole optimiser step."""
 
     peak_bytes: int
-    """Most memory of one process: resident on a CPU, allocated by torch on a GPU."""
+    """Most memory of one process: allocated by torch on a GPU; resident on a CPU, with what preparing data leaves."""
 
     before_bytes: int
     """Memory of that process before the model was built."""
@@ -210,7 +211,7 @@ def take_two_steps(
     taken, update = median(times), median(updates)
     return Measurement(
         step_seconds=taken * rows / timed_rows + update,
-        peak_bytes=peak_memory_bytes(world.device),
+        peak_bytes=peak_memory_bytes(world.device) + (0 if world.device.startswith("cuda") else PREPARING_BYTES),
         before_bytes=before,
         micro_batches=several,
         micro_batches_per_step=all_of_them,

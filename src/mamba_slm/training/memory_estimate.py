@@ -28,6 +28,9 @@ LOSS_CHUNK_TOKENS = 256
 CPU_PROCESS_BYTES = 400 * 2**20
 """Python, torch, its libraries and their scratch memory on a CPU, measured with torch 2.13."""
 
+PREPARING_BYTES = 90 * 2**20
+"""What reading text and making a tokenizer leave behind in the process that trains: 60 to 130 MiB, measured."""
+
 GPU_PROCESS_BYTES = 1 * 2**30
 """CUDA context and library workspaces, a common size; not measured here."""
 
@@ -140,6 +143,7 @@ def estimate_memory(
     chunk = min(LOSS_CHUNK_TOKENS_OF_GPUS if on_gpu else LOSS_CHUNK_TOKENS, tokens_at_once)
     logit_bytes = 4 + 4 + half if on_gpu else half or 4  # on a CPU the softmax takes a few rows at a time
     head = config.vocab_size * config.hidden_size
+    process = GPU_PROCESS_BYTES if on_gpu else CPU_PROCESS_BYTES + PREPARING_BYTES
     on_device = share_on_device(spread, on_gpu=on_gpu)
     copies = 0 if spread.engine == "fsdp" else half * (parameters - counts.embedding) * spread.weights
     return MemoryEstimate(
@@ -151,7 +155,7 @@ def estimate_memory(
         logits=chunk * config.vocab_size * logit_bytes + (4 + half) * head,
         gathered=gathered_bytes(config, spread, half=half),
         allocator=0 if on_gpu else KEPT_SHARE[precision] * without,
-        process=(GPU_PROCESS_BYTES if on_gpu else CPU_PROCESS_BYTES) + (spread.processes > 1) * GROUP_BYTES,
+        process=process + (spread.processes > 1) * GROUP_BYTES,
     )
 
 
