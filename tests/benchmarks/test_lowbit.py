@@ -12,6 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "lowbit.py"
 OURS = ("int8", "int4", "nf4", "fp4", "int8-dynamic", "int4-dynamic", "int4, zero points", "bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native()))
 def test_every_way_has_a_row_in_the_table():
     flags = ("--smoke", "--rounds", "1", "--rows", "1", "40", "--ways", "ours", "_weight_", "ONNX")

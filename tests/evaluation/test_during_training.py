@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evaluation.harness.benchmark_files import write_questions
-from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.core.errors import DataError
 from mamba_slm.evaluation.during_training import benchmark_hooks
 from mamba_slm.evaluation.results import read_evaluation
 from mamba_slm.model.checkpoint import load_model
@@ -89,7 +89,7 @@ def test_a_killed_run_asks_again_only_what_it_takes_anew(settings, run, tmp_path
     assert all(isinstance(json.loads(line), dict) for line in answers)
 
 
-def test_an_unknown_benchmark_is_said_before_the_run_begins(settings):
-    with pytest.raises(UnknownNameError, match="piqua"):
-        benchmark_hooks(dataclasses.replace(settings, benchmarks=("piqua",)), say=print)
+def test_missing_questions_are_said_before_the_run_begins(settings, tmp_path):
+    with pytest.raises(DataError, match="piqa"):
+        benchmark_hooks(dataclasses.replace(settings, benchmark_data_dir=str(tmp_path)), say=print)
     assert benchmark_hooks(dataclasses.replace(settings, benchmarks=()), say=print) == []
