@@ -66,7 +66,9 @@ def opened_by_lm_eval(folder: Path, **more):
 def asked_by_lm_eval(theirs, names: tuple[str, ...], *, limit: int, num_fewshot: int | None = None):
     """Samples of `lm_eval` by task."""
     evaluator = importlib.import_module("lm_eval.evaluator")
-    tasks = load_tasks(names, data_dir=QUESTIONS)
+    tasks = load_tasks(
+        names, data_dir=QUESTIONS, num_fewshot=num_fewshot
+    )  # or it would put 0 where a task says nothing
     with quietly():
         found = evaluator.simple_evaluate(
             model=theirs, tasks=list(tasks.tasks.values()), limit=limit, num_fewshot=num_fewshot, bootstrap_iters=0
