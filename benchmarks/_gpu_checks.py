@@ -25,8 +25,9 @@ from mamba_slm.ops.ssd import automatic_ssd_backend, ssd_scan
 from mamba_slm.ops.swiglu import swiglu
 from mamba_slm.ops.triton.start import start_triton_kernels
 
-ALLOWED = {"float32": 2e-4, "bfloat16": 5e-2}
-"""Largest difference of logits or gradients, relative to the largest; float32 goes through three TF32 products."""
+ALLOWED = {"float32": 2e-4, "bfloat16": 5e-2, "bfloat16 packed gradients": 1e-1}
+"""Largest difference of logits or gradients, relative to the largest; float32 goes through three TF32 products, and
+the gradients in bfloat16 have the bound of `tests/tolerances.py`."""
 
 
 def kernel_checks(device: str) -> dict[str, Any]:
@@ -45,6 +46,7 @@ def kernel_checks(device: str) -> dict[str, Any]:
 
 def conformance(device: str) -> dict[str, Any]:
     """`nano` on the device beside the naive recurrence in float32: logits, gradients, packed documents, decoding."""
+    torch.manual_seed(0)  # else every run would draw other tokens, and a bound would hold only mostly
     with without_kernels():
         reference = build_model(preset("nano"), seed=0).to(device)
         for module in reference.modules():
@@ -66,8 +68,13 @@ def conformance(device: str) -> dict[str, Any]:
             difference(found, wanted) for found, wanted in zip(gradients, expected_gradients, strict=True)
         )
     errors["float32 decoding"] = decoding_error(build_model(preset("nano"), seed=0).to(device))
-    wrong = {name: error for name, error in errors.items() if not error <= ALLOWED[name.split()[0]]}
+    wrong = {name: error for name, error in errors.items() if not error <= allowed(name)}
     return {"errors": errors, "wrong": wrong}
+
+
+def allowed(name: str) -> float:
+    """The bound of an error: its own, or that of its number format."""
+    return ALLOWED.get(name, ALLOWED[name.split()[0]])
 
 
 def gradients_of(model: LanguageModel, logits: Tensor) -> list[Tensor]:
