@@ -89,6 +89,12 @@ def test_a_killed_run_asks_again_only_what_it_takes_anew(settings, run, tmp_path
     assert all(isinstance(json.loads(line), dict) for line in answers)
 
 
+def test_a_caller_without_the_hook_is_told_that_nothing_is_asked(settings, tmp_path):
+    run, lines = trained(dataclasses.replace(settings, max_steps=1), tmp_path / "run", asked=False)
+    assert any(line.startswith("benchmarks are not asked") for line in lines)
+    assert not run.benchmarks_file.exists()
+
+
 def test_missing_questions_are_said_before_the_run_begins(settings, tmp_path):
     with pytest.raises(DataError, match="piqa"):
         benchmark_hooks(dataclasses.replace(settings, benchmark_data_dir=str(tmp_path)), say=print)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
 from mamba_slm.quantization.report import Report
 from mamba_slm.quantization.sensitivity import PartCost
-from mamba_slm.runs.report_page import PARTS, policy, printable_text, trusted
+from mamba_slm.runs.report_page import PARTS, page_template, policy, trusted
 from mamba_slm.runs.svg import percent
 from mamba_slm.runs.svg_chart import Chart, Scale, render_chart, vertical_scale
 
@@ -33,7 +32,7 @@ MOST_TICKS = 16
 def render_page(report: Report) -> str:
     """The page. The same report gives the same bytes."""
     style = (PARTS / "report.css").read_text(encoding="utf-8")
-    return template().render(
+    return page_template(TEMPLATE).render(
         policy=policy(style=style, script=""),
         style=trusted(style),
         title=Path(report.model).name or report.model,
@@ -50,18 +49,6 @@ def render_page(report: Report) -> str:
         unquantized=list(report.unquantized.items()),
         how=how_facts(report),
     )
-
-
-@functools.cache
-def template() -> Any:
-    """The page's template: everything that it is given is escaped, and a name that it is not given is an error."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=printable_text
-    )
-    environment.filters["trusted"] = trusted
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def change_text(change: float) -> str:

@@ -60,7 +60,7 @@ def render_page(evidence: Evidence, facts: SettingsFacts | None = None) -> str:
     """
     style, script = ((PARTS / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     figures, numbers = charts(evidence)
-    return template().render(
+    return page_template(PARTS / "report.html.j2").render(
         policy=policy(style=style, script=script),
         style=trusted(style),
         script=trusted(script),
@@ -73,15 +73,15 @@ def render_page(evidence: Evidence, facts: SettingsFacts | None = None) -> str:
 
 
 @functools.cache
-def template() -> Any:
-    """The page's template: everything that it is given is escaped, and a name that it is not given is an error."""
+def page_template(path: Path) -> Any:
+    """The template of a page: everything that it is given is escaped, and a name that it is not given is an error."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=printable_text
     )
     environment.filters |= {"code_spans": code_spans, "trusted": trusted}
-    return environment.from_string((PARTS / "report.html.j2").read_text(encoding="utf-8"))
+    return environment.from_string(path.read_text(encoding="utf-8"))
 
 
 def content(evidence: Evidence, facts: SettingsFacts) -> dict[str, Any]:

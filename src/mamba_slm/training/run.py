@@ -157,6 +157,8 @@ def lead(
         kernels = stack.enter_context(kernels_in_use(config.kernels, config.device, say))
         say(kernels)
         say_which_scan(config, say)
+        if config.benchmarks and not hooks:
+            say("benchmarks are not asked: give the hook of evaluation.during_training.benchmark_hooks")
         model_config = read_model_config(directory)
         write_run_config(directory, config, model_config)
         record = open_record(directory, kind, words)

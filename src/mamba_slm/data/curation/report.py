@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from mamba_slm.data.curation.config import CurateConfig
 from mamba_slm.data.curation.funnel import BYTES_PER_TOKEN, Funnel, tokens_text
 from mamba_slm.data.curation.report_charts import charts
 from mamba_slm.data.curation.tally import Amount, Tally
-from mamba_slm.runs.report_page import PARTS, policy, printable_text, trusted
+from mamba_slm.runs.report_page import PARTS, page_template, policy, trusted
 from mamba_slm.runs.summary import flat_settings
 
 TEMPLATE = Path(__file__).parent / "page" / "curation.html.j2"
@@ -33,7 +32,7 @@ def render_report(record: Mapping[str, Any], funnel: Funnel) -> str:
     """The page. The same curation gives the same bytes."""
     style, total = (PARTS / "report.css").read_text(encoding="utf-8"), funnel.total
     settings, defaults = flat_settings(record["settings"]), flat_settings(to_dict(CurateConfig()))
-    return template().render(
+    return page_template(TEMPLATE).render(
         policy=policy(style=style, script=""),
         style=trusted(style),
         title=title_of(record),
@@ -66,18 +65,6 @@ def render_report(record: Mapping[str, Any], funnel: Funnel) -> str:
         settings=[(name, shown(value)) for name, value in settings.items()],
         fingerprint=record["fingerprint"],
     )
-
-
-@functools.cache
-def template() -> Any:
-    """The page's template: everything that it is given is escaped, and a name that it is not given is an error."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=printable_text
-    )
-    environment.filters["trusted"] = trusted
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def title_of(record: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from mamba_slm.evaluation.scores.text import (
     results_shown,
     shown,
 )
-from mamba_slm.runs.report_page import PARTS, policy, printable_text, trusted
+from mamba_slm.runs.report_page import PARTS, page_template, policy, trusted
 from mamba_slm.runs.svg import element, percent
 
 FOLDER = Path(__file__).parent / "page"
@@ -70,19 +69,7 @@ def render_comparison(first: Evaluation, second: Evaluation, differences: Sequen
 def page_of(name: str, **content: Any) -> str:
     """A template with its content, self-contained."""
     style = (PARTS / "report.css").read_text(encoding="utf-8")
-    return template(name).render(policy=policy(style=style, script=""), style=trusted(style), **content)
-
-
-@functools.cache
-def template(name: str) -> Any:
-    """A template of this folder: everything that it is given is escaped, and a missing name is an error."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=printable_text
-    )
-    environment.filters["trusted"] = trusted
-    return environment.from_string((FOLDER / name).read_text(encoding="utf-8"))
+    return page_template(FOLDER / name).render(policy=policy(style=style, script=""), style=trusted(style), **content)
 
 
 def headline(evaluation: Evaluation, results: Sequence[TaskResult]) -> str:
