@@ -47,6 +47,10 @@ OPTIONAL = {
         "puts PEFT adapters and TRL trainers on our models, from Python",
         "PEFT and TRL cannot be used on our models; no command of this version needs them",
     ),
+    "serve": (
+        "answers HTTP requests: FastAPI, uvicorn and Prometheus' metrics",
+        "`serve` refuses to start; `generate` and `chat` need nothing",
+    ),
     "gpu": ("compiles our kernels for NVIDIA GPUs", "training and decoding on a GPU take PyTorch's own operations"),
     "gguf": ("writes and reads GGUF files for llama.cpp", "`export gguf` and `verify` of .gguf files refuse to start"),
     "onnx": (
