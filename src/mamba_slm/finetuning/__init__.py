@@ -1,0 +1,1 @@
+"""Trained models made better at something: instructions, adapters, preferences, rewards."""

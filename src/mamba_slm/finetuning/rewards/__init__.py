@@ -1,0 +1,1 @@
+"""What an answer is worth, computed by a program: for GRPO, and to look at before any training."""
