@@ -20,9 +20,14 @@ class Projection(nn.Linear):
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
-    """In which dtype a product with this weight is computed: that of autocast where it is on, else the weight's own."""
+    """In which dtype a product with this weight is computed: that of autocast where it is on, else the weight's own.
+
+    Of a weight of bitsandbytes, which holds bytes, it is the dtype that they are unpacked to.
+    """
     device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return weight.dtype if weight.dtype.is_floating_point else weight.quant_state.dtype  # type: ignore[attr-defined]
 
 
 def computed_weight(module: nn.Module) -> Tensor:

@@ -1,0 +1,1 @@
+"""Adapters over a base whose matrices lie in memory in 4 bits (QLoRA)."""
