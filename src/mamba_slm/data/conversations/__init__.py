@@ -1,0 +1,1 @@
+"""Conversations, preferences and prompts from files and data sets in all the forms that people publish them in."""
