@@ -36,6 +36,7 @@ CHATML_TEMPLATE = """\
 {% endif %}
 """
 ROLES = ("system", "user", "assistant", "tool")
+GENERATION_BLOCK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Message = Mapping[str, Any]
 
 
@@ -79,6 +80,7 @@ def render_chat(
     *,
     add_generation_prompt: bool = False,
     template: str = CHATML_TEMPLATE,
+    find_answers: bool = False,
 ) -> RenderedChat:
     """Token ids of a conversation, and which of them are answers.
 
@@ -87,9 +89,13 @@ def render_chat(
         tokenizer: must have the special tokens that the template writes.
         add_generation_prompt: end with the beginning of an answer, for generation.
         template: Jinja; `{% generation %}` blocks around answers make the mask.
+        find_answers: make the mask also with a template that has no such blocks, as most have none: an answer is what
+            comes after the generation prompt, up to the special token that ends it. Text before and after that border
+            is encoded apart, as it is when the model goes on by itself.
 
     Raises:
-        DataError: a message without role or content, a template that fails, or a tokenizer without ChatML's tokens.
+        DataError: a message without role or content, a template that fails, or a tokenizer without ChatML's tokens;
+            answers that cannot be found, because the template writes earlier turns in another way later.
     """
     check_messages(messages)
     if template == CHATML_TEMPLATE:
@@ -106,6 +112,8 @@ def render_chat(
     variables = variables_of(messages, add_generation_prompt, *ends)
     variables["messages"] = broken_up(variables["messages"], any_special, breaker)
     text = render_template(template, variables, generation_marks=(begin, end))
+    if find_answers and not GENERATION_BLOCK.search(template):
+        text = with_marks(text, answer_spans(text, variables, template, any_special), begin, end)
 
     ids: list[int] = []
     loss_mask: list[bool] = []
@@ -123,6 +131,44 @@ def render_chat(
         ids += new
         loss_mask += [in_answer] * len(new)
     return RenderedChat(ids=ids, loss_mask=loss_mask)
+
+
+def answer_spans(
+    text: str, variables: dict[str, Any], template: str, any_special: re.Pattern[str]
+) -> list[tuple[int, int]]:
+    """Begin and end in a rendered conversation of every answer, its special token at the end included.
+
+    Raises:
+        DataError: what comes before an answer stands otherwise in the whole text.
+    """
+    spans: list[tuple[int, int]] = []
+    messages = variables["messages"]
+    for number, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = variables | {"messages": messages[:number], "add_generation_prompt": True}
+        asked = render_template(template, before)
+        if not text.startswith(asked):
+            raise DataError(
+                f"the chat template does not show where the answer of message {number + 1} begins: what it writes "
+                "before an answer changes when the answer is there",
+                hint="put {% generation %} and {% endgeneration %} around answers in the template, or use ChatML: "
+                "--template chatml",
+            )
+        closing = any_special.search(text, len(asked))
+        if closing is None:
+            through = variables | {"messages": messages[: number + 1], "add_generation_prompt": False}
+            spans.append((len(asked), len(render_template(template, through))))
+        else:
+            spans.append((len(asked), closing.end()))
+    return spans
+
+
+def with_marks(text: str, spans: Sequence[tuple[int, int]], begin: str, end: str) -> str:
+    """The text with marks around these spans."""
+    for first, last in reversed(spans):
+        text = f"{text[:first]}{begin}{text[first:last]}{end}{text[last:]}"
+    return text
 
 
 def variables_of(

@@ -1,12 +1,12 @@
 """The forms in which conversations are published: how each is told, and how it becomes messages.
 
-    messages            {"messages": [{"role": "user", "content": …}, …]}            OpenAI, UltraChat 200k, TRL
-    sharegpt            {"conversations": [{"from": "human", "value": …}, …]}        ShareGPT, LLaMA-Factory
-    ultrachat           {"data": ["question", "answer", "question", …]}              UltraChat as it was first published
-    alpaca              {"instruction": …, "input": …, "output": …}                  Alpaca, Dolly ("context", "response")
-    prompt-completion   {"prompt": …, "completion": …}                               TRL, OpenOrca ("question")
-    openassistant       {"prompt": {"text": …, "replies": [ … ]}}                    Open Assistant's trees
-    text                {"text": …}                                                  plain documents
+messages            {"messages": [{"role": "user", "content": …}, …]}            OpenAI, UltraChat 200k, TRL
+sharegpt            {"conversations": [{"from": "human", "value": …}, …]}        ShareGPT, LLaMA-Factory
+ultrachat           {"data": ["question", "answer", "question", …]}              UltraChat as it was first published
+alpaca              {"instruction": …, "input": …, "output": …}                  Alpaca, Dolly ("context", "response")
+prompt-completion   {"prompt": …, "completion": …}                               TRL, OpenOrca ("question")
+openassistant       {"prompt": {"text": …, "replies": [ … ]}}                    Open Assistant's trees
+text                {"text": …}                                                  plain documents
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def alpaca_prompt(record: Record) -> Messages:
     extra = text_of(record[given] or "", given) if given else ""
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
     history: list[Message] = []
-    for number, pair in enumerate(record.get("history") or ()):
+    pairs: list[Any] = record.get("history") or []
+    for number, pair in enumerate(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise Unusable("not a conversation", f"history[{number}] is not a pair of question and answer")
         texts = [text_of(text, f"history[{number}]") for text in pair]

@@ -24,7 +24,9 @@ ENDINGS = (".json", ".jsonl", ".gz", ".zst", ".parquet", ".txt", ".csv")
 """A mistyped path to a file is no data set."""
 
 
-def hub_records(source: str, split: str | None, preferred: Sequence[str], limit: int | None) -> Iterator[tuple[str, Any]]:
+def hub_records(
+    source: str, split: str | None, preferred: Sequence[str], limit: int | None
+) -> Iterator[tuple[str, Any]]:
     """Origin and record of each row.
 
     Args:

@@ -1,11 +1,11 @@
 """Preferences and judgements, in the forms in which they are published.
 
-    preference      {"prompt": …, "chosen": …, "rejected": …}          texts or messages (TRL, UltraFeedback, Orca pairs)
-                    {"conversations": […], "chosen": {…}, "rejected": {…}}         LLaMA-Factory
-                    {"instruction": …, "input": …, "chosen": …, "rejected": …}     Alpaca's fields
-    hh-rlhf         {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}   Anthropic's dialogues
-    openassistant   a tree of messages whose replies are ranked
-    kto             {"messages": […], "label": true}, {"prompt": …, "completion": …, "label": false}
+preference      {"prompt": …, "chosen": …, "rejected": …}          texts or messages (TRL, UltraFeedback, Orca pairs)
+                {"conversations": […], "chosen": {…}, "rejected": {…}}         LLaMA-Factory
+                {"instruction": …, "input": …, "chosen": …, "rejected": …}     Alpaca's fields
+hh-rlhf         {"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": …}   Anthropic's dialogues
+openassistant   a tree of messages whose replies are ranked
+kto             {"messages": […], "label": true}, {"prompt": …, "completion": …, "label": false}
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 from mamba_slm.data.conversations.example import Conversation, Labelled, Preference, Unusable
 from mamba_slm.data.conversations.forms import (
     ANSWERS,
-    INSTRUCTION,
     INPUTS,
+    INSTRUCTION,
     LISTS,
     PROMPTS,
     SYSTEMS,
@@ -198,9 +198,7 @@ def good_conversation(record: Record, origin: str) -> list[Conversation]:
 PREFERENCES: dict[str, Form[Preference]] = {
     form.name: form
     for form in (
-        Form(
-            name="hh-rlhf", told_by=told_dialogues, read=from_dialogues, fields=frozenset({CHOSEN, REJECTED})
-        ),
+        Form(name="hh-rlhf", told_by=told_dialogues, read=from_dialogues, fields=frozenset({CHOSEN, REJECTED})),
         Form(
             name="preference",
             told_by=told_preference,

@@ -1,8 +1,8 @@
 """Prompts with answers that can be checked, for rewards: from any form of conversation, or from texts alone.
 
-    {"question": "…", "answer": "… #### 18"}      GSM8K: what follows #### is the answer
-    {"messages": [… {"role": "user", …}]}         the answer, if there is one, stands in a field of its own
-    "How do I …?"                                 a text alone
+{"question": "…", "answer": "… #### 18"}      GSM8K: what follows #### is the answer
+{"messages": [… {"role": "user", …}]}         the answer, if there is one, stands in a field of its own
+"How do I …?"                                 a text alone
 """
 
 from __future__ import annotations

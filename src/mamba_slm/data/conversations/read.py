@@ -32,7 +32,8 @@ from mamba_slm.data.conversations.prompts import PROMPT
 from mamba_slm.data.conversations.records import Found, local_records
 
 Say = Callable[[str], None]
-S, T = TypeVar("S"), TypeVar("T")
+S = TypeVar("S")
+T = TypeVar("T")
 SHOWN_FIELDS = 12
 LOOKED_AT = 100
 """Records by which the form is told: a broken one at the beginning does not decide."""
