@@ -152,6 +152,13 @@ def test_without_gradients_only_the_logits_are_computed():
     assert (100, 8) not in sizes.shapes
 
 
+def test_a_frozen_head_has_no_gradient_in_memory():
+    hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(100, 8)
+    with TensorSizes() as sizes:
+        cross_entropy(hidden, weight, torch.randint(0, 100, (64,)), chunk_tokens=16).backward()
+    assert (100, 8) not in sizes.shapes and hidden.grad is not None
+
+
 def test_uninitialised_memory_is_never_read():
     with poisoned_memory():
         assert_same(random_inputs(ignored=3), chunk_tokens=8)
