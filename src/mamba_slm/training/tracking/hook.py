@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from mamba_slm.core.config import to_dict
 from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.core.registry import load
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.redact import redact_tree
-from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.hooks import Hook, RunView
 from mamba_slm.training.layers.report import LayerReport, LogHistogram, all_layers
 from mamba_slm.training.reports import StepReport, ValidationReport
@@ -25,8 +25,15 @@ TRACKERS = {
 STEP_CURVES = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes")
 
 
+class NamesTrackers(Protocol):
+    """Settings of a run, of whatever kind."""
+
+    @property
+    def log(self) -> tuple[str, ...]: ...
+
+
 @contextlib.contextmanager
-def tracked(config: TrainConfig, run: RunDirectory, say: Callable[[str], None]) -> Iterator[list[Hook]]:
+def tracked(config: NamesTrackers, run: RunDirectory, say: Callable[[str], None]) -> Iterator[list[Hook]]:
     """The hook for the trackers in `config.log`; none where only jsonl is asked for. They end with the block."""
     names = [name for name in dict.fromkeys(config.log) if name != "jsonl"]
     if not names:
