@@ -1,0 +1,1 @@
+"""LoRA adapters for every part of a hybrid, through peft: attach, check, save, combine."""

@@ -1,0 +1,50 @@
+"""Which model is it? A digest of a model's settings and weights that survives other dtypes, files and folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mamba_slm.model.checkpoint import BACKBONE_PREFIX, WEIGHTS_FILE, load_config
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.stored import open_tensors
+
+NUMBERS_PER_TENSOR = 64
+"""Training changes all numbers of a tensor, so a few of each say whether it is the same; a model is read in no time."""
+NOT_OF_THE_WEIGHTS = ("chunk_size", "max_context_tokens", "rope_scaling", "rope_scaling_factor", "attention_window")
+"""Settings that may differ for the same weights."""
+
+
+def fingerprint_of_folder(folder: Path) -> str:
+    """The fingerprint of a model folder of ours; of each tensor a few numbers are read.
+
+    Raises:
+        CheckpointError: no config, or damaged weights.
+    """
+    tensors = open_tensors(folder, "model", WEIGHTS_FILE)
+    return fingerprint(load_config(folder), {name.removeprefix(BACKBONE_PREFIX): tensors[name] for name in tensors})
+
+
+@torch.no_grad()
+def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
+    """64 hex digits of settings and weights, the same for float32 and for the BFloat16 that it was rounded to.
+
+    Args:
+        tensors: by the names of `LanguageModel.state_dict`; a tied head need not be there.
+    """
+    settings = {name: value for name, value in asdict(config).items() if name not in NOT_OF_THE_WEIGHTS}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name in sorted(tensors):
+        if name == "lm_head.weight" and config.tie_embeddings:
+            continue
+        tensor = tensors[name].detach().reshape(-1)
+        chosen = torch.arange(min(NUMBERS_PER_TENSOR, tensor.numel()), device=tensor.device)
+        numbers = tensor[chosen * tensor.numel() // max(len(chosen), 1)].to(torch.bfloat16).cpu()
+        digest.update(f"{name} {tuple(tensors[name].shape)} {numbers.float().tolist()}".encode())
+    return digest.hexdigest()
