@@ -1,0 +1,245 @@
+"""States of prompts that were read, to be continued by those that begin in the same way.
+
+A namespace (adapter and salt) has a tree of its own. What goes first where there is no room saves the fewest FLOPs per
+byte and use (Marconi, arXiv:2411.19379): FLOPs from the nearest state before it to its own, over the bytes that would
+become free, less with every prompt since it was used last.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.serving.cache.counts import CacheCounts, Miss
+from mamba_slm.serving.cache.radix import Match, Node, RadixTree, nearest_above
+
+MOST_GHOSTS = 4096
+"""So many evicted states are remembered by their tokens, to tell why a prompt missed."""
+HALF_LIFE = 64
+"""A state that was not used for so many prompts is worth half."""
+
+
+class Kept(Protocol):
+    """A state as the cache sees it."""
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    @property
+    def blocks(self) -> Sequence[int]: ...
+
+
+class Memory(Protocol):
+    """Who knows how many hold a block."""
+
+    def owners(self, block: int) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """What is kept, and how much of it."""
+
+    max_bytes: int = 2**30
+    """States, and keys and values that nobody else holds; 0 keeps nothing."""
+
+    every: int = 64
+    """Tokens between states near the end of a prompt, further before it ever more (`cuts.grid_cuts`); 0: none."""
+
+    min_tokens: int = 16
+    """Shorter beginnings are read again."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 0 or self.every < 0 or self.min_tokens < 1:
+            raise ConfigError(
+                f"a prefix cache needs room and whole numbers of tokens, got max_bytes={self.max_bytes}, "
+                f"every={self.every}, min_tokens={self.min_tokens}"
+            )
+
+
+@dataclass(eq=False)
+class Entry:
+    """One state."""
+
+    kept: Kept
+    logits: object | None
+    """After the last token, where they are known: then not even that one needs to be read."""
+    used: int
+    """When, counted in prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What the cache has for a prompt."""
+
+    length: int
+    """Tokens that need no reading; 0: none."""
+    entry: Entry | None
+    branch: int
+    """Up to there the prompt agrees with an earlier one; a state is worth keeping there."""
+    miss: Miss | None
+
+
+class PrefixCache:
+    """See above. It decides; `drop` gives the memory of a state back."""
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        *,
+        memory: Memory,
+        block_bytes: int,
+        flops: Callable[[int], float],
+        drop: Callable[[Kept], None],
+    ):
+        """
+        Args:
+            memory: of the blocks that states hold.
+            flops: of reading so many tokens from the beginning.
+        """
+        self.settings, self.counts = settings, CacheCounts()
+        self._memory, self._block_bytes, self._flops, self._drop = memory, block_bytes, flops, drop
+        self._trees: dict[str, RadixTree[Entry]] = {}
+        self._nodes: dict[Node[Entry], RadixTree[Entry]] = {}
+        self._ghosts: dict[Node[Entry], RadixTree[Entry]] = {}
+        self._held: Counter[int] = Counter()
+        self._state_bytes = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """States and the blocks that they hold, each block once."""
+        return self._state_bytes + len(self._held) * self._block_bytes
+
+    def __len__(self) -> int:
+        """States."""
+        return len(self._nodes)
+
+    def reclaimable_blocks(self) -> int:
+        """Blocks that nobody but this cache holds."""
+        return sum(self._memory.owners(block) == count for block, count in self._held.items())
+
+    def find(
+        self,
+        namespace: str,
+        tokens: Sequence[int],
+        *,
+        enabled: bool = True,
+        usable: Callable[[int], bool] | None = None,
+    ) -> Found:
+        """The longest beginning of a prompt whose state is there; counts.
+
+        Args:
+            enabled: False: the request does not want it.
+            usable: which lengths may be continued; None: all.
+        """
+        self.counts.queries += 1
+        self.counts.prompt_tokens += len(tokens)
+        if not enabled or not self.settings.max_bytes:
+            self.counts.misses["disabled"] += 1
+            return Found(length=0, entry=None, branch=0, miss="disabled")
+        tree = self._trees.get(namespace)
+        match = Match((), 0) if tree is None else tree.match(tokens)
+        for node in reversed(match.path):
+            entry = node.value
+            if entry is None or (usable is not None and not usable(node.depth)):
+                continue
+            if node.depth < len(tokens) or entry.logits is not None:
+                entry.used = self.counts.queries
+                self.counts.hits += 1
+                self.counts.reused_tokens += node.depth
+                return Found(length=node.depth, entry=entry, branch=match.common, miss=None)
+        miss = self._why(namespace, tokens, match)
+        self.counts.misses[miss] += 1
+        return Found(length=0, entry=None, branch=match.common, miss=miss)
+
+    def _why(self, namespace: str, tokens: Sequence[int], match: Match[Entry]) -> Miss:
+        """Why nothing was found."""
+        least = self.settings.min_tokens
+        if len(tokens) <= least:
+            return "too_short"
+        if any(node.had_value for node in match.path):
+            return "evicted"
+        others = (tree.match(tokens) for name, tree in self._trees.items() if name != namespace)
+        if match.common < least and any(other.common >= least for other in others):
+            return "salt"
+        return "no_match" if match.common == 0 else "too_short" if match.common < least else "no_match"
+
+    def has(self, namespace: str, tokens: Sequence[int]) -> bool:
+        """Whether a state of exactly these tokens is there."""
+        tree = self._trees.get(namespace)
+        last = None if tree is None else tree.match(tokens).path[-1]
+        return last is not None and last.depth == len(tokens) and last.value is not None
+
+    def put(self, namespace: str, tokens: Sequence[int], kept: Kept, *, logits: object | None = None) -> bool:
+        """Keep a state, or drop it at once where it is there already, too short, or larger than all the room.
+
+        Returns:
+            Whether it stays.
+        """
+        alone = kept.num_bytes + len(kept.blocks) * self._block_bytes
+        if len(tokens) < self.settings.min_tokens or alone > self.settings.max_bytes or self.has(namespace, tokens):
+            self._drop(kept)
+            return False
+        tree = self._trees.setdefault(namespace, RadixTree())
+        node = tree.put(tokens, Entry(kept=kept, logits=logits, used=self.counts.queries))
+        self._ghosts.pop(node, None)
+        self._nodes[node] = tree
+        self._state_bytes += kept.num_bytes
+        self._held.update(kept.blocks)
+        self.counts.stored += 1
+        while self.num_bytes > self.settings.max_bytes:
+            self._evict_one()
+        return node in self._nodes
+
+    def give_up(self, num_blocks: int) -> bool:
+        """Evict until so many blocks became free, or nothing is left; whether they did."""
+        freed = 0
+        while freed < num_blocks and self._nodes:
+            freed += self._evict_one()
+        return freed >= num_blocks
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for node in list(self._nodes):
+            self._remove(node, remember=False)
+        self._trees.clear()
+        self._ghosts.clear()
+
+    def worth(self, node: Node[Entry]) -> float:
+        """FLOPs that a state saves per byte that it takes, less with time."""
+        entry = node.value
+        assert entry is not None
+        above = nearest_above(node)
+        saved = self._flops(node.depth) - self._flops(0 if above is None else above.depth)
+        mine = sum(self._memory.owners(block) == 1 for block in entry.kept.blocks)
+        num_bytes = entry.kept.num_bytes + mine * self._block_bytes
+        age = self.counts.queries - entry.used
+        return saved / max(num_bytes, 1) * 0.5 ** (age / HALF_LIFE)
+
+    def _evict_one(self) -> int:
+        """Let the state go that is worth least; how many blocks became free."""
+        node = min(self._nodes, key=self.worth)
+        entry = node.value
+        assert entry is not None
+        freed = sum(self._memory.owners(block) == 1 for block in entry.kept.blocks)
+        self._remove(node, remember=True)
+        self.counts.evicted += 1
+        return freed
+
+    def _remove(self, node: Node[Entry], *, remember: bool) -> None:
+        """Take a state out and drop it."""
+        tree = self._nodes.pop(node)
+        entry = tree.take(node, remember=remember)
+        if remember:
+            self._ghosts[node] = tree
+            if len(self._ghosts) > MOST_GHOSTS:
+                oldest = next(iter(self._ghosts))
+                self._ghosts.pop(oldest).forget(oldest)
+        self._state_bytes -= entry.kept.num_bytes
+        self._held.subtract(entry.kept.blocks)
+        for block in entry.kept.blocks:
+            if self._held[block] == 0:
+                del self._held[block]
+        self._drop(entry.kept)

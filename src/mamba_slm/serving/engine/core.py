@@ -1,0 +1,294 @@
+"""The engine without a thread: requests go in, `step` runs all of them a little further, answers come out.
+
+A step is planned by the scheduler, a pure function, and then carried out: states are moved out of and into slots, every
+running request makes a token in one call of the model, and pieces of prompts are read one request at a time. States are
+kept for later prompts on the way (`serving.cache`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from torch import Tensor
+
+from mamba_slm.core.errors import CheckFailedError, ConfigError, MambaSlmError
+from mamba_slm.generation.prefill import check_prompts
+from mamba_slm.generation.stream import TokenBytes
+from mamba_slm.model.count import forward_flops_per_token
+from mamba_slm.serving.cache.cuts import cuts_between
+from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
+from mamba_slm.serving.engine.choosing import choose
+from mamba_slm.serving.engine.executor import Executor
+from mamba_slm.serving.engine.followers import leader_of
+from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure
+from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
+from mamba_slm.serving.engine.task import Task
+from mamba_slm.serving.memory.pool import Pool, Sequence, Snapshot
+from mamba_slm.serving.scheduler.job import Limits
+from mamba_slm.serving.scheduler.plan import plan
+
+
+class QueueFullError(ConfigError):
+    """As many requests wait as may."""
+
+
+class EngineCore:
+    """All requests of one model; used by one thread."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        pool: Pool,
+        settings: EngineSettings,
+        *,
+        tokenizer: TokenBytes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """
+        Args:
+            tokenizer: makes text of tokens and finds stop strings; None: answers have no text.
+            clock: seconds; only differences count.
+        """
+        self.settings, self.config = settings, executor.config
+        self._executor, self._pool, self._tokenizer, self._clock = executor, pool, tokenizer, clock
+        self._limits = Limits(
+            slots=settings.max_running,
+            block_tokens=pool.block_tokens,
+            step_tokens=settings.step_tokens,
+            ageing_seconds=settings.ageing_seconds,
+        )
+        self.cache = PrefixCache(
+            settings.cache,
+            memory=pool.blocks,
+            block_bytes=pool.block_bytes,
+            flops=lambda tokens: tokens * forward_flops_per_token(executor.config, max(tokens, 1)),
+            drop=pool.drop,  # type: ignore[arg-type]
+        )
+        self._tasks: dict[int, Task] = {}
+        self._served: Counter[str] = Counter()
+        self._next_number = 0
+        self.suspensions = 0
+        """States that were moved out of their slots so far."""
+
+    @property
+    def num_running(self) -> int:
+        """Requests with a slot."""
+        return sum(task.sequence is not None for task in self._tasks.values())
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests without one."""
+        return len(self._tasks) - self.num_running
+
+    @property
+    def kv_usage(self) -> float:
+        """Share of the blocks that running requests hold, 0 to 1; those that only the cache holds can be had."""
+        blocks = self._pool.blocks
+        return (blocks.count - blocks.num_free - self.cache.reclaimable_blocks()) / blocks.count
+
+    def submit(self, request: EngineRequest, deliver: Deliver) -> int:
+        """Take a request; its number, for `cancel`.
+
+        Raises:
+            ConfigError: a prompt that the model cannot continue, or a stop string that is empty.
+            QueueFullError: as many wait as may.
+        """
+        check_prompts(self.config, [request.prompt], earlier_tokens=[0], max_new_tokens=request.max_new_tokens)
+        if self.num_waiting >= self.settings.max_waiting:
+            raise QueueFullError(
+                f"{self.num_waiting} requests are waiting, which is as many as may", hint="try again later"
+            )
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._tasks[number] = Task.of(
+            number,
+            request,
+            deliver,
+            now=self._clock(),
+            tokenizer=self._tokenizer,
+            context_tokens=self.config.max_context_tokens,
+            vocab_size=self.config.vocab_size,
+            device=self._pool.device,
+        )
+        return number
+
+    def cancel(self, number: int) -> None:
+        """Forget a request and free what it holds; nothing where it is done already."""
+        task = self._tasks.pop(number, None)
+        if task is not None and task.sequence is not None:
+            self._pool.close(task.sequence)
+
+    def fail_all(self, error: MambaSlmError) -> None:
+        """End all requests with an error."""
+        for task in list(self._tasks.values()):
+            self.cancel(task.number)
+            task.deliver(Failure(error))
+
+    def step(self) -> bool:
+        """Run every request as far as the scheduler says; whether there was anything to do."""
+        if not self._tasks:
+            return False
+        now = self._clock()
+        waiting = [task for task in self._tasks.values() if task.sequence is None and task.parked is None]
+        for task in waiting:
+            task.waits_for = leader_of(task, self._tasks.values())
+        jobs = [task.job() for task in self._tasks.values()]
+        free = self._pool.blocks.num_free
+        if free < sum(self._limits.blocks(job.tokens + job.unread + 1) for job in jobs):
+            free += self.cache.reclaimable_blocks()
+        made = plan(jobs, free_blocks=free, limits=self._limits, now=now, served=self._served)
+        for number in made.suspend:
+            self._suspend(self._tasks[number])
+        for number in made.start:
+            self._start(self._tasks[number], now)
+        self._decode([self._tasks[number] for number in made.decode])
+        for number, count in made.read:
+            if number in self._tasks:
+                self._read(self._tasks[number], count)
+        return True
+
+    def _suspend(self, task: Task) -> None:
+        assert task.sequence is not None
+        task.parked, task.sequence = self._pool.park(task.sequence), None
+        task.suspensions += 1
+        self.suspensions += 1
+
+    def _start(self, task: Task, now: float) -> None:
+        """Give a slot to a request: with its own state, with one of the cache, or empty."""
+        if task.parked is not None:
+            self._make_room(self._limits.blocks(task.parked.num_tokens))
+            task.sequence = self._pool.unpark(task.parked)
+            task.parked = None if task.sequence is not None else task.parked
+            return
+        request = task.request
+        found = self.cache.find(
+            request.namespace, request.prompt, enabled=request.use_cache, usable=self._usable(len(request.prompt))
+        )
+        task.sequence = self._continued(found, len(request.prompt))
+        at = found.length
+        if task.sequence is None:  # the last free block is the one that would have to be copied
+            at = 0
+            self._make_room(self._limits.blocks(len(request.prompt)))
+            task.sequence = self._pool.open()
+        assert task.sequence is not None, "the scheduler promised a slot and blocks"
+        task.started, task.at, task.cached = now, at, at
+        if request.use_cache and self.settings.cache.max_bytes:
+            task.cuts = sorted({*self._cuts(task, found.branch), *task.wanted})
+        if not task.unread:
+            assert found.entry is not None
+            assert isinstance(found.entry.logits, Tensor)
+            self._take([task], found.entry.logits[None])
+
+    def _continued(self, found: Found, prompt_tokens: int) -> Sequence | None:
+        """A slot with what was found; None where that leaves no room for it."""
+        snapshot = None if found.entry is None else found.entry.kept
+        if snapshot is None:
+            self._make_room(self._limits.blocks(prompt_tokens))
+            return self._pool.open()
+        assert isinstance(snapshot, Snapshot)
+        self._pool.blocks.share(snapshot.blocks)  # making room must not take it away
+        try:
+            self._make_room(self._limits.blocks(prompt_tokens) - found.length // self._limits.block_tokens)
+            return self._pool.open(snapshot)
+        finally:
+            self._pool.blocks.release(snapshot.blocks)
+
+    def _cuts(self, task: Task, branch: int) -> list[int]:
+        """Where the state of a prompt will be kept."""
+        length, settings = len(task.request.prompt), self.settings
+        if settings.batch_invariant:
+            every = INVARIANT_PIECE_TOKENS
+            inner = [at for at in range(every, length, every) if at > task.at]
+            return [*inner, length] if task.at < length else []
+        return cuts_between(
+            task.at,
+            length,
+            boundaries=task.request.boundaries,
+            branch=branch,
+            every=settings.cache.every,
+            min_tokens=settings.cache.min_tokens,
+        )
+
+    def _usable(self, length: int) -> Callable[[int], bool] | None:
+        """In batch-invariant mode: only states that this prompt would have come to by itself."""
+        if not self.settings.batch_invariant:
+            return None
+        return lambda at: at == length or at % INVARIANT_PIECE_TOKENS == 0
+
+    def _make_room(self, num_blocks: int) -> None:
+        """Let the cache give up blocks until so many are free."""
+        missing = num_blocks - self._pool.blocks.num_free
+        if missing > 0:
+            self.cache.give_up(missing)
+
+    def _grow(self, task: Task, new_tokens: int) -> bool:
+        """Blocks for more tokens; False where there are none, for which the scheduler will find a way."""
+        assert task.sequence is not None
+        self._make_room(self._limits.blocks(task.sequence.num_tokens + new_tokens) - len(task.sequence.blocks))
+        return self._pool.grow(task.sequence, new_tokens)
+
+    def _decode(self, tasks: list[Task]) -> None:
+        """One token of every task that has one to feed."""
+        ready = sorted(
+            (task for task in tasks if task.sequence is not None and self._grow(task, 1)),
+            key=lambda task: task.sequence.slot if task.sequence is not None else 0,  # neighbours need no copy
+        )
+        if not ready:
+            return
+        logits = self._executor.step(
+            [task.sequence for task in ready if task.sequence is not None], [task.made[-1] for task in ready]
+        )
+        self._take(ready, logits)
+
+    def _read(self, task: Task, count: int) -> None:
+        """Up to `count` more tokens of a prompt, keeping states on the way; its first token when nothing is left."""
+        if task.sequence is None or not task.unread:
+            return
+        end = min(task.at + count, len(task.request.prompt))
+        while task.at < end:
+            stop = min([end, *(cut for cut in task.cuts if cut > task.at)])
+            if self.settings.batch_invariant:  # pieces are the same whatever else is read
+                every = INVARIANT_PIECE_TOKENS
+                stop = min(task.at - task.at % every + every, len(task.request.prompt))
+            if not self._grow(task, stop - task.at):
+                return
+            logits = self._executor.read(task.sequence, task.request.prompt[task.at : stop])
+            self._served[task.request.tenant] += stop - task.at
+            task.at = stop
+            if stop in task.cuts:
+                self._keep(task, logits)
+        if not task.unread:
+            self._take([task], logits[None])
+
+    def _keep(self, task: Task, logits: Tensor | None) -> None:
+        """Put the state into the cache, unless it is there."""
+        request, tokens = task.request, task.read
+        assert task.sequence is not None and len(tokens) == task.sequence.num_tokens
+        if not self.cache.has(request.namespace, tokens) and len(tokens) >= self.settings.cache.min_tokens:
+            kept = None if logits is None else logits.clone()
+            self.cache.put(request.namespace, tokens, self._pool.snapshot(task.sequence), logits=kept)
+
+    def _take(self, tasks: list[Task], logits: Tensor) -> None:
+        """Draw the next token of each from its row of [b v], and tell."""
+        choices = choose(logits, [task.row for task in tasks], one_by_one=self.settings.batch_invariant)
+        now = self._clock()
+        for task, choice in zip(tasks, choices, strict=True):
+            if isinstance(choice, MambaSlmError):
+                self.cancel(task.number)
+                task.deliver(Failure(choice))
+                continue
+            self._served[task.request.tenant] += 1
+            piece = task.take(choice, now)
+            if piece.finish_reason is not None:
+                if task.request.use_cache and not self.settings.batch_invariant:
+                    self._keep(task, None)
+                self.cancel(task.number)
+            task.deliver(piece)
+
+
+def not_finished(error: Exception) -> CheckFailedError:
+    """What a request is told when the engine itself failed."""
+    return CheckFailedError(
+        f"the engine failed: {type(error).__name__}: {error}", hint="this is a bug of the server; its log says more"
+    )

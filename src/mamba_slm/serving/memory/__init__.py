@@ -1,0 +1,1 @@
+"""Where the states of running requests lie: fixed slots for Mamba layers, blocks for keys and values."""
