@@ -1,0 +1,1 @@
+"""Training on preferences and rewards: DPO, IPO, KTO, ORPO, SimPO, reward models, GRPO."""
