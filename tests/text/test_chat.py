@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import DataError
-from mamba_slm.text.chat import ROLES, render_chat, render_chat_text
+from mamba_slm.text.chat import CHATML_TEMPLATE, ROLES, render_chat, render_chat_text
 from mamba_slm.text.tokenizer import IM_END, IM_START, Tokenizer
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -106,3 +106,35 @@ def test_real_conversations_survive_rendering(tokenizer):
         rendered = render_chat(messages, tokenizer)
         answer = [id for id, counts in zip(rendered.ids, rendered.loss_mask, strict=True) if counts]
         assert decoded(tokenizer, answer) == entry["output"] + "<|im_end|>"
+
+
+UNMARKED = (
+    "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_answers_are_found_in_a_template_that_does_not_mark_them(tokenizer):
+    found = render_chat(TALK, tokenizer, template=UNMARKED, find_answers=True)
+    answers = [id for id, is_answer in zip(found.ids, found.loss_mask, strict=True) if is_answer]
+    assert decoded(tokenizer, answers) == "Water with land around it.<|im_end|>You're welcome<|im_end|>"
+    assert decoded(tokenizer, found.ids) == render_chat_text(TALK, template=UNMARKED, bos_token="<|endoftext|>")
+    asked = render_chat(TALK[:2], tokenizer, template=UNMARKED, add_generation_prompt=True)
+    assert found.ids[: len(asked.ids)] == asked.ids
+    marked = render_chat(TALK, tokenizer, find_answers=True)
+    assert marked == render_chat(TALK, tokenizer, template=CHATML_TEMPLATE)
+
+
+def test_an_answer_without_a_token_that_ends_it_goes_to_the_end_of_its_message(tokenizer):
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    template += "{% if add_generation_prompt %}assistant: {% endif %}"
+    found = render_chat(TALK[1:], tokenizer, template=template, find_answers=True)
+    answers = [id for id, is_answer in zip(found.ids, found.loss_mask, strict=True) if is_answer]
+    assert decoded(tokenizer, answers) == "Water with land around it.\nYou're welcome\n"
+
+
+def test_a_template_that_writes_earlier_turns_in_another_way_is_refused(tokenizer):
+    template = UNMARKED.replace("{% for m in messages %}", "{{ messages | length }}{% for m in messages %}")
+    with pytest.raises(DataError, match="does not show where the answer of message 3 begins") as refused:
+        render_chat(TALK, tokenizer, template=template, find_answers=True)
+    assert "--template chatml" in str(refused.value.hint)

@@ -71,11 +71,11 @@ def packed_rows(examples: Sequence[EncodedExample], *, row_tokens: int, seed: in
     of_length: dict[int, list[int]] = {}
     for index in order:
         of_length.setdefault(len(examples[index].tokens), []).append(index)
-    rows: list[Row] = []
-    counts = np.zeros(row_tokens + 1, dtype=np.int64)
+    rows: list[Row] = [(examples[index],) for index in of_length.pop(row_tokens, ())]
+    counts = np.zeros(row_tokens, dtype=np.int64)
     for length, indices in of_length.items():
         counts[length] = len(indices)
-    for group in best_fit(counts, row_tokens + 1):
+    for group in best_fit(counts, row_tokens):
         for number in range(group.rows):
             row: list[int] = []
             for slot in group.slots:
