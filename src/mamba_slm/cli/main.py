@@ -31,6 +31,7 @@ COMMANDS = {
     "models": ("mamba_slm.cli.models", "the sizes: list, describe, estimate memory, time and cost"),
     "data": ("mamba_slm.cli.data", "text to token shards: tokenize, train-tokenizer, inspect"),
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
+    "prefs": ("mamba_slm.cli.prefs", "collect preferences: which of two answers is better, asked blindly"),
     "convert": ("mamba_slm.cli.convert", "turn a Llama into a hybrid, and let it learn from the Llama on text"),
     "extend": ("mamba_slm.cli.extend", "make a trained model for a longer context, and measure it by position"),
     "probe": ("mamba_slm.cli.probe", "does a model find again what it read long ago? needle and associative recall"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,7 @@ class Pair:
     @property
     def id(self) -> str:
         """A digest of prompt and answers, the same in whatever order the two stand."""
-        content = [[dict(message) for message in self.prompt], sorted(answer.text for answer in self.answers)]
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+        text = prompt_key(self.prompt) + json.dumps(sorted(answer.text for answer in self.answers), ensure_ascii=False)
         return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()[:16]
 
     def to_row(self) -> dict[str, Any]:
@@ -117,6 +116,11 @@ class Rating:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{where} is no rating: {error!r}", hint=DAMAGED) from error
+
+
+def prompt_key(prompt: Sequence[Message]) -> str:
+    """A text that is the same for the same messages."""
+    return json.dumps([dict(message) for message in prompt], ensure_ascii=False, sort_keys=True)
 
 
 DAMAGED = "the file is damaged; delete that line, the other rows are complete"

@@ -67,7 +67,10 @@ def measure(pairs: Sequence[Pair], ratings: Sequence[Rating]) -> Statistics:
     known = {pair.id: pair for pair in pairs}
     ratings = [rating for rating in ratings if rating.pair in known]
     first = {(rating.rater, rating.pair): rating for rating in reversed(ratings) if not rating.is_repeat}
-    said = {key: outcome for key, rating in first.items() if (outcome := rating.outcome) is not None}
+    said: dict[tuple[str, str], Outcome] = {}
+    for key, rating in first.items():
+        if (outcome := rating.outcome) is not None:
+            said[key] = outcome
 
     repeated = [
         (said[key], rating.outcome)

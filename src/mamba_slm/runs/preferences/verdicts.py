@@ -67,11 +67,15 @@ def verdicts(
     reached: list[Verdict] = []
     left_out: Counter[str] = Counter()
     for pair in pairs:
-        said = [(outcome, rating) for rating in by_pair.get(pair.id, []) if (outcome := rating.outcome) is not None]
+        said: list[tuple[Outcome, Rating]] = []
+        for rating in by_pair.get(pair.id, []):
+            if (found := rating.outcome) is not None:
+                said.append((found, rating))
         if not said:
             left_out["skipped" if pair.id in by_pair else "not rated"] += 1
             continue
-        outcome, count = Counter(outcome for outcome, _ in said).most_common(1)[0]
+        counted: Counter[Outcome] = Counter(each for each, _ in said)
+        outcome, count = counted.most_common(1)[0]
         agreement = count / len(said)
         if agreement < min_agreement or agreement <= 0.5:
             left_out[f"agreement below {max(min_agreement, 0.5):.0%}"] += 1
