@@ -105,6 +105,12 @@ def test_what_is_exported_is_read_by_training(monkeypatch, capsys, tmp_path, for
     assert not examples.unread
     if format == "kto":
         assert sum(item.is_good for item in examples.items) == 2
+    straight = (read_preferences if format == "dpo" else read_labelled)("prefs:talk", say=said.append)
+    assert [vars(item) | {"origin": ""} for item in straight.items] == [
+        vars(item) | {"origin": ""} for item in examples.items
+    ]
+    both_bad = {"both bad"} if format == "dpo" else set()
+    assert {problem.kind for problem in straight.problems} == {"tie", "skipped", "not rated"} | both_bad
 
 
 def test_the_table_has_a_row_for_every_choice(monkeypatch, capsys):

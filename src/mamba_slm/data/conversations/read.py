@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mamba_slm.core.errors import DataError, UnknownNameError
+from mamba_slm.data.conversations.collected import collected_records, is_collected
 from mamba_slm.data.conversations.example import (
     Conversation,
     Examples,
@@ -75,7 +76,8 @@ def read_conversations(
     Of preferences the chosen side is taken, of judgements what was judged good.
 
     Args:
-        source: a file, a folder, or a data set on the hub as OWNER/NAME or OWNER/NAME:CONFIGURATION.
+        source: a file, a folder, a data set on the hub as OWNER/NAME or OWNER/NAME:CONFIGURATION, or prefs:NAME, what
+            `mamba-slm prefs` collected.
         form: one of `CONVERSATION_FORMS`; None: told by the records.
         split: of a folder or data set that has several; None: the one for training.
         limit: read only so many examples.
@@ -123,10 +125,13 @@ def read_examples(
     """Read with one of `forms`; see `read_conversations`."""
     if form is not None and form not in forms:
         raise UnknownNameError("form", form, forms)
-    hub = isinstance(source, str) and is_hub_id(source)
-    found: Iterator[Found] = (
-        hub_records(str(source), split, splits, limit) if hub else local_records(Path(source), split)
-    )
+    found: Iterator[Found]
+    if is_collected(source):
+        found = collected_records(str(source), labelled=forms is LABELLED_FORMS)
+    elif isinstance(source, str) and is_hub_id(source):
+        found = hub_records(source, split, splits, limit)
+    else:
+        found = local_records(Path(source), split)
     first = list(itertools.islice(found, LOOKED_AT))
     chosen, reason = (forms[form], "asked for") if form is not None else told(first, forms, str(source))
     items: list[T] = []
