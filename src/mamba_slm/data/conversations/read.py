@@ -29,6 +29,7 @@ from mamba_slm.data.conversations.preferences import (
     good_conversation,
     told_preference_alone,
 )
+from mamba_slm.data.conversations.prompt_lines import is_text_file, lines_of_text
 from mamba_slm.data.conversations.prompts import PROMPT
 from mamba_slm.data.conversations.records import Found, local_records
 
@@ -108,7 +109,7 @@ def read_labelled(
 def read_prompts(
     source: str | Path, *, form: str | None = None, split: str | None = None, limit: int | None = None, say: Say
 ) -> Examples[Prompt]:
-    """Prompts with the answers that can be checked, as `read_conversations`; lines of text are prompts, too."""
+    """Prompts with the answers that can be checked, as `read_conversations`; so are the lines of a .txt file."""
     return read_examples(source, {"prompt": PROMPT}, SFT_SPLITS, form=form, split=split, limit=limit, say=say)
 
 
@@ -130,6 +131,8 @@ def read_examples(
         found = collected_records(str(source), labelled=forms is LABELLED_FORMS)
     elif isinstance(source, str) and is_hub_id(source):
         found = hub_records(source, split, splits, limit)
+    elif "prompt" in forms and is_text_file(source):
+        found = lines_of_text(Path(source))
     else:
         found = local_records(Path(source), split)
     first = list(itertools.islice(found, LOOKED_AT))
