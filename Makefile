@@ -15,6 +15,7 @@ QUICKSTART ?=
 BENCH ?= 60M
 RESULTS := benchmarks/results
 WORKERS ?= 2
+SLOW ?= tests
 TEXTS ?= ../shared/data/corpora
 TOKENIZER ?= ../shared/data/tokenizers/neox/20B_tokenizer.json
 
@@ -27,7 +28,7 @@ LLAMA := $(VENV)/.llama-installed
 PEERS := .venv-peers
 DOLMA := .venv-dolma
 
-.PHONY: quickstart test test-slow llama check bench bench-data docs
+.PHONY: quickstart test test-slow slow-groups llama check bench bench-data docs
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -59,8 +60,11 @@ test: check
 	$(BIN)/python -m pytest --doctest-modules src
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
 
-test-slow: $(LLAMA)
-	$(BIN)/python -m pytest -m slow --timeout=1800 --durations=10 tests
+test-slow: $(LLAMA) slow-groups
+
+slow-groups: $(DEV)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not alone" --timeout=1800 --durations=25 $(SLOW)
+	$(BIN)/python -m pytest -m "slow and alone" --timeout=1800 $(SLOW) || [ $$? -eq 5 ]  # 5: none of them is
 
 check: $(DEV)
 	$(BIN)/ruff format --check --quiet .

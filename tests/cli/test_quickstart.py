@@ -154,6 +154,7 @@ def test_text_that_cannot_be_used_is_explained(tmp_path, capsys, content, messag
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_on_the_default_corpus_it_beats_each_file_compressed_alone_in_five_minutes(tmp_path):
     """The promise of the README, with both cores; other programs at the same time make it harder, not impossible."""
     started = time.monotonic()

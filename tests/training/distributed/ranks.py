@@ -1,12 +1,36 @@
 """Runs a function in several processes that form a world, forked from a server that has imported torch once."""
 
+import functools
 import multiprocessing
 import os
 import socket
+import sys
 import traceback
+from multiprocessing import forkserver
+from unittest import mock
 
 START = multiprocessing.get_context("forkserver")
-START.set_forkserver_preload(["training.distributed.rank_program"])
+START.set_forkserver_preload(["training.distributed.ranks", "training.distributed.rank_program", "deepspeed"])
+
+
+@functools.cache
+def start_server():
+    """Start the server so that it finds what it shall import: it looks in `PYTHONPATH` only, and skips the rest."""
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path)):
+        forkserver.ensure_running()
+
+
+def start(function, *arguments):
+    """A started process."""
+    start_server()
+    process = START.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def loaded(names):
+    """Which of these modules this process has loaded."""
+    return [name for name in names if name in sys.modules]
 
 
 def free_port():
@@ -34,8 +58,7 @@ def answers_of(function, size, *arguments, ranks=None, **changes):
     for rank in range(size) if ranks is None else ranks:
         here, there = START.Pipe(duplex=False)
         environment = {**environment_of(rank, size, port), **changes}
-        process = START.Process(target=work, args=(function, environment, arguments, there))
-        process.start()
+        process = start(work, function, environment, arguments, there)
         there.close()
         started.append((process, here))
     answers = []

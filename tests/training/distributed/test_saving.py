@@ -13,7 +13,7 @@ from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.checkpoint import verify_checkpoint
 from mamba_slm.training.publishing import publish_model
 from training.distributed.rank_program import of_another_model, second_save_fails, train_in_world
-from training.distributed.ranks import START, answer_of, answers_of, environment_of, free_port, in_ranks, work
+from training.distributed.ranks import START, answer_of, answers_of, environment_of, free_port, in_ranks, start, work
 from training.distributed.test_engines import (
     SETTINGS,
     alone,
@@ -150,8 +150,7 @@ def test_after_many_kills_of_a_random_process_the_losses_are_those_of_a_run_left
         for rank in range(2):
             here, there = START.Pipe(duplex=False)
             arguments = (run.path, *folders, settings, run.latest() is not None)
-            process = START.Process(target=work, args=(train_in_world, environment_of(rank, 2, port), arguments, there))
-            process.start()
+            process = start(work, train_in_world, environment_of(rank, 2, port), arguments, there)
             there.close()
             pipes.append(here)
             processes.append(process)

@@ -3,7 +3,7 @@ import pytest
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.training.distributed.world import FailedElsewhereError, alone
 from training.distributed.rank_program import rank_after_joining, world_here
-from training.distributed.ranks import answers_of, in_ranks
+from training.distributed.ranks import answers_of, in_ranks, loaded
 
 
 def talk(long):
@@ -22,6 +22,10 @@ def talk(long):
 
 def refuse():
     raise ConfigError("it does not fit")
+
+
+def test_processes_begin_with_what_takes_long_to_import():
+    assert in_ranks(loaded, 2, ("torch", "mamba_slm.training.trainer")) == [["torch", "mamba_slm.training.trainer"]] * 2
 
 
 @pytest.mark.parametrize("long", [3, 5000])
