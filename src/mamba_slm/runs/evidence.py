@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from mamba_slm.core.errors import DataError, MambaSlmError
 from mamba_slm.core.yaml_files import load_yaml
+from mamba_slm.runs.before_after import FILE, Change, read_changes
 from mamba_slm.runs.jsonl import read_json_lines
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.record import RunRecord, read_record
@@ -20,6 +21,8 @@ from mamba_slm.runs.status import Status, read_status
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
+TUNED = ("finetune", "align")
+"""Kinds of runs that begin with a trained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,9 @@ class Evidence:
     events: Sequence[Row] = field(default_factory=list)
     """What happened: `step`, `event` and `text`."""
 
+    changes: Sequence[Change] = field(default_factory=list)
+    """Measures before and after, of a fine-tuning or alignment."""
+
     evaluation: Sequence[Row] = field(default_factory=list)
     """Rows with a name and a number of bits per byte."""
 
@@ -62,6 +68,22 @@ class Evidence:
         if key not in self.columns:
             self.columns[key] = [value for row in self.train if (value := number(row, key)) is not None]
         return self.columns[key]
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the run changed a trained model, so that what counts is how it was before."""
+        return self.record is not None and self.record.kind in TUNED
+
+    @property
+    def held_out_changes(self) -> list[Change]:
+        """Measures before and after; where nobody wrote them, the held-out loss of the result."""
+        before, after = (number(self.result, f"validation_loss_{when}") for when in ("before", "after"))
+        if self.changes or before is None or after is None:
+            return list(self.changes)
+        loss = Change(
+            name="held-out loss", unit="nats", better="lower", count=0, before=before, after=after, difference=None
+        )
+        return [loss]
 
     @property
     def estimate(self) -> Row:
@@ -98,11 +120,13 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
             problems.append(f"`{path.name}` cannot be read: {error.strerror}")
         return empty
 
+    record = tolerantly(directory.record_file, read_record, None)
+    is_tuned = record is not None and record.kind in TUNED
     rows = tolerantly(directory.metrics_file, read_json_lines, [])
     rows = [{**row, "loss": number(row, "loss")} for row in rows if isinstance(row.get("step"), int)]
     return Evidence(
         run=directory,
-        record=tolerantly(directory.record_file, read_record, None),
+        record=record,
         status=tolerantly(directory.status_file, read_status, None),
         config=tolerantly(directory.config_file, load_yaml, {}),
         data=tolerantly(directory.data_file, read_json_object, {}),
@@ -112,7 +136,8 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         benchmarks=tolerantly(directory.benchmarks_file, read_json_lines, [], required=False),
         samples=tolerantly(directory.samples_file, read_samples, []),
         events=tolerantly(directory.events_file, read_events, [], required=False),
-        evaluation=tolerantly(directory.evaluation_file, read_evaluation, []),
+        changes=tolerantly(directory.path / FILE, read_changes, [], required=False),
+        evaluation=tolerantly(directory.evaluation_file, read_evaluation, [], required=not is_tuned),
         problems=tuple(problems),
     )
 

@@ -8,6 +8,7 @@ runs/20260401-nano/
     metrics.jsonl   one row per reported step, append-only
     samples.jsonl   what the model said to the same prompts, from step 0 on
     events.jsonl    what happened: spikes, resumes, skipped checkpoints
+    before_after.json   what a fine-tuning or alignment changed, on the same held-out examples
     evaluation.json the model beside the baselines
     trackers.json   the run's id in TensorBoard, wandb and trackio, if it goes there
     log.txt         everything that was said

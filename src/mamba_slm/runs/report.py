@@ -19,6 +19,7 @@ from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs.evidence import Evidence, read_evidence
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.redact import redact_command, redact_text, redact_tree
+from mamba_slm.runs.report_before_after import before_after
 from mamba_slm.runs.report_page import render_page
 from mamba_slm.runs.report_page_tables import SettingsFacts
 
@@ -29,6 +30,7 @@ SECTIONS = (
     ("Verdict", outcome.verdict),
     ("What is missing", outcome.missing),
     ("Result", outcome.result_table),
+    ("Before and after", before_after),
     ("Plan and outcome", outcome.plan_and_outcome),
     ("Loss", outcome.loss_curve),
     ("What happened", outcome.what_happened),

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from statistics import fmean, median
 
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
+from mamba_slm.runs.before_after import written
 from mamba_slm.runs.curve import bucket_means, sparkline
 from mamba_slm.runs.evidence import Evidence, Row, number, section
 from mamba_slm.runs.markdown import cell, fenced, markdown_table
@@ -56,8 +57,21 @@ def verdict(evidence: Evidence) -> str:
 def judgements(evidence: Evidence) -> list[tuple[str, str]]:
     """What a reader must know first: tone (good, warning, bad) and plain text."""
     lines = [ending(evidence), *numerical_health(evidence), *overfitting(evidence), *against_plan(evidence)]
-    lines.append(against_baselines(evidence))
-    return lines
+    return [*lines, *(against_before(evidence) if evidence.is_tuned else [against_baselines(evidence)])]
+
+
+def against_before(evidence: Evidence) -> list[tuple[str, str]]:
+    """What became of each held-out measure of a model that was trained before."""
+    tones = {"better": "good", "worse": "bad"}
+    lines = [
+        (
+            tones.get(change.verdict, "warning"),
+            f"{change.name}: {written(change.before, None, change.unit)} → {written(change.after, None, change.unit)} "
+            f"({change.verdict})",
+        )
+        for change in evidence.held_out_changes
+    ]
+    return lines or [("warning", "nothing was measured on held-out examples before and after")]
 
 
 def ending(evidence: Evidence) -> tuple[str, str]:
@@ -153,6 +167,8 @@ def what_happened(evidence: Evidence) -> str:
 
 def result_table(evidence: Evidence) -> str:
     """Bits per byte of the model and of the baselines, best first, with how each was measured."""
+    if not evidence.evaluation and evidence.is_tuned:
+        return ""
     if not evidence.evaluation:
         rows = [row for row in evidence.validation if number(row, "bits_per_byte") is not None]
         if not rows:

@@ -21,8 +21,10 @@ from mamba_slm.runs import report_benchmarks as asked
 from mamba_slm.runs import report_layers as inside
 from mamba_slm.runs import report_outcome as outcome
 from mamba_slm.runs import report_page_tables as tables
+from mamba_slm.runs.before_after import HEADER, change_rows
 from mamba_slm.runs.evidence import Evidence, number, section
 from mamba_slm.runs.markdown import printable
+from mamba_slm.runs.report_before_after import NOTE, changes
 from mamba_slm.runs.report_page_charts import SMOOTHING, charts
 from mamba_slm.runs.report_page_samples import sample_steps
 from mamba_slm.runs.report_page_tables import SettingsFacts
@@ -101,6 +103,9 @@ def content(evidence: Evidence, facts: SettingsFacts) -> dict[str, Any]:
         "figures": tables.key_figures(evidence),
         "comparison": tables.comparison(evidence),
         "measured_bytes": tables.measured_bytes(evidence),
+        "change_header": HEADER,
+        "change_rows": change_rows(changes(evidence)),
+        "change_note": NOTE,
         "loss_header": outcome.LOSS_HEADER,
         "loss_rows": outcome.loss_rows(train, validation),
         "has_validation": bool(validation),

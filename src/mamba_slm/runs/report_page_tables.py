@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from mamba_slm.core.units import format_bytes, format_count, format_seconds
+from mamba_slm.runs.before_after import written
 from mamba_slm.runs.evidence import Evidence, Row, number, row_list, section
 from mamba_slm.runs.redact import shell_line
 from mamba_slm.runs.report_background import SUBLAYERS, amounts
@@ -78,6 +79,10 @@ def key_figures(evidence: Evidence) -> list[tuple[str, str, str]]:
 def result_figure(evidence: Evidence) -> tuple[str, str, str]:
     """Bits per byte of the model, from the evaluation or else from the last validation."""
     own, others = model_and_baselines(evidence)
+    if own is None and evidence.held_out_changes:
+        change = evidence.held_out_changes[0]
+        before, after = (written(value, None, change.unit) for value in (change.before, change.after))
+        return change.name, after, f"{before} before"
     if own is not None:
         best = min(others, key=lambda row: row["bits_per_byte"], default=None)
         note = f"best baseline {best['bits_per_byte']:.3f}" if best else "no baseline was measured"
