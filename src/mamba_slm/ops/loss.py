@@ -92,7 +92,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return losses.sum()
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         again = keeps_graph()  # a second backward pass needs them as they are
         scaled = (
             None if saved is None else (saved * grad if again else saved.mul_(grad)).to(dtype)
