@@ -125,3 +125,24 @@ def test_a_published_run_brings_its_gpus_and_length_and_its_claim_is_shown(capsy
     assert estimate(capsys, "small_scale", "--gpus", "8")["seconds"] == pytest.approx(answer["seconds"] / 2)
     assert main(["models", "estimate", "production"]) == 0
     assert "183% of the peak of 8 × A100 80GB" in capsys.readouterr().out
+
+
+def test_fine_tuning_is_estimated_by_part_and_lora_takes_less_than_all_weights(capsys):
+    shape = ("--gpu", "RTX 4090", "--context-tokens", "2048", "--micro-batch-rows", "1", "--gradient-checkpointing")
+    qlora, lora, full = (estimate(capsys, "1.3B", "--task", task, *shape) for task in ("qlora", "lora", "full"))
+    assert qlora["memory"]["base"] < lora["memory"]["base"] / 2 < full["memory"]["base"]
+    assert qlora["fits"] and lora["fits"] and not full["fits"]
+    assert lora["trained_parameters"] < 0.01 * full["trained_parameters"] == 0.01 * full["parameters"]
+    assert qlora["rows_at_once"] == 1 and qlora["seconds"] is None
+
+
+def test_rank_and_targets_change_what_is_trained(capsys):
+    one, eight = (estimate(capsys, "tiny", "--task", "lora", "--rank", rank)["trained_parameters"] for rank in "18")
+    assert eight == 8 * one
+    some = estimate(capsys, "tiny", "--task", "lora", "--rank", "1", "--targets", "in_proj,q_proj")
+    assert some["trained_parameters"] < one
+
+
+def test_fine_tuning_is_for_one_device(capsys):
+    assert main(["models", "estimate", "tiny", "--task", "lora", "--gpus", "2"]) == 2
+    assert "one device" in capsys.readouterr().err

@@ -115,8 +115,11 @@ def run(args: argparse.Namespace) -> int:
     elif args.subcommand == "describe":
         print_description(args)
     else:
-        from mamba_slm.cli import models_estimate
+        from mamba_slm.cli import models_estimate, models_estimate_finetune
 
+        if args.task != "train":
+            config = config_of(args)
+            return models_estimate_finetune.run(args, config, facts(args.name, config, layout_of(args)))
         published = models_estimate.take_published_run(args)
         config = config_of(args)
         return models_estimate.run(args, config, facts(args.name, config, layout_of(args)), published)

@@ -34,6 +34,7 @@ examples:
   mamba-slm models estimate 1.3B --gpus 8 --gpu "H100 80GB" --tokens 30B
   mamba-slm models estimate 13B --gpus 8 --engine deepspeed --zero-stage 3 --offload
   mamba-slm models estimate nano --nproc 2 --engine fsdp
+  mamba-slm models estimate 1.3B --task qlora --gpu "RTX 4090" --context-tokens 2048
   mamba-slm models estimate small_scale
   mamba-slm models estimate 350M --gpus 1 --gpu "RTX 4090" --price 0.45 --json
 """
@@ -41,11 +42,13 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments after NAME and those that change the model."""
+    from mamba_slm.cli import models_estimate_finetune
     from mamba_slm.core.hardware import GPUS
     from mamba_slm.core.values import parse_float
 
     parser.description = (
-        "What training this model takes: memory by part, time and money, and how each number was obtained."
+        "What training or fine-tuning this model takes: memory by part, time and money, and how each number was "
+        "obtained."
     )
     parser.epilog = EPILOG
     length = f"training tokens, default {TOKENS_PER_PARAMETER} per parameter"
@@ -68,6 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="default: bf16 on a GPU that has it, fp16 on others, fp32 on a CPU",
     )
     configure_engine(parser)
+    models_estimate_finetune.configure(parser)
     parser.add_argument("--mfu", type=parse_float, metavar="X", help="share of the peak that is reached, such as 35%%")
     parser.add_argument("--price", type=parse_float, metavar="X", help="dollars per device and hour")
     parser.add_argument(
