@@ -18,10 +18,10 @@ def reading(engine):
     read = []
     original = engine.executor.read
 
-    def counted(sequence, tokens):
-        logits = original(sequence, tokens)
-        read.append((len(tokens), logits))
-        return logits
+    def counted(sequence, tokens, **more):
+        result = original(sequence, tokens, **more)
+        read.append((len(tokens), result.logits))
+        return result
 
     engine.executor.read = counted
     return read

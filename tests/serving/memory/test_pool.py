@@ -8,9 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.init import build_model
-from mamba_slm.serving.engine.executor import TorchExecutor
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
+from mamba_slm.ops.native.library import missing_for_native
+from mamba_slm.serving.engine.executor import CompiledExecutor, TorchExecutor
 from mamba_slm.serving.memory.blocks import Blocks
 from mamba_slm.serving.memory.pool import Pool
 from serving.engines import random_prompts
@@ -64,11 +68,22 @@ def stepped(pool, executor, sequences, tokens):
     return executor.step(sequences, tokens)
 
 
+compiled_only = pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native()))
+KINDS = ["torch", pytest.param("compiled", marks=compiled_only)]
+
+
+def executor_of(kind, model, pool, **settings):
+    if kind == "torch":
+        return TorchExecutor(model, pool, **settings)
+    return CompiledExecutor(CompiledRuntime(model), pool, **settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("variety", VARIETIES)
-def test_rows_of_different_lengths_make_the_logits_of_whole_texts(variety):
+def test_rows_of_different_lengths_make_the_logits_of_whole_texts(variety, kind):
     model = model_of(variety)
     pool = pool_of(model)
-    executor = TorchExecutor(model, pool)
+    executor = executor_of(kind, model, pool)
     texts = random_prompts([17, 1, 8, 22], vocab_size=40)
     sequences = [opened(pool, executor, text) for text in texts]
     for order in ([0, 1, 2, 3], [3, 0], [2, 1, 0], [0, 1, 2, 3]):
@@ -79,6 +94,47 @@ def test_rows_of_different_lengths_make_the_logits_of_whole_texts(variety):
             expected = model(torch.tensor([texts[number]]))[0, -1]
             assert_close(logits[row], expected, tolerance_of("model").values)
     assert [sequence.num_tokens for sequence in sequences] == [len(text) for text in texts]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("window", [0, 300])
+def test_long_rows_beside_short_ones_keep_all_that_they_have_read(kind, window):
+    model = build_model(dataclasses.replace(BASE, max_context_tokens=800, attention_window=window), seed=1).eval()
+    pool = pool_of(model.requires_grad_(False), blocks=22, block_tokens=64)
+    executor = executor_of(kind, model, pool)
+    texts = random_prompts([600, 255, 256, 3], vocab_size=40)
+    sequences = [opened(pool, executor, text, piece=200) for text in texts]
+    for token in (4, 5):
+        logits = stepped(pool, executor, sequences, [token] * 4)
+        for row, text in enumerate(texts):
+            text.append(token)
+            assert_close(logits[row], model(torch.tensor([text]))[0, -1], tolerance_of("model").values)
+
+
+@compiled_only
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "nf4", "int8-dynamic"])
+def test_the_compiled_step_gives_a_row_the_same_bits_alone_and_among_others(weights):
+    model = build_model(dataclasses.replace(BASE, hidden_size=96, feed_forward_size=64, state_size=32), seed=1).eval()
+    if weights in PLANS:
+        model = nearest_model(model, PLANS[weights], dtype=torch.float32)
+    else:
+        model = model.to(getattr(torch, weights))
+    pool = pool_of(model, slots=13, blocks=80)
+    executor = executor_of("compiled", model, pool, is_batch_invariant=True)
+    texts = random_prompts([3 + number for number in range(11)], vocab_size=40)
+    with torch.no_grad():
+        sequences = [opened(pool, executor, text) for text in texts]
+    for number in range(0, 11, 3):
+        snapshot = pool.snapshot(sequences[number])
+        alone = pool.open(snapshot)
+        expected = stepped(pool, executor, [alone], [number])[0]
+        for others in (sequences[1:3], [one for one in sequences if one is not sequences[number]]):
+            among = pool.open(snapshot)
+            logits = stepped(pool, executor, [among, *others], [number] * (1 + len(others)))
+            assert torch.equal(logits[0], expected)
+            pool.close(among)
+        pool.close(alone)
+        pool.drop(snapshot)
 
 
 @pytest.mark.parametrize("length", [3, 4, 5, 8])

@@ -105,6 +105,11 @@ class CompiledRuntime(TorchRuntime):
         self.model.require_room(len(tokens), state)
         return self._step.sequence(tokens, state, after)
 
+    @property
+    def compiled_step(self) -> CompiledStep:
+        """For those who have memory of their own for states (`CompiledStep.in_blocks`)."""
+        return self._step
+
     def self_test(self) -> None:
         """Read a few tokens of two rows the compiled and the plain way.
 

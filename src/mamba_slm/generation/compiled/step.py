@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.packed import PackedEmbedding, PackedProjection
+from mamba_slm.model.pattern import ATTENTION
 from mamba_slm.model.stack import LanguageModel, Sublayer
 from mamba_slm.model.state import InferenceState, KeyValueState, MambaState
 from mamba_slm.model.swiglu import SwiGLU
@@ -115,29 +117,75 @@ class CompiledStep:
             is_bf16 = pair[0].dtype == torch.bfloat16
             pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
         tokens, num_tokens = tokens.flatten().long().contiguous(), num_tokens.contiguous()
-        logits = torch.empty(len(tokens), self.config.vocab_size)
         call = Call(
-            rows=len(tokens),
-            threads=torch.get_num_threads(),
             length=state.length,
             capacity=state.positions.shape[1],
             is_bf16=is_bf16,
             has_padding=state.has_padding,
-            tokens=tokens.data_ptr(),
             num_tokens=num_tokens.data_ptr(),
             positions=state.positions.data_ptr(),
             valid=state.valid.data_ptr(),
             states=ctypes.addressof(pointers),
             after=None if after is None else ctypes.addressof(after),
-            logits=logits.data_ptr(),
             hidden=None if hidden is None else hidden.data_ptr(),
         )
+        return self._execute(call, tokens, where="row" if after is None else "place")
+
+    def in_blocks(
+        self,
+        tokens: Tensor,
+        layers: Sequence[tuple[Tensor, Tensor] | None],
+        *,
+        num_tokens: Tensor,
+        slots: Tensor,
+        table: Tensor,
+        alike: bool = False,
+    ) -> Tensor:
+        """One token of rows of different lengths, whose states lie in memory that they share; it is written in place.
+
+        Args:
+            tokens: [b].
+            layers: of each sublayer, contiguous: windows [s w c] and SSM states [s h p n]; keys and values
+                [blocks k block_tokens d], block_tokens a multiple of 4; None for those that remember nothing.
+            num_tokens: [b] int64, read by each row before.
+            slots: [b] int64, all different: the s of each row.
+            table: [b n] int64, the blocks of each row in order, the one for the new token included.
+            alike: whether the logits of a row must not depend on the other rows by a bit.
+
+        Returns:
+            logits [b v].
+
+        Raises:
+            UsageError: a token outside the vocabulary; nothing has changed.
+        """
+        pointers, block, is_bf16 = (ctypes.c_void_p * (2 * len(layers)))(), 4, False
+        for number, (pair, kind) in enumerate(zip(layers, self.config.pattern, strict=True)):
+            if pair is not None:
+                pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
+                is_bf16 = pair[0].dtype == torch.bfloat16
+                block = pair[0].shape[2] if kind == ATTENTION else block
+        call = Call(
+            is_bf16=is_bf16,
+            num_tokens=num_tokens.data_ptr(),
+            states=ctypes.addressof(pointers),
+            slots=slots.data_ptr(),
+            table=table.data_ptr(),
+            table_stride=table.shape[1],
+            block=block,
+            alike=alike,
+        )
+        return self._execute(call, tokens, where="row")
+
+    def _execute(self, call: Call, tokens: Tensor, *, where: str) -> Tensor:
+        """Run a call whose states are there: one logits row [v] per token."""
+        logits = torch.empty(len(tokens), self.config.vocab_size)
+        call.rows, call.threads = len(tokens), torch.get_num_threads()
+        call.tokens, call.logits = tokens.data_ptr(), logits.data_ptr()
         table, run = ctypes.addressof(self._table), functions()
         memory = torch.empty(run.decode_memory(table, ctypes.addressof(call)))
         call.memory = memory.data_ptr()
         bad = run.decode_step(table, ctypes.addressof(call))
         if bad >= 0:
-            where = "row" if after is None else "place"
             raise UsageError(
                 f"{where} {bad} holds token {int(tokens[bad])}, but the model's vocabulary has "
                 f"{self.config.vocab_size} tokens"

@@ -22,20 +22,25 @@ static void look(const Model& model, const Call& call, const Buffers& b, const T
                  int64_t head, int64_t count, int64_t chunk) {
   int64_t e = model.head_dim, own = call.slot(row), length = own + 1, begin = chunk * CHUNK, of = call.state_row(row);
   int64_t slots = length - begin < CHUNK ? length - begin : CHUNK;
-  int64_t at = (of * model.kv_heads + head / (model.heads / model.kv_heads)) * call.capacity + begin;
   const int64_t* positions = call.positions + of * call.capacity + begin;
   const uint8_t* valid = call.valid + of * call.capacity + begin;
   int64_t here = call.num_tokens[row];
   const float* q = b.wide + row * b.stride_wide + head * e;
   float* out = b.partial + ((row * model.heads + head) * b.chunks + chunk) * (e + 2);
   int64_t out_stride = b.chunks * (e + 2);
+  if (slots <= 0) {  // of a row that is shorter than others
+    for (int64_t g = 0; g < count; g++) out[g * out_stride] = -INFINITY, out[g * out_stride + 1] = 0;
+    return;
+  }
   float scale = 1 / std::sqrt((float)e), scores[4][CHUNK] = {};
-  keys += at * e, values += at * e;
+  int64_t places[CHUNK / 4];  // of every fourth slot; the next three follow it
+  for (int64_t s = 0; s < slots; s += 4)
+    places[s / 4] = call.place(row, head / (model.heads / model.kv_heads), model.kv_heads, begin + s) * e;
   for (int64_t s = 0; s < slots; s += 4) {
     f16 products[16] = {};
     for (int64_t i = 0; i < e; i += LANES)
       for (int64_t j = 0; j < 4 && s + j < slots; j++) {
-        f16 key = load_to(keys + (s + j) * e, i, e);
+        f16 key = load_to(keys + places[s / 4] + j * e, i, e);
         for (int64_t g = 0; g < count; g++) products[g * 4 + j] += key * load_to(q + g * e, i, e);
       }
     f16 totals = sums(products) * scale;
@@ -45,8 +50,9 @@ static void look(const Model& model, const Call& call, const Buffers& b, const T
     float most = -INFINITY, total = 0;
     for (int64_t s = 0; s < slots; s++) {
       float& score = scores[g][s];
-      if (model.slopes) score -= model.slopes[head + g] * (float)(here - positions[s]);
-      bool unseen = (call.has_padding && !valid[s]) || (model.window && here - positions[s] >= model.window);
+      int64_t position = call.table ? begin + s : positions[s];
+      if (model.slopes) score -= model.slopes[head + g] * (float)(here - position);
+      bool unseen = (call.has_padding && !valid[s]) || (model.window && here - position >= model.window);
       if (unseen && begin + s != own) score = -INFINITY;
       most = score > most ? score : most;
     }
@@ -64,7 +70,7 @@ static void look(const Model& model, const Call& call, const Buffers& b, const T
   for (int64_t i = 0; i < e; i += LANES) {
     f16 results[4] = {};
     for (int64_t s = 0; s < slots; s++) {
-      f16 value = load_to(values + s * e, i, e);
+      f16 value = load_to(values + places[s / 4] + s % 4 * e, i, e);
       for (int g = 0; g < 4; g++) results[g] += value * scores[g][s];
     }
     for (int64_t g = 0; g < count; g++) {

@@ -75,12 +75,14 @@ struct Thread {
     share(call.rows, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* h = b.h + row * b.stride_h;
-        int64_t position = call.num_tokens[row], slot = call.state_row(row) * call.capacity + call.slot(row);
+        int64_t position = call.num_tokens[row];
         matrix_row(model.embedding, call.tokens[row], h);
         if (model.has_positions) {
           matrix_row(model.positions, position, b.wide + row * b.stride_wide);
           for (int64_t i = 0; i < model.d; i++) h[i] += b.wide[row * b.stride_wide + i];
         }
+        if (call.table) continue;
+        int64_t slot = call.state_row(row) * call.capacity + call.slot(row);
         call.positions[slot] = position;
         call.valid[slot] = 1;
       }
@@ -102,11 +104,11 @@ struct Thread {
   // The state that token `row` starts from, and where it leaves its own: the same memory, except in a sequence.
   template <class T>
   static T* before(const Call& call, T* state, T* after, int64_t row, int64_t size) {
-    return call.after ? (row ? after + (row - 1) * size : state) : state + row * size;
+    return call.after ? (row ? after + (row - 1) * size : state) : state + call.home(row) * size;
   }
   template <class T>
   static T* behind(const Call& call, T* state, T* after, int64_t row, int64_t size) {
-    return (call.after ? after : state) + row * size;
+    return call.after ? after + row * size : state + call.home(row) * size;
   }
 
   template <class T>
@@ -199,7 +201,7 @@ struct Thread {
         if (model.frequencies && head < heads + kv) rotate(model, x, call.num_tokens[row]);
         if (head < heads) continue;
         T* to = (head < heads + kv ? keys : values) +
-                ((call.state_row(row) * kv + (head - heads) % kv) * call.capacity + call.slot(row)) * e;
+                call.place(row, (head - heads) % kv, kv, call.slot(row)) * e;
         for (int64_t i = 0; i < e; i += LANES)
           store_part(to + i, load_to(x, i, e), (int)(e - i < LANES ? e - i : LANES));
       }

@@ -31,6 +31,10 @@ struct LayerState {
   void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
 };
 
+// With `table`, rows are of different lengths: row r has its states of M in row slots[r] of the state's memory, and its
+// token i has keys and values in block table[r * table_stride + i / block], [blocks kv block head_dim]; `length`,
+// `capacity`, `positions` and `valid` mean nothing then. `block` is a multiple of 4.
+//
 // With `after`, the rows are successive tokens of one sequence: the states of M are left as they are, and those after
 // each token are written to after[layer]: window [b taps-1 c], ssm [b h p n].
 struct Call {
@@ -41,9 +45,24 @@ struct Call {
   const LayerState *states, *after;                               // one per layer; after: null, or of a sequence
   float *logits, *memory;                                         // [b vocab]; as many floats as `decode_memory` says
   float* hidden;                                                  // null, or [b d]: residuals after the last layer
+  const int64_t *slots, *table;                                   // null, or [b] and [b table_stride]
+  int64_t table_stride, block;
+  int64_t alike;  // whether a row must be the same to the last bit whatever other rows there are
 
-  int64_t state_row(int64_t row) const { return after ? 0 : row; }              // whose slots a token is put into
-  int64_t slot(int64_t row) const { return after ? length + row : length; }     // and which of them
+  int64_t state_row(int64_t row) const { return after ? 0 : row; }  // whose slots a token is put into
+  int64_t slot(int64_t row) const { return table ? num_tokens[row] : after ? length + row : length; }  // and which
+  int64_t home(int64_t row) const { return slots ? slots[row] : row; }  // where a row has its states of M
+
+  // Where slot `slot` of a key-value head is, in rows of head_dim.
+  int64_t place(int64_t row, int64_t head, int64_t kv, int64_t slot) const {
+    if (table) return (table[row * table_stride + slot / block] * kv + head) * block + slot % block;
+    return (state_row(row) * kv + head) * capacity + slot;
+  }
+  int64_t longest() const {  // slots that the longest row looks at
+    int64_t most = 0;
+    for (int64_t row = 0; row < rows; row++) most = most > slot(row) + 1 ? most : slot(row) + 1;
+    return most;
+  }
   int64_t sequences() const { return after ? 1 : rows; }                        // that advance on their own
   int64_t steps() const { return after ? rows : 1; }                            // tokens of each of them
 };
@@ -103,7 +122,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   most = padded(most);
   b.stride_h = padded(model.d);
   b.stride_wide = padded(wide);
-  b.chunks = (call.slot(rows - 1) + CHUNK) / CHUNK;
+  b.chunks = (call.longest() + CHUNK - 1) / CHUNK;
   b.h = memory.take<float>(rows * b.stride_h);
   b.wide = memory.take<float>(rows * b.stride_wide);
   b.convolved = memory.take<float>(rows * model.conv_size);
@@ -111,6 +130,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   b.attended = memory.take<float>(rows * padded(attention));
   b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
   b.in.rows = rows;
+  b.in.alike = call.alike;
   b.in.x = memory.take<float>(rows * most);
   b.in.high = memory.take<bf16>(rows * most);
   b.in.low = memory.take<bf16>(rows * most);

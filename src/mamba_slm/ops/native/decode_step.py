@@ -79,6 +79,11 @@ class Call(ctypes.Structure):
         ("logits", POINTER),
         ("memory", POINTER),
         ("hidden", POINTER),
+        ("slots", POINTER),
+        ("table", POINTER),
+        ("table_stride", SIZE),
+        ("block", SIZE),
+        ("alike", SIZE),
     )
 
 

@@ -132,6 +132,8 @@ static void packed_product(const Matrix& w, const Rows& x, int64_t begin, int64_
 #endif
   for (int64_t p = begin; p < end; p++) {
     int64_t row = 0;
+    if (x.alike)  // sums of several rows at once are made in another order
+      for (; row < x.rows; row++) put_panel<ADD, 1, FOUR>(w, p, x, row, y, y_stride);
     if (eight)
       for (; row + 8 <= x.rows; row += 8) put_panel<ADD, 8, FOUR>(w, p, x, row, y, y_stride);
     for (; row + 4 <= x.rows; row += 4) put_panel<ADD, 4, FOUR>(w, p, x, row, y, y_stride);

@@ -98,7 +98,7 @@ template <bool ADD, class T>
 static void plain_product(const Matrix& w, const Rows& x, int64_t begin, int64_t end, float* y, int64_t y_stride) {
   const T* values = (const T*)w.values;
   int64_t last = end * LANES < w.outputs ? end * LANES : w.outputs;
-  if (x.rows == 1) {
+  if (x.rows == 1 && !x.alike) {
     for (int64_t o = begin * LANES; o < last; o++) {
       float value = one_output(values + o * w.inputs, x);
       y[o] = ADD ? y[o] + value : value;

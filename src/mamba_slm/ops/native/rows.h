@@ -33,10 +33,11 @@ struct Rows {
   bf16 *high, *low;
   Digits<DIGITS>* exact;
   Digits<1>* rounded;
+  bool alike = false;  // whether a row's outputs must be the same to the last bit whatever other rows there are
 
   Rows from(int64_t first, int64_t count) const {
     int64_t at = first * stride, block = at / BLOCK;
-    return {count, inputs, stride, x + at, high + at, low + at, exact + block, rounded + block};
+    return {count, inputs, stride, x + at, high + at, low + at, exact + block, rounded + block, alike};
   }
 };
 

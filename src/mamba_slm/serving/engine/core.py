@@ -247,27 +247,41 @@ class EngineCore:
             return
         end = min(task.at + count, len(task.request.prompt))
         while task.at < end:
-            stop = min([end, *(cut for cut in task.cuts if cut > task.at)])
+            stop = end
             if self.settings.batch_invariant:  # pieces are the same whatever else is read
                 every = INVARIANT_PIECE_TOKENS
                 stop = min(task.at - task.at % every + every, len(task.request.prompt))
             if not self._grow(task, stop - task.at):
                 return
-            logits = self._executor.read(task.sequence, task.request.prompt[task.at : stop])
+            inner = [cut for cut in task.cuts if task.at < cut < stop and not self._has(task, cut)]
+            read = self._executor.read(
+                task.sequence, task.request.prompt[task.at : stop], keep_after=[cut - task.at for cut in inner]
+            )
             self._served[task.request.tenant] += stop - task.at
             task.at = stop
-            if stop in task.cuts:
-                self._keep(task, logits)
-        if not task.unread:
-            self._take([task], logits[None])
+            for cut, mamba in zip(inner, read.states, strict=True):
+                self._keep(task, self._pool.snapshot(task.sequence, cut, mamba))
+            if stop in task.cuts and not self._has(task, stop):
+                self._keep(task, self._pool.snapshot(task.sequence), logits=read.logits.clone())
+            if not task.unread:
+                self._take([task], read.logits[None])
 
-    def _keep(self, task: Task, logits: Tensor | None) -> None:
-        """Put the state into the cache, unless it is there."""
-        request, tokens = task.request, task.read
-        assert task.sequence is not None and len(tokens) == task.sequence.num_tokens
-        if not self.cache.has(request.namespace, tokens) and len(tokens) >= self.settings.cache.min_tokens:
-            kept = None if logits is None else logits.clone()
-            self.cache.put(request.namespace, tokens, self._pool.snapshot(task.sequence), logits=kept)
+    def _keep_end(self, task: Task) -> None:
+        """Keep the state of a finished task for one that goes on from there."""
+        assert task.sequence is not None
+        if not task.request.use_cache or not self.settings.cache.max_bytes or self.settings.batch_invariant:
+            return  # in batch-invariant mode another request would have read these tokens in other pieces
+        if not self._has(task, task.sequence.num_tokens):
+            self._keep(task, self._pool.snapshot(task.sequence))
+
+    def _has(self, task: Task, num_tokens: int) -> bool:
+        """Whether the state after so many tokens is in the cache, or would be too short for it."""
+        tokens = task.tokens[:num_tokens]
+        return num_tokens < self.settings.cache.min_tokens or self.cache.has(task.request.namespace, tokens)
+
+    def _keep(self, task: Task, snapshot: Snapshot, *, logits: Tensor | None = None) -> None:
+        """Put a state of a task into the cache."""
+        self.cache.put(task.request.namespace, task.tokens[: snapshot.num_tokens], snapshot, logits=logits)
 
     def _take(self, tasks: list[Task], logits: Tensor) -> None:
         """Draw the next token of each from its row of [b v], and tell."""
@@ -281,8 +295,7 @@ class EngineCore:
             self._served[task.request.tenant] += 1
             piece = task.take(choice, now)
             if piece.finish_reason is not None:
-                if task.request.use_cache and not self.settings.batch_invariant:
-                    self._keep(task, None)
+                self._keep_end(task)
                 self.cancel(task.number)
             task.deliver(piece)
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Rows
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.serving.memory.gathered import Gathered
 from mamba_slm.serving.memory.pool import Pool, Sequence
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a piece of a prompt left besides the state."""
+
+    logits: Tensor
+    """[v] after the piece, float32."""
+    states: list[list[tuple[Tensor, Tensor]]]
+    """For each wanted place the windows [w c] and SSM states [h p n] of the Mamba layers."""
 
 
 class Executor(Protocol):
@@ -20,8 +32,12 @@ class Executor(Protocol):
     config: ModelConfig
     description: str
 
-    def read(self, sequence: Sequence, tokens: Rows[int]) -> Tensor:
-        """One more piece of a prompt; the logits [v] after it, float32."""
+    def read(self, sequence: Sequence, tokens: Rows[int], *, keep_after: Rows[int] = ()) -> Read:
+        """One more piece of a prompt.
+
+        Args:
+            keep_after: counts of its tokens, ascending, less than all: the states after them are wanted, too.
+        """
         ...
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
@@ -41,8 +57,16 @@ class TorchExecutor:
         self.description = f"torch {torch.__version__}, device {pool.device}"
         self._is_batch_invariant = is_batch_invariant
 
-    def read(self, sequence: Sequence, tokens: Rows[int]) -> Tensor:
-        return self._run([sequence], [list(tokens)])[0]
+    @torch.no_grad()
+    def read(self, sequence: Sequence, tokens: Rows[int], *, keep_after: Rows[int] = ()) -> Read:
+        gathered = Gathered(self.pool, [sequence], len(tokens))
+        if keep_after:
+            gathered.remember()
+        given = torch.tensor([list(tokens)], device=self.pool.device)
+        logits = self.model(given, state=gathered.state, last_only=True)[0, 0]
+        states = gathered.states_after(self.model, keep_after) if keep_after else []
+        gathered.put_back()
+        return Read(logits, states)
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
         if self._is_batch_invariant:
@@ -56,4 +80,30 @@ class TorchExecutor:
         given = torch.tensor(tokens, device=self.pool.device)
         logits = self.model(given, state=gathered.state, last_only=True)[:, 0]
         gathered.put_back()
+        return logits
+
+
+class CompiledExecutor(TorchExecutor):
+    """Tokens go through the compiled step, which reads and writes the pool in place; prompts as by `TorchExecutor`."""
+
+    def __init__(self, runtime: CompiledRuntime, pool: Pool, *, is_batch_invariant: bool = False):
+        super().__init__(runtime.model, pool, is_batch_invariant=is_batch_invariant)
+        self.description = runtime.description
+        self._step = runtime.compiled_step
+
+    def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
+        if len(sequences) > MOST_ROWS:
+            halves = (slice(0, MOST_ROWS), slice(MOST_ROWS, None))
+            return torch.cat([self.step(sequences[half], tokens[half]) for half in halves])
+        most = max(len(sequence.blocks) for sequence in sequences)
+        logits = self._step.in_blocks(
+            torch.tensor(tokens),
+            self.pool.layers,
+            num_tokens=torch.tensor([sequence.num_tokens for sequence in sequences]),
+            slots=torch.tensor([sequence.slot for sequence in sequences]),
+            table=torch.tensor([s.blocks + [0] * (most - len(s.blocks)) for s in sequences]),
+            alike=self._is_batch_invariant,
+        )
+        for sequence in sequences:
+            sequence.num_tokens += 1
         return logits

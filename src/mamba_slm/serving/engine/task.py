@@ -77,11 +77,9 @@ class Task:
         return len(self.request.prompt) - self.at
 
     @property
-    def read(self) -> tuple[int, ...]:
-        """Everything in the state."""
-        if self.unread:
-            return self.request.prompt[: self.at]
-        return (*self.request.prompt, *self.made[:-1])
+    def tokens(self) -> tuple[int, ...]:
+        """The prompt and what was made."""
+        return (*self.request.prompt, *self.made)
 
     def job(self) -> Job:
         """As the scheduler sees it."""

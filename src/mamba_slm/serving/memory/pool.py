@@ -161,15 +161,20 @@ class Pool:
         heapq.heappush(self._free_slots, sequence.slot)
         sequence.blocks, sequence.slot = [], -1
 
-    def snapshot(self, sequence: Sequence) -> Snapshot:
-        """A copy of what the Mamba layers remember, and a share in the blocks."""
-        used = sequence.blocks[: -(-sequence.num_tokens // self.block_tokens)]
+    def snapshot(
+        self, sequence: Sequence, num_tokens: int | None = None, mamba: Rows[tuple[Tensor, Tensor]] | None = None
+    ) -> Snapshot:
+        """A copy of what the Mamba layers remember, and a share in the blocks.
+
+        Args:
+            num_tokens, mamba: of an earlier moment, with what the Mamba layers remembered then; None: now.
+        """
+        num_tokens = sequence.num_tokens if num_tokens is None else num_tokens
+        if mamba is None:
+            mamba = [(w[sequence.slot].clone(), s[sequence.slot].clone()) for w, s in self.of_kind(MAMBA)]
+        used = sequence.blocks[: -(-num_tokens // self.block_tokens)]
         self.blocks.share(used)
-        return Snapshot(
-            num_tokens=sequence.num_tokens,
-            mamba=tuple((w[sequence.slot].clone(), s[sequence.slot].clone()) for w, s in self.of_kind(MAMBA)),
-            blocks=tuple(used),
-        )
+        return Snapshot(num_tokens=num_tokens, mamba=tuple(mamba), blocks=tuple(used))
 
     def drop(self, snapshot: Snapshot) -> None:
         """Give the share in the blocks back; the snapshot is of no use any more."""
