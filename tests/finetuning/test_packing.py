@@ -1,12 +1,20 @@
 """Rows hold every example once and whole."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mamba_slm.core.errors import ConfigError, DataError
-from mamba_slm.finetuning.examples import EncodedExample
+from mamba_slm.data.conversations.read import read_conversations
+from mamba_slm.finetuning.collate import packed_batch, padded_batch
+from mamba_slm.finetuning.examples import EncodedExample, encode_conversations
 from mamba_slm.finetuning.packing import packed_rows
+from mamba_slm.text.chat import CHATML_TEMPLATE
+from small_models import small_tokenizer
+
+INSTRUCTIONS = Path(__file__).parents[2].parent / "shared" / "data" / "instructions"
 
 
 def examples_of(lengths):
@@ -44,3 +52,17 @@ def test_an_example_that_fits_into_no_row_is_refused():
         packed_rows(examples_of([30]), row_tokens=20)
     with pytest.raises(DataError, match="no examples"):
         packed_rows([], row_tokens=20)
+
+
+@pytest.mark.skipif(not INSTRUCTIONS.is_dir(), reason="../shared/data is absent")
+@pytest.mark.parametrize("name", ["llamafactory/alpaca_en_demo.json", "llamafactory/dpo_en_demo.json"])
+def test_padding_takes_twice_the_places_that_packed_rows_take_on_real_data(name):
+    read = read_conversations(INSTRUCTIONS / name, say=print)
+    encoded = encode_conversations(read.items[:100], small_tokenizer(), CHATML_TEMPLATE, context_tokens=4096, say=print)
+    packed = packed_rows(encoded.examples, row_tokens=4096)
+    batches = [encoded.examples[first : first + 8] for first in range(0, len(encoded.examples), 8)]
+    padded = sum(padded_batch(batch, pad_id=3)["input_ids"].numel() for batch in batches)
+    places = sum(packed_batch([row], pad_id=3)["input_ids"].numel() for row in packed)
+    assert places == encoded.num_tokens, "a row alone has no padding"
+    assert padded > 1.9 * places
+    assert len(packed) * 4096 < 1.05 * places

@@ -1,7 +1,7 @@
 import pytest
 
 from mamba_slm.core.errors import DataError
-from mamba_slm.text.template import render_template
+from mamba_slm.text.template import compiled, render_template
 
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": " Hello <b> "}]
 
@@ -81,3 +81,12 @@ def test_a_template_that_fails_says_why(source, message):
     with pytest.raises(DataError, match="the chat template") as caught:
         render_template(source, {"messages": MESSAGES})
     assert message in str(caught.value)
+
+
+def test_a_template_is_compiled_once_and_each_rendering_has_its_own_marks_and_budget():
+    source = "{% generation %}{{ text }}{% endgeneration %}{% for n in range(90000) %}{% endfor %}"
+    rendered = [render_template(source, {"text": mark}, generation_marks=(mark, mark)) for mark in "ab"]
+    before = compiled.cache_info().misses
+    rendered.append(render_template(source, {"text": "c"}, generation_marks=("c", "c")))
+    assert rendered == ["aaa", "bbb", "ccc"]
+    assert compiled.cache_info().misses == before

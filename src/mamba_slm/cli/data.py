@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.data_chat import add_chat_view, run_chat_view
 from mamba_slm.cli.data_contamination import configure_contamination, run_contamination
 from mamba_slm.cli.data_curate import configure_curate, run_curate
 from mamba_slm.cli.data_input import add_input, input_documents, read_options
@@ -38,6 +39,8 @@ examples:
   mamba-slm data inspect Posts.xml
   mamba-slm data inspect my-tokens --json
   mamba-slm data inspect --tokenizer my-tokenizer --view "def f(x): return x"
+  mamba-slm data inspect chats.jsonl --as chat
+  mamba-slm data inspect chats.jsonl --as mask --tokenizer my-model --number 3
 """
 
 
@@ -64,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_input(inspect, nargs="?", skip=("on_error",))
     inspect.add_argument("--tokenizer", metavar="PATH", help="count tokens, too: tokenizer.json, or a folder with one")
     inspect.add_argument("--view", metavar="TEXT", help="show how the tokenizer cuts this text instead")
+    add_chat_view(inspect)
     inspect.add_argument("--json", action="store_true", help="print the statistics as JSON")
 
 
@@ -98,6 +102,8 @@ def run_inspect(args: argparse.Namespace) -> int:
         else:
             print(token_view(tokenizer, args.view))
         return 0
+    if args.view_as is not None:
+        return run_chat_view(args, tokenizer)
     if args.input is None:
         raise ConfigError("nothing to inspect", hint="mamba-slm data inspect FILE_OR_FOLDER")
     path = Path(args.input)
