@@ -69,8 +69,7 @@ def load_four_bit_base(
     config = load_config(folder)
     with torch.device("meta"):
         model = HybridSlmForCausalLM(HybridSlmConfig.from_architecture(config))
-    read = quantized_parts if quantization_of(folder) is not None else rounded_parts
-    for name, part in read(folder, config, settings or FourBitSettings()):
+    for name, part in parts_of(folder, config, settings or FourBitSettings()):
         full = name if name.startswith(HEAD) else BACKBONE_PREFIX + name
         owner, _, attribute = full.rpartition(".")
         if isinstance(part, QuantizedBlocks):
@@ -92,8 +91,14 @@ def products_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
+def parts_of(folder: Path, config: ModelConfig, settings: FourBitSettings) -> Iterator[tuple[str, Matrix]]:
+    """The model as a 4-bit base has it, one after the other: (module, codes) and (name in a state dict, tensor)."""
+    read = rounded_parts if quantization_of(folder) is None else quantized_parts
+    return read(folder, config, settings)
+
+
 def rounded_parts(folder: Path, config: ModelConfig, settings: FourBitSettings) -> Iterator[tuple[str, Matrix]]:
-    """Of a folder in floating point, one after the other: (module, codes) and (name in a state dict, tensor)."""
+    """Of a folder in floating point, rounded to the nearest."""
     stored_weights(folder, empty_model(config))  # says what is wrong where they do not fit the config
     schemes = {f"{name}.weight": scheme for name, scheme in settings.plan.fitted_to(config).items()}
     for stored in open_tensors(folder, "model", WEIGHTS_FILE):
