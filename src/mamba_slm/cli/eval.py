@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console, eval_perplexity, eval_speed
+from mamba_slm.cli.adapter_flags import adapter_choices, add_adapter_flag
 from mamba_slm.core.errors import UsageError
 from mamba_slm.core.units import parse_count
 
@@ -87,6 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     runtime.add_argument(
         "--weights", metavar="KIND", help="how the matrices are held: float32 (default), bfloat16, int8, int4, ..."
     )
+    add_adapter_flag(runtime)
     runtime.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu or cuda[:i]")
     runtime.add_argument("--threads", type=parse_count, metavar="N", help="CPU threads")
 
@@ -148,7 +150,12 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
         args.model,
         runtime="auto",
         settings=RuntimeSettings(
-            device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
+            device=args.device,
+            threads=args.threads,
+            weights=args.weights,
+            adapters=adapter_choices(args),
+            kernels=True,
+            say=console.say,
         ),
     )
     console.say(f"{loaded.runtime.description} ({loaded.reason})")

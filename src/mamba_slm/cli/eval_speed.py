@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.adapter_flags import adapter_choices
 from mamba_slm.core.units import format_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -59,7 +60,12 @@ def run(args: argparse.Namespace) -> int:
         args.model,
         runtime=args.runtime,
         settings=RuntimeSettings(
-            device=args.device, threads=args.threads, weights=args.weights, kernels=True, say=console.say
+            device=args.device,
+            threads=args.threads,
+            weights=args.weights,
+            adapters=adapter_choices(args),
+            kernels=True,
+            say=console.say,
         ),
     )
     console.say(f"{loaded.runtime.description} ({loaded.reason})")

@@ -6,6 +6,8 @@ import argparse
 import importlib
 import importlib.util
 
+from mamba_slm.cli.adapter_flags import add_adapter_flag, whole_model
+
 FORMATS = {
     "hf": ("mamba_slm.cli.export_hf", "a folder that transformers loads with its own GraniteMoeHybrid class"),
     "gguf": ("mamba_slm.cli.export_gguf", "one file for llama.cpp, Ollama and LM Studio"),
@@ -30,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             continue
         command = commands.add_parser(name, help=help_line, description=f"Write {help_line}.")
         importlib.import_module(module).configure(command)
+        add_adapter_flag(command)
         listed = (command.epilog or "").partition("examples:\n")[2].splitlines()
         examples += [line for line in listed[:1] if line.strip()]
     parser.epilog = EPILOG + "\n".join(examples) + "\n"
@@ -37,4 +40,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
-    return importlib.import_module(FORMATS[args.subcommand][0]).run(args)
+    with whole_model(args) as args.model:
+        return importlib.import_module(FORMATS[args.subcommand][0]).run(args)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.adapter_flags import adapter_choices, add_adapter_flag, whole_model
 from mamba_slm.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="run directory, checkpoint or model folder")
+    add_adapter_flag(parser)
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="the folder to write; default: MODEL-FORMAT")
     parser.add_argument("--overwrite", action="store_true", help="replace FOLDER once the new one is measured")
     parser.add_argument(
@@ -50,7 +52,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
-    from mamba_slm.cli import quantize_tables as tables
     from mamba_slm.core.config import flags_given, resolve
     from mamba_slm.quantization.config import QuantizeConfig
 
@@ -62,12 +63,21 @@ def run(args: argparse.Namespace) -> int:
     if args.compare and (config.to is not None or args.out is not None):
         what = "--to" if config.to is not None else "--out"
         raise UsageError(f"--compare names the formats and writes nothing, so {what} says nothing")
+    out = default_out(args.model, config) if args.out is None else args.out
+    with whole_model(args) as model:
+        return quantize(args, config, model, out)
+
+
+def quantize(args: argparse.Namespace, config: QuantizeConfig, model: str, out: Path) -> int:
+    """Compare formats, or write the model in one."""
+    from mamba_slm.cli import quantize_tables as tables
+
     start_kernels()
     if args.compare:
         from mamba_slm.quantization.compare import compare_formats
 
         with Steps() as progress:
-            found = compare_formats(args.model, args.compare, config, kernels=True, say=console.say, progress=progress)
+            found = compare_formats(model, args.compare, config, kernels=True, say=console.say, progress=progress)
         if args.json:
             console.print_json(found.to_dict())
         else:
@@ -75,11 +85,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from mamba_slm.quantization.folder import DropTooLargeError, quantize_folder
 
-    out = default_out(args.model, config) if args.out is None else args.out
     try:
         with Steps() as progress:
             report = quantize_folder(
-                args.model, out, config, overwrite=args.overwrite, kernels=True, say=console.say, progress=progress
+                model, out, config, overwrite=args.overwrite, kernels=True, say=console.say, progress=progress
             )
     except DropTooLargeError as refused:
         if args.json:
@@ -108,12 +117,13 @@ def start_kernels() -> None:
 def dry_run(args: argparse.Namespace, config: QuantizeConfig) -> int:
     """What would become of each part, from shapes alone."""
     from mamba_slm.cli import quantize_tables as tables
-    from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+    from mamba_slm.model.adapter_choice import resolve_adapted
+    from mamba_slm.model.checkpoint import load_config
     from mamba_slm.model.quantized import require_float
     from mamba_slm.model.trained_for import trained_for
     from mamba_slm.quantization.plan import plan_for, planned_size, unfitting
 
-    folder = resolve_model_folder(args.model)
+    folder = resolve_adapted(args.model, adapter_choices(args)).base
     require_float(folder, purpose="quantizing")
     model = load_config(folder)
     plan = plan_for(config, model, trained_for=trained_for(folder), say=console.say)

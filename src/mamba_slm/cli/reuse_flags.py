@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,7 @@ def speculative_of(args: argparse.Namespace) -> Strategy | None:
     from mamba_slm.cli.runtime_flags import runtime_settings
     from mamba_slm.generation.loading import load
 
-    draft = load(args.draft, settings=runtime_settings(args))
+    draft = load(args.draft, settings=replace(runtime_settings(args), adapters=()))
     return Speculative(source=DraftModel(runtime=draft.runtime, most=args.draft_tokens))
 
 
@@ -77,7 +78,7 @@ def prompt_cache_for(args: argparse.Namespace, loaded: LoadedModel) -> PromptCac
     from mamba_slm.generation.states.prompt_cache import PromptCache, PromptCacheSettings
 
     settings = PromptCacheSettings(folder=Path(args.prompt_cache), max_bytes=args.prompt_cache_bytes)
-    fingerprint = fingerprint_of(loaded.runtime, tokenizer=loaded.tokenizer, folder=loaded.folder)
+    fingerprint = fingerprint_of(loaded.runtime, tokenizer=loaded.tokenizer, folder=loaded.weights_folder)
     cache = PromptCache(settings, fingerprint, say=console.say)
     loaded.runtime.prompt_reader = cache
     return cache

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
+from mamba_slm.cli.adapter_flags import adapter_choices, add_adapter_flag
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         "others are rounded while loading and read by --runtime compiled at the speed of memory; int8-dynamic rounds "
         "the inputs of products, too; mixed: int4, but int8 where 4 bits cost most",
     )
+    add_adapter_flag(group)
     group.add_argument(
         "--context-tokens", type=parse_count, metavar="N", help="longest sequence, where the model was made for less"
     )
@@ -57,6 +59,7 @@ def runtime_settings(args: argparse.Namespace) -> RuntimeSettings:
         provider=args.provider,
         threads=args.threads,
         weights=args.weights,
+        adapters=adapter_choices(args),
         context_tokens=args.context_tokens,
         rope_scaling=args.rope_scaling,
         kernels=True,

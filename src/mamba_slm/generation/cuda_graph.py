@@ -11,6 +11,7 @@ Letters: b rows, s capacity, v vocabulary, k key-value heads, d head dim.
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -263,15 +264,14 @@ def open_cuda_graph(path: Path, settings: RuntimeSettings) -> Opened:
     """
     opened = open_torch(path, settings)
     assert isinstance(opened.runtime, TorchRuntime)
-    return Opened(GraphRuntime(opened.runtime.model), opened.folder, opened.reason)
+    return replace(opened, runtime=GraphRuntime(opened.runtime.model))
 
 
 def graphs_if_possible(opened: Opened) -> Opened:
     """What `auto` takes on a GPU: CUDA graphs, or the plain step with the reason why not."""
     assert isinstance(opened.runtime, TorchRuntime)
     try:
-        return Opened(
-            GraphRuntime(opened.runtime.model), opened.folder, f"{opened.reason}; single tokens by CUDA graphs"
-        )
+        reason = f"{opened.reason}; single tokens by CUDA graphs"
+        return replace(opened, runtime=GraphRuntime(opened.runtime.model), reason=reason)
     except (SetupError, CheckFailedError, RuntimeError) as error:
-        return Opened(opened.runtime, opened.folder, f"{opened.reason}; no CUDA graphs: {error}")
+        return replace(opened, reason=f"{opened.reason}; no CUDA graphs: {error}")

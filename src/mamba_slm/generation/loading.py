@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mamba_slm.core import registry
 from mamba_slm.core.errors import CheckFailedError, CheckpointError, ConfigError, SetupError, UsageError
 from mamba_slm.core.units import format_bytes
 from mamba_slm.generation.runtime import Opened, Runtime, RuntimeSettings, TorchRuntime
-from mamba_slm.model.checkpoint import load_model, resolve_model_folder
+from mamba_slm.model.adapter_choice import Adapted, resolve_adapted
+from mamba_slm.model.checkpoint import load_config, load_model
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import move_to_huge_pages
 from mamba_slm.model.onnx_contract import is_onnx_folder
@@ -36,6 +39,13 @@ class LoadedModel:
     """The model folder that the path led to."""
     reason: str
     """Why it runs where it runs, for the user."""
+    adapted: Adapted | None = None
+    """The base and the adapters, where the model has some: no folder holds its weights."""
+
+    @property
+    def weights_folder(self) -> Path | None:
+        """The folder whose files hold exactly these weights; None where adapters were merged into them."""
+        return self.folder if self.adapted is None else None
 
 
 RUNTIMES = {
@@ -82,14 +92,27 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     device, reason = choose_device(settings.device)
     if is_onnx_folder(path):
         raise UsageError(f"{path} holds a model for ONNX Runtime, not for PyTorch", hint="use --runtime onnx")
-    folder = resolve_model_folder(path)
+    adapted = resolve_adapted(path, settings.adapters)
+    folder = adapted.base
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
 
     def change(config: ModelConfig) -> ModelConfig:
         return stretched(config, settings.context_tokens or 0, settings.rope_scaling)
 
+    def merged(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if not adapted.adapters:
+            return weights
+        from mamba_slm.model.adapter_merge import MergedTensors
+
+        return MergedTensors(load_config(folder), weights, adapted.adapters)
+
     quantization = quantization_of(folder)
+    if adapted.adapters and quantization is not None:
+        raise UsageError(
+            f"{folder} is quantized ({quantization}), and adapters cannot be added to rounded numbers",
+            hint="use the model that it was made from, with --weights for rounding it while it is read",
+        )
     if quantization is not None and settings.weights is not None:
         raise UsageError(
             f"{path} is quantized already ({quantization}), so its weights cannot be held as {settings.weights}",
@@ -98,10 +121,10 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     if quantization is not None:
         model: LanguageModel = load_quantized(folder, device=device, dtype=None, change=change)
     elif settings.weights in PLANS:
-        model = load_nearest(folder, PLANS[settings.weights], device=device, change=change)
+        model = load_nearest(folder, PLANS[settings.weights], device=device, change=change, merged=merged)
     else:
         dtype = torch.bfloat16 if settings.weights == "bfloat16" else torch.float32
-        model = load_model(folder, device=device, dtype=dtype, change=change)
+        model = load_model(folder, device=device, dtype=dtype, change=change, merged=merged)
     if settings.context_tokens is not None:
         reason += f"; {describe_stretch(model.config)}"
     if settings.kernels and device.type == "cpu":
@@ -113,7 +136,9 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
         if slow := slow_products(model.packed_weights()):
             settings.say(slow)
     move_to_huge_pages(model)
-    return Opened(TorchRuntime(model), folder, reason)
+    if not adapted.adapters:
+        return Opened(TorchRuntime(model), folder, reason)
+    return Opened(TorchRuntime(model), adapted.tokenizer_folder, f"{reason}; {adapted}", adapted)
 
 
 def compiled_if_possible(opened: Opened, settings: RuntimeSettings) -> Opened:
@@ -157,4 +182,4 @@ def load(path: Path | str, *, runtime: str = "auto", settings: RuntimeSettings |
             f"{opened.runtime.config.vocab_size}",
             hint="copy the tokenizer.json that the model was trained with into the folder",
         )
-    return LoadedModel(opened.runtime, tokenizer, folder, opened.reason)
+    return LoadedModel(opened.runtime, tokenizer, folder, opened.reason, opened.adapted)

@@ -94,6 +94,11 @@ def open_onnx(path: Path, settings: RuntimeSettings) -> Opened:
             f"weights in {settings.weights} are a choice of PyTorch, and ONNX Runtime runs {path}",
             hint="the export decides: mamba-slm export onnx MODEL --out FOLDER --weights int8",
         )
+    if settings.adapters:
+        raise ConfigError(
+            f"adapters cannot be added to the graph of {path}",
+            hint="export the model with its adapter: mamba-slm export onnx MODEL --adapter FOLDER",
+        )
     provider = choose_provider(settings.provider)
     if not is_onnx_folder(path):
         resolve_model_folder(path)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
+from mamba_slm.model.adapter_choice import Adapted, AdapterChoice
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.quantization import PLANS
 from mamba_slm.model.stack import LanguageModel
@@ -150,6 +151,9 @@ class RuntimeSettings:
     rope_scaling: Method = "ntk"
     """How rotary positions are stretched to `context_tokens`; see `model.stretch.stretched`."""
 
+    adapters: tuple[AdapterChoice, ...] = ()
+    """Added to the model's weights while they are read."""
+
     kernels: bool = False
     """Whether C++ may be compiled for this machine, in seconds and once: kernels, which stay in use for the whole
     process, and for the runtime "auto" the decoding step."""
@@ -177,6 +181,8 @@ class Opened:
     """The model folder that the path led to."""
     reason: str
     """Why it runs where it runs, for the user."""
+    adapted: Adapted | None = None
+    """The base and the adapters, where the model has some: no folder holds its weights."""
 
 
 def as_runtime(model: LanguageModel | Runtime[Any]) -> Runtime[Any]:

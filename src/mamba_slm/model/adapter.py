@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mamba_slm.core.errors import CheckpointError, DataError, UsageError
+from mamba_slm.core.errors import CheckpointError, DataError
 from mamba_slm.model.checkpoint import BACKBONE_PREFIX
-from mamba_slm.model.fingerprint import fingerprint
-from mamba_slm.model.packed import PackedModel
-from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stored import open_whole
 
 ADAPTER_FORMAT_VERSION = 1
@@ -32,36 +29,6 @@ DESCRIPTION_FILE = "mamba_slm_adapter.json"
 PEFT_PREFIX = "base_model.model."
 CHANGES_ITS_BASE = ("pissa", "olora", "corda", "loftq")
 """Initialisations of peft that also change the weights of the base."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterChoice:
-    """An adapter to use, and how strongly."""
-
-    folder: Path
-    weight: float = 1.0
-    """1 is the adapter as it was trained, 0 the base model."""
-
-    @classmethod
-    def parse(cls, text: str) -> AdapterChoice:
-        """FOLDER or FOLDER=WEIGHT.
-
-        >>> AdapterChoice.parse("runs/a/adapter=0.5").weight
-        0.5
-
-        Raises:
-            UsageError: what follows the = is no number.
-        """
-        folder, separator, weight = text.rpartition("=")
-        if not separator or Path(text).is_dir():
-            return cls(folder=Path(text))
-        try:
-            number = float(weight)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise UsageError(f"{weight!r} is no weight of an adapter", hint="such as --adapter FOLDER=0.5")
-        return cls(folder=Path(folder), weight=number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,57 +209,3 @@ def matching(patterns: Mapping[str, float] | None, module: str, otherwise: float
     """The value of the first pattern that ends the module's name, as peft looks it up."""
     found = (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", module))
     return next(found, otherwise)
-
-
-@torch.no_grad()
-def merge(model: LanguageModel, choices: Sequence[AdapterChoice]) -> None:
-    """Add adapters to the weights of a model, in place; each change is one of the base, so their order means nothing.
-
-    Raises:
-        DataError, CheckpointError: as `read_adapter`; or one belongs to another model.
-        UsageError: the model's matrices are packed, so nothing can be added to them.
-    """
-    if not choices:
-        return
-    if isinstance(model, PackedModel):
-        raise UsageError(
-            "adapters cannot be added to the rounded numbers of a quantized model",
-            hint="quantize the model with its adapter instead: mamba-slm quantize MODEL --adapter FOLDER",
-        )
-    parameters = dict(model.named_parameters())
-    found = fingerprint(model.config, model.state_dict())
-    changes: dict[str, Tensor] = {}
-    for choice in choices:
-        adapter = read_adapter(choice.folder)
-        require_same_base(adapter.description, found)
-        for name, change in changes_of(adapter, parameters).items():
-            added = choice.weight * change
-            changes[name] = changes[name] + added if name in changes else added
-    for name, change in changes.items():
-        parameter = parameters[name]
-        parameter.data = (parameter.float() + change).to(parameter.dtype)
-
-
-def changes_of(adapter: Adapter, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What an adapter adds to each parameter, in float32.
-
-    Raises:
-        CheckpointError: it has tensors for parameters that are not there or have another shape.
-    """
-    changes = {}
-    for name in (*adapter.low_rank, *adapter.full):
-        low_rank = adapter.low_rank.get(name)
-        shape = adapter.full[name].shape if low_rank is None else (low_rank.B.shape[0], low_rank.A.shape[1])
-        if name not in parameters or tuple(shape) != tuple(parameters[name].shape):
-            there = tuple(parameters[name].shape) if name in parameters else "not there"
-            raise CheckpointError(
-                f"the adapter {adapter.description.folder} changes {name} {tuple(shape)}, which is {there} here",
-                hint="it belongs to another model",
-            )
-        weight = parameters[name]
-        device = weight.device
-        if low_rank is None:
-            changes[name] = adapter.full[name].to(device).float() - weight.float()
-        else:
-            changes[name] = low_rank.to(device).change(weight)
-    return changes

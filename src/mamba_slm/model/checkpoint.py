@@ -68,6 +68,7 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
+    merged: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda weights: weights,
 ) -> LanguageModel:
     """Read a model; `folder` is anything `resolve_model_folder` accepts.
 
@@ -76,6 +77,7 @@ def load_model(
 
     Args:
         change: of settings that its weights do not depend on, such as those of `model.stretch`.
+        merged: of the weights in the file makes those of the model, as `model.adapter_merge` does.
 
     Raises:
         DataError: not a model folder.
@@ -88,7 +90,7 @@ def load_model(
         return load_quantized(folder, device=device, dtype=dtype, change=change)
     with torch.device("meta"):
         model = LanguageModel(change(load_config(folder)))
-    tensors = stored_weights(folder, model)
+    tensors = merged(stored_weights(folder, model))
     cast = {name: tensor.to(device, dtype_of(name, dtype)) for name, tensor in tensors.items()}
     model.load_state_dict(cast, assign=True)
     return model.eval()

@@ -256,12 +256,13 @@ def load_nearest(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     change: Callable[[ModelConfig], ModelConfig] = lambda config: config,
+    merged: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda weights: weights,
 ) -> PackedModel:
     """Read a model in floating point and round its matrices to the nearest, one at a time.
 
     Args:
         dtype: see `PackedModel`.
-        change: see `load_model`.
+        change, merged: see `load_model`.
 
     Raises:
         UsageError: it is quantized already. Else as `load_model`.
@@ -269,7 +270,7 @@ def load_nearest(
     require_float(folder, purpose="rounding weights while loading")
     folder = resolve_model_folder(folder)
     model = empty_model(change(load_config(folder)))
-    weights = stored_weights(folder, model)
+    weights = merged(stored_weights(folder, model))
     names = set(other_names(model.config))
     model.load_state_dict({name: weights[name].float() for name in names}, assign=True, strict=False)
     matrices = NearestMatrices(weights, plan.fitted_to(model.config))

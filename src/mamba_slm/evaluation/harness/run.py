@@ -120,7 +120,9 @@ def run_benchmarks(
     started = time.monotonic()
     questions = questions or find_questions(settings)
     tasks = questions.tasks
-    stored = loaded.folder if is_model_folder(loaded.folder) else None  # a model that trains is in memory only
+    stored = loaded.weights_folder  # a model that trains, or has adapters, is in memory only
+    if stored is not None and not is_model_folder(stored):
+        stored = None
     fingerprint = asdict(fingerprint_of(runtime, tokenizer=loaded.tokenizer, folder=stored))
     about = {"fingerprint": {**fingerprint, "backend": "any"}, "chat": settings.chat, "add_bos": settings.add_bos}
     store = AnswerStore(out / ANSWERS_FILE, about=about, resume=resume)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -157,4 +158,4 @@ def open_compiled(path: Path, settings: RuntimeSettings) -> Opened:
     """
     opened = open_torch(path, settings)
     assert isinstance(opened.runtime, TorchRuntime)
-    return Opened(CompiledRuntime(opened.runtime.model, say=settings.say), opened.folder, opened.reason)
+    return replace(opened, runtime=CompiledRuntime(opened.runtime.model, say=settings.say))
