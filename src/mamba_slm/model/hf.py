@@ -294,9 +294,9 @@ class HybridSlmForCausalLM(HybridSlmPreTrainedModel, GenerationMixin):
         )  # fmt: skip
         hidden = outputs.last_hidden_state
         loss = logits = None
-        if skip_logits:
-            if labels is None:
-                raise UsageError("skip_logits leaves nothing to return without labels")
+        if skip_logits and labels is None:
+            raise UsageError("skip_logits leaves nothing to return without labels")
+        if skip_logits and labels is not None and isinstance(self.lm_head, nn.Linear):  # and not an adapter on it
             loss = self.loss_of(hidden, labels, num_items_in_batch)
         else:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
@@ -305,6 +305,7 @@ class HybridSlmForCausalLM(HybridSlmPreTrainedModel, GenerationMixin):
                 loss = self.loss_function(
                     logits, labels, vocab_size=logits.shape[-1], num_items_in_batch=num_items_in_batch
                 )
+            logits = None if skip_logits else logits
         output = CausalLMOutputWithPast(
             loss=loss,  # type: ignore[arg-type]
             logits=logits,  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ def small_wrapped() -> HybridSlmForCausalLM:
 
 
 def save_trained(folder, base, settings: LoraSettings, *, seed: int = 1) -> nn.Module:
-    """Train an adapter for `small_wrapped` and save it; `base` is its model folder, which is made if it is not there."""
+    """Train an adapter for `small_wrapped` and save it; its model folder `base` is made if it is not there."""
     if not base.is_dir():
         save_complete_model(base)
     torch.manual_seed(seed)

@@ -50,39 +50,39 @@ def test_an_adapter_learns_and_is_the_same_when_loaded_merged_by_us_and_merged_b
 
 
 def test_adapters_are_switched_and_each_keeps_its_own_small_tensors(tmp_path):
-    first = save_trained(tmp_path / "a", tmp_path / "base", SETTINGS["with small tensors"], seed=1)
-    second = save_trained(tmp_path / "b", tmp_path / "base", SETTINGS["only x and dt"], seed=2)
-    third = save_trained(tmp_path / "c", tmp_path / "base", SETTINGS["lora"], seed=3)
+    first = save_trained(tmp_path / "one", tmp_path / "base", SETTINGS["with small tensors"], seed=1)
+    second = save_trained(tmp_path / "two", tmp_path / "base", SETTINGS["only x and dt"], seed=2)
+    third = save_trained(tmp_path / "three", tmp_path / "base", SETTINGS["lora"], seed=3)
     model = small_wrapped()
     base = logits(model)
-    for name in ("a", "b", "c"):
+    for name in ("one", "two", "three"):
         model = load_adapter(model, tmp_path / name, name)
-    for name, alone in (("a", first), ("b", second), ("c", third), ("a", first)):
+    for name, alone in (("one", first), ("two", second), ("three", third), ("one", first)):
         make_active(model, name)
         assert torch.equal(logits(model), logits(alone)), name
+    assert not [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     with model.disable_adapter():
         assert torch.equal(logits(model), base)
     assert torch.equal(logits(model), logits(first))
-    assert not [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    make_active(model, "b", trainable=True)
+    make_active(model, "two", trainable=True)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert {name.rpartition(".")[2] for name in trained} == {"weight", "A_log", "conv_weight", "conv_bias"}
-    assert all(".b." in name for name in trained if "lora" in name)
-    model.delete_adapter("b")
-    make_active(model, "c")
+    assert all(".two." in name for name in trained if "lora" in name)
+    model.delete_adapter("two")
+    make_active(model, "three")
     assert torch.equal(logits(model), logits(third))
-    with pytest.raises(UsageError, match="no adapter 'b'"):
-        make_active(model, "b")
+    with pytest.raises(UsageError, match="no adapter 'two'"):
+        make_active(model, "two")
     with pytest.raises(UsageError, match="already"):
-        load_adapter(model, tmp_path / "a", "a")
+        load_adapter(model, tmp_path / "one", "one")
     with pytest.raises(UsageError, match="only one of them can be active"):
-        load_adapter(model, tmp_path / "b", "again").base_model.set_adapter(["a", "again"])
+        load_adapter(model, tmp_path / "two", "again").base_model.set_adapter(["one", "again"])
 
 
 def test_training_goes_on_from_a_stored_adapter_beside_a_frozen_one(tmp_path):
-    save_trained(tmp_path / "a", tmp_path / "base", SETTINGS["with small tensors"])
+    save_trained(tmp_path / "one", tmp_path / "base", SETTINGS["with small tensors"])
     other = attach(small_wrapped(), SETTINGS["lora"], "other")
-    model = load_adapter(other, tmp_path / "a", "a", trainable=True)
+    model = load_adapter(other, tmp_path / "one", "one", trainable=True)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     train(model, steps=2)
     changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
@@ -153,8 +153,9 @@ def test_targets_that_the_model_lacks_are_refused():
         attach(wrapped("only mamba"), LoraSettings(targets=("q_proj", "k_proj")))
     with pytest.raises(UsageError, match="model of ours"):
         attach(torch.nn.Linear(2, 2), LoraSettings())
-    with pytest.raises(UsageError, match="without dots"):
-        attach(wrapped(), LoraSettings(), "a.b")
+    for name in ("one.two", "", "lora"):
+        with pytest.raises(UsageError, match="cannot be called"):
+            attach(wrapped(), LoraSettings(), name)
 
 
 def test_an_adapter_of_another_model_is_refused(tmp_path):

@@ -37,8 +37,7 @@ def attach(model: nn.Module, settings: LoraSettings, name: str = DEFAULT_NAME, *
         UsageError: the name is taken.
     """
     peft = require("peft", extra="finetune", purpose=PURPOSE)
-    if "." in name or not name:
-        raise UsageError(f"an adapter cannot be called {name!r}", hint="give it a name without dots")
+    require_usable(name)
     known: Any = model if isinstance(model, peft.PeftModel) else None
     base = model if known is None else known.get_base_model()
     config = lora_config(base, settings)
@@ -58,6 +57,14 @@ def attach(model: nn.Module, settings: LoraSettings, name: str = DEFAULT_NAME, *
         keep_to_slices(base, settings.in_proj_slices, name)
     make_active(adapted, name, trainable=trainable)
     return adapted
+
+
+def require_usable(name: str) -> None:
+    """Raise UsageError for a name that peft would take for a part of the names of parameters."""
+    if "." in name or name in "lora_":
+        raise UsageError(
+            f"an adapter cannot be called {name!r}", hint='give it a name without dots that is no part of "lora_"'
+        )
 
 
 @contextlib.contextmanager

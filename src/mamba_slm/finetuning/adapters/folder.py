@@ -10,6 +10,7 @@ there, and of several adapters the last one loaded wins; `load_adapter` keeps th
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from mamba_slm.finetuning.adapters.attach import (
     PURPOSE,
     architecture_of,
     make_active,
+    require_usable,
     without_known_warnings,
 )
 from mamba_slm.finetuning.adapters.settings import LoraSettings
@@ -142,6 +144,7 @@ def load_adapter(
     """
     peft = require("peft", extra="finetune", purpose=PURPOSE)
     folder = Path(folder)
+    require_usable(name)
     description = describe_adapter(folder)
     known: Any = model if isinstance(model, peft.PeftModel) else None
     if known is not None and name in known.peft_config:
@@ -190,15 +193,22 @@ def fill(model: PeftModel, name: str, stored: dict[str, Tensor], in_full: tuple[
 
 @torch.no_grad()
 def fingerprint_in_memory(model: nn.Module) -> str:
-    """The fingerprint of a model of transformers made of ours, without the adapters that it has."""
+    """The fingerprint of a model of transformers made of ours, without the adapters that it has.
+
+    Raises:
+        UsageError: its matrices are packed, so they say nothing about the model that they were made from.
+    """
     from peft import PeftModel
     from peft.utils.save_and_load import get_base_model_state_dict
 
-    if isinstance(model, PeftModel):
-        with model.disable_adapter():
-            tensors = get_base_model_state_dict(model)
-    else:
-        tensors = model.state_dict()
-    own = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items() if name != "score.weight"}
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    return fingerprint(architecture_of(base), own)
+    adapted: Any = model if isinstance(model, PeftModel) else None
+    with contextlib.nullcontext() if adapted is None else adapted.disable_adapter():
+        tensors = model.state_dict() if adapted is None else get_base_model_state_dict(adapted)
+        if any(not tensor.is_floating_point() for tensor in tensors.values()):
+            raise UsageError(
+                "the model's matrices are packed, so it cannot be told whether an adapter belongs to it",
+                hint="load_adapter(..., base_fingerprint=fingerprint_of_folder(folder))",
+            )
+        own = {name.removeprefix(BACKBONE_PREFIX): tensor for name, tensor in tensors.items()}
+        own.pop("score.weight", None)
+        return fingerprint(architecture_of(model if adapted is None else adapted.get_base_model()), own)

@@ -8,6 +8,7 @@ module itself sees nothing but its parameter, which is at any moment the one of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class FullTensors(AuxiliaryTrainingWrapper):
     """The trained parameters of one module, by adapter. They stay float32 whatever the rest is cast to."""
 
     adapter_layer_names = ("values",)
+    other_param_names = ("base",)
 
     def __init__(self, owner: nn.Module):
         nn.Module.__init__(self)  # and not that of the base class, which wraps a module to call it
@@ -32,6 +34,9 @@ class FullTensors(AuxiliaryTrainingWrapper):
         self._adapters: set[str] = set()
         self._active_adapter: list[str] = []
         self._disable_adapters = False
+
+    def __getattr__(self, name: str) -> Any:
+        return nn.Module.__getattr__(self, name)  # there is no wrapped module to ask
 
     @property
     def owner(self) -> nn.Module:
