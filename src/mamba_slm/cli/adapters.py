@@ -27,11 +27,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `mamba-slm adapters`."""
     parser.epilog = EPILOG
     commands = parser.add_subparsers()
-    listing = commands.add_parser("list", help="adapters in folders and in the run directories below them")
+    listed = "adapters in folders and in the run directories below them"
+    listing = commands.add_parser("list", help=listed, description=f"Show {listed}.")
     listing.epilog = "examples:\n  mamba-slm adapters list runs --json\n"
     listing.add_argument("places", metavar="FOLDER", nargs="*", default=["runs"], help="where to look, default runs")
     listing.add_argument("--json", action="store_true", help="one JSON list")
-    merging = commands.add_parser("merge", help="write several adapters as one, or a model with adapters as a model")
+    merged = "several adapters as one, or a model with its adapters as one model"
+    merging = commands.add_parser("merge", help=f"write {merged}", description=f"Write {merged}.")
     merging.epilog = (
         "examples:\n  mamba-slm adapters merge runs/stories runs/poems=0.5 --out adapters/both --how svd --rank 16\n"
     )

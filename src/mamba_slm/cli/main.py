@@ -33,6 +33,7 @@ COMMANDS = {
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
     "prefs": ("mamba_slm.cli.prefs", "collect preferences: which of two answers is better, asked blindly"),
     "convert": ("mamba_slm.cli.convert", "turn a Llama into a hybrid, and let it learn from the Llama on text"),
+    "adapters": ("mamba_slm.cli.adapters", "adapters: list them, combine several, merge them into a model"),
     "extend": ("mamba_slm.cli.extend", "make a trained model for a longer context, and measure it by position"),
     "probe": ("mamba_slm.cli.probe", "does a model find again what it read long ago? needle and associative recall"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
