@@ -19,16 +19,18 @@ from typing import Any, Literal
 import torch
 
 from mamba_slm.core.allocator import freed_memory_kept, give_back_freed_memory
+from mamba_slm.core.errors import UsageError
 from mamba_slm.core.units import format_count
 from mamba_slm.data.loader import validation_batches
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.portability import portability_issues
+from mamba_slm.model.stack import LanguageModel
 from mamba_slm.ops.kernels import installed_kernels
 from mamba_slm.ops.ssd import automatic_ssd_backend
 from mamba_slm.runs.layout import RunDirectory, is_run
 from mamba_slm.runs.lock import RunLock
-from mamba_slm.runs.record import write_record
+from mamba_slm.runs.record import RunRecord, write_record
 from mamba_slm.runs.status import StatusWriter
 from mamba_slm.training.auto_fit import memory_explained, with_settings_that_fit
 from mamba_slm.training.config import TrainConfig
@@ -59,10 +61,14 @@ from mamba_slm.training.tracking.hook import tracked
 from mamba_slm.training.trainer import Trainer
 
 Resume = bool | Literal["auto"]
+CONVERT = "convert"
+"""The kind of runs whose loss is not the text's alone."""
 Prepare = Callable[[RunDirectory], PreparedData]
 MakeSampler = Callable[[PreparedData, TrainConfig], Sampler]
 """Builds `sample(model, step)` once the tokenizer is known."""
 SetLength = Callable[[TrainConfig, PreparedData], TrainConfig]
+Adapt = Callable[[LanguageModel, TrainConfig], LanguageModel]
+"""From the model of a run and its final settings to the same weights with another loss."""
 
 
 def train(
@@ -72,6 +78,7 @@ def train(
     resume: Resume = False,
     prepare: Prepare | None = None,
     set_length: SetLength | None = None,
+    adapt: Adapt | None = None,
     hooks: Sequence[Hook] = (),
     make_sampler: MakeSampler | None = None,
     show_sample: Callable[[int, dict[str, Any]], None] | None = None,
@@ -89,6 +96,7 @@ def train(
             means from the newest intact checkpoint, or from the start when there is none yet.
         prepare: makes the data in the run directory; None prepares `config.data`.
         set_length: gives a run without a limit its limit when the data are ready; None means one pass over them.
+        adapt: called once with the model, before its weights are restored; for one process alone.
         hooks: called in their order, after the built-in ones.
         make_sampler: gives the callable behind samples.jsonl; None takes no samples.
         show_sample: prints a sample.
@@ -115,6 +123,7 @@ def train(
             resume=resume,
             prepare=prepare,
             set_length=set_length,
+            adapt=adapt,
             hooks=hooks,
             make_sampler=make_sampler,
             show_sample=show_sample,
@@ -133,6 +142,7 @@ def lead(
     resume: Resume,
     prepare: Prepare | None,
     set_length: SetLength | None,
+    adapt: Adapt | None,
     hooks: Sequence[Hook],
     make_sampler: MakeSampler | None,
     show_sample: Callable[[int, dict[str, Any]], None] | None,
@@ -162,6 +172,7 @@ def lead(
         model_config = read_model_config(directory)
         write_run_config(directory, config, model_config)
         record = open_record(directory, kind, words)
+        require_adapted(record, adapt, world)
 
         prepared = prepare(directory) if prepare else prepare_config_data(config, directory, say)
         say(describe_sources(prepared))
@@ -197,6 +208,7 @@ def lead(
 
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
         model = first_model(config, model_config, device=first_device(config, world), is_resumed=is_resumed)
+        model = model if adapt is None else adapt(model, config)
         watching = [MixtureHook(mixture, say), *stack.enter_context(tracked(config, directory, say))]
         watching += stack.enter_context(profiled(config, model, directory, say))
         trainer = Trainer(
@@ -265,6 +277,17 @@ def peak_of_all(peak: Peak | None, world: World) -> Peak | None:
 
 def say_nothing(text: str) -> None:
     """The first process speaks for all."""
+
+
+def require_adapted(record: RunRecord, adapt: Adapt | None, world: World) -> None:
+    """Raise UsageError where a run would train with another loss than it is meant to."""
+    if record.kind == CONVERT and adapt is None:
+        raise UsageError(
+            f"{record.id} learns from a teacher, and train knows of none",
+            hint="go on with: mamba-slm convert --resume RUN",
+        )
+    if adapt is not None and world.size > 1:
+        raise UsageError("a model learns from a teacher in one process", hint="start it without torchrun")
 
 
 def require_usable(config: TrainConfig, *, has_data: bool, processes: int | None = None) -> None:
