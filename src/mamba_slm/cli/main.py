@@ -31,6 +31,7 @@ COMMANDS = {
     "models": ("mamba_slm.cli.models", "the sizes: list, describe, estimate memory, time and cost"),
     "data": ("mamba_slm.cli.data", "text to token shards: tokenize, train-tokenizer, inspect"),
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
+    "finetune": ("mamba_slm.cli.finetune", "teach a model from examples: LoRA, QLoRA or all weights"),
     "prefs": ("mamba_slm.cli.prefs", "collect preferences: which of two answers is better, asked blindly"),
     "convert": ("mamba_slm.cli.convert", "turn a Llama into a hybrid, and let it learn from the Llama on text"),
     "adapters": ("mamba_slm.cli.adapters", "adapters: list them, combine several, merge them into a model"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from typing import Protocol
 
 from mamba_slm.evaluation.harness.run import BenchmarkSettings, Questions, find_questions, run_benchmarks
 from mamba_slm.evaluation.results import RESULTS_FILE, Evaluation, read_evaluation
@@ -16,7 +17,6 @@ from mamba_slm.generation.loading import LoadedModel
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.runs.metrics import MetricsWriter
 from mamba_slm.text.tokenizer import Tokenizer
-from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.hooks import Hook, RunView
 from mamba_slm.training.reports import StepReport
 
@@ -33,17 +33,23 @@ class BenchmarkHook(Hook):
         UnknownNameError, DataError, SetupError: see `find_questions`.
     """
 
-    def __init__(self, settings: BenchmarkSettings, *, every_steps: int, say: Callable[[str], None]):
-        self.settings, self.every_steps, self.say = settings, every_steps, say
+    def __init__(
+        self, settings: BenchmarkSettings, *, every_steps: int, say: Callable[[str], None], asks_first: bool = False
+    ):
+        self.settings, self.every_steps, self.say, self.asks_first = settings, every_steps, say, asks_first
         self.questions: Questions = find_questions(settings)
 
     def reads_model(self, moment: str, step: int) -> bool:
         if moment == "on_step_end":
             return step % self.every_steps == 0
-        return moment == "on_end" or (moment == "on_start" and step > 0 and step % self.every_steps == 0)
+        return moment == "on_end" or (moment == "on_start" and self.is_due_at_start(step))
+
+    def is_due_at_start(self, step: int) -> bool:
+        """Whether to ask before the next step: before the first one only where there is something to learn of it."""
+        return step % self.every_steps == 0 if step > 0 else self.asks_first
 
     def on_start(self, view: RunView) -> None:
-        is_due = view.step > 0 and view.step % self.every_steps == 0
+        is_due = self.is_due_at_start(view.step)
         for folder in (view.run.path / FOLDER).glob("step-*"):  # of steps that will be taken anew
             if int(folder.name.removeprefix("step-")) > view.step:
                 shutil.rmtree(folder)
@@ -99,8 +105,24 @@ def summary(evaluation: Evaluation) -> str:
     )
 
 
-def benchmark_hooks(config: TrainConfig, *, say: Callable[[str], None]) -> list[Hook]:
+class AsksBenchmarks(Protocol):
+    """Settings of a run, of whatever kind."""
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]: ...
+    @property
+    def benchmark_every_steps(self) -> int: ...
+    @property
+    def benchmark_limit(self) -> int | None: ...
+    @property
+    def benchmark_data_dir(self) -> str | None: ...
+
+
+def benchmark_hooks(config: AsksBenchmarks, *, say: Callable[[str], None], asks_first: bool = False) -> list[Hook]:
     """The hook that the settings of a run ask for, if they ask for one.
+
+    Args:
+        asks_first: before the first step, too: of a model that can do something already.
 
     Raises:
         UnknownNameError, DataError, SetupError: see `find_questions`.
@@ -110,4 +132,4 @@ def benchmark_hooks(config: TrainConfig, *, say: Callable[[str], None]) -> list[
     settings = BenchmarkSettings(
         benchmarks=config.benchmarks, data_dir=config.benchmark_data_dir, limit=config.benchmark_limit
     )
-    return [BenchmarkHook(settings, every_steps=config.benchmark_every_steps, say=say)]
+    return [BenchmarkHook(settings, every_steps=config.benchmark_every_steps, say=say, asks_first=asks_first)]

@@ -42,6 +42,10 @@ OWN_KEYS = {"loss", "grad_norm", "learning_rate", "step", "epoch", "num_tokens",
 LAST_LOSSES = 20
 
 
+class RunIsOver(Exception):
+    """A resumed run has taken its last step already; the Trainer would take one more."""
+
+
 class RunRecorder(TrainerCallback):
     """Keeps the run directory of one training.
 
@@ -83,6 +87,8 @@ class RunRecorder(TrainerCallback):
 
         self.metrics: MetricsWriter | None = None
         self.model: Any = None
+        self.view_of: Callable[[Any], Any] = lambda model: model
+        """From the model that the Trainer trains to the one that hooks look at."""
         self.step = self.tokens = 0
         self.seconds_before = 0.0
         self.started = self.step_started = self.saved_at = clock()
@@ -117,6 +123,9 @@ class RunRecorder(TrainerCallback):
         self.started = self.step_started = self.saved_at = self.clock()
         self.began_with = self.progress()
         self.call_hooks("on_start")
+        if self.step >= state.max_steps:
+            self.on_train_end(args, state, control)
+            raise RunIsOver
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_moment: Any) -> None:
         """A step whose batch is read; sampling and saving before it are no part of it."""
@@ -306,7 +315,8 @@ class RunRecorder(TrainerCallback):
 
     def call_hooks(self, moment: str, *arguments: Any) -> None:
         """Call one moment of all hooks; random generators and the training mode are as before afterwards."""
-        view = RunView(model=self.model, run=self.run, step=self.step, tokens=self.tokens, seconds=self.seconds())
+        model = None if self.model is None else self.view_of(self.model)
+        view = RunView(model=model, run=self.run, step=self.step, tokens=self.tokens, seconds=self.seconds())
         was_training = bool(getattr(self.model, "training", False))
         with random_states_kept(), torch.no_grad():
             call_all(self.hooks, moment, view, *arguments)

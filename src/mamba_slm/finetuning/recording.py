@@ -35,6 +35,7 @@ from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.record import RunRecord, write_record
 from mamba_slm.runs.status import StatusWriter
+from mamba_slm.training.adamw8bit import quiet
 from mamba_slm.training.checkpoint import newest_valid_checkpoint, remove_unfinished
 from mamba_slm.training.events import Events
 from mamba_slm.training.hooks import Hook, StatusHook
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 EXTRA = "finetune"
+LIBRARIES = ("transformers", "accelerate", "transformers.trainer", "peft")
+TALKATIVE = ("torchao", "torch.utils._pytree", "bitsandbytes.backends.cpu.ops", "bitsandbytes.cextension")
+"""Loggers of what they import: which of their kernels this machine has no use for."""
 
 
 @dataclass
@@ -128,10 +132,16 @@ class OpenedRun:
         write_record(self.directory.record_file, self.record)
         self.recorder.peak, self.recorder.flops_per_token = peak, flops_per_token
 
-    def train(self, trainer: Trainer, *, hooks: Sequence[Hook] = ()) -> TrainResult:
+    def train(
+        self, trainer: Trainer, *, hooks: Sequence[Hook] = (), view: Callable[[Any], Any] = lambda model: model
+    ) -> TrainResult:
         """Train to the end, or to a signal, with everything recorded; a resumed run goes on where it was.
 
         A validation takes place where the trainer has an `eval_dataset`, and before the first step as well.
+
+        Args:
+            hooks: called after those that `opened_run` was given.
+            view: from the trainer's model to the one that hooks look at, such as `shared_model.language_model_of`.
 
         Raises:
             TrainingDivergedError: loss or gradients are not finite.
@@ -140,10 +150,13 @@ class OpenedRun:
         """
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+        from mamba_slm.finetuning.recorder import RunIsOver
+
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         recorder = self.recorder
         recorder.hooks += hooks
+        recorder.view_of = view
         recorder.checkpoint = self.checkpoint
         recorder.has_validation = trainer.eval_dataset is not None
         trainer.args.eval_on_start = recorder.has_validation and self.checkpoint is None
@@ -153,7 +166,8 @@ class OpenedRun:
         start = None if self.checkpoint is None else str(self.checkpoint)
         with recorder.stop, disk_full_is_explained(self.directory.checkpoints_folder):
             try:
-                trainer.train(resume_from_checkpoint=start)
+                with contextlib.suppress(RunIsOver):
+                    trainer.train(resume_from_checkpoint=start)
             finally:
                 recorder.close()
         result = recorder.result()
@@ -206,8 +220,11 @@ def opened_run(
         RunLockedError: another process owns the run.
         CheckpointError: every checkpoint is damaged.
     """
-    for module in ("transformers", "accelerate"):
-        require(module, extra=EXTRA, purpose=f"mamba-slm {kind}")
+    with contextlib.ExitStack() as stack:
+        for talkative in TALKATIVE:
+            stack.enter_context(quiet(talkative))
+        for module in LIBRARIES:
+            require(module, extra=EXTRA, purpose=f"mamba-slm {kind}")
     from mamba_slm.finetuning.recorder import RunRecorder
 
     words = tuple(command) if command is not None else ("mamba-slm", *sys.argv[1:])
