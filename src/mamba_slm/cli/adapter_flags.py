@@ -47,7 +47,7 @@ def whole_model(args: argparse.Namespace) -> Iterator[str]:
         if not adapted.adapters:
             yield args.model
             return
-        from mamba_slm.model.adapter_merge import write_merged
+        from mamba_slm.model.adapter import write_merged
 
         console.say(f"merging {adapted}")
         around = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mamba-slm-merged-")))

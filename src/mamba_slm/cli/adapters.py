@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def list_adapters(args: argparse.Namespace) -> int:
     """A table of the adapters in some places."""
-    from mamba_slm.model.adapter import CONFIG_FILE, describe_adapter, is_adapter_folder
+    from mamba_slm.model.adapter_folder import CONFIG_FILE, describe_adapter, is_adapter_folder
 
     places = [Path(place) for place in args.places]
     patterns = (CONFIG_FILE, f"*/{CONFIG_FILE}", f"*/*/{CONFIG_FILE}")
@@ -84,7 +84,7 @@ def list_adapters(args: argparse.Namespace) -> int:
 
 def described(adapter: Any) -> dict[str, Any]:
     """A row of the list."""
-    from mamba_slm.model.adapter import WEIGHTS_FILE
+    from mamba_slm.model.adapter_folder import WEIGHTS_FILE
 
     config = adapter.config
     kinds = [name for name, key in (("rsLoRA", "use_rslora"), ("DoRA", "use_dora")) if config.get(key)]
@@ -135,9 +135,9 @@ def merge_into(args: argparse.Namespace, choices: list[Any]) -> int:
     import torch
 
     from mamba_slm.core.errors import DataError
-    from mamba_slm.model.adapter import describe_adapter
+    from mamba_slm.model.adapter import write_merged
     from mamba_slm.model.adapter_choice import Adapted
-    from mamba_slm.model.adapter_merge import write_merged
+    from mamba_slm.model.adapter_folder import describe_adapter
     from mamba_slm.model.checkpoint import resolve_model_folder
 
     known = describe_adapter(choices[0].folder).base_path

@@ -103,7 +103,7 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
     def merged(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if not adapted.adapters:
             return weights
-        from mamba_slm.model.adapter_merge import MergedTensors
+        from mamba_slm.model.adapter import MergedTensors
 
         return MergedTensors(load_config(folder), weights, adapted.adapters)
 

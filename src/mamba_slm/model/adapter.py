@@ -1,211 +1,143 @@
-"""Adapters without peft: read a folder of LoRA matrices and add their products to the weights of a model.
+"""Adapters merged into weights, without peft. Each change is one of the base, so their order means nothing.
 
-W += weight · scale · B·A                     LoRA; scale = alpha / rank, or alpha / √rank
-W  = m · (W + scale · B·A) / ‖rows of it‖     DoRA
-v += weight · (stored − v)                    tensors trained in full
+W += weight · (what the adapter makes of W − W)      matrices
+v += weight · (stored − v)                           tensors trained in full
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from mamba_slm.core.errors import CheckpointError, DataError
-from mamba_slm.model.checkpoint import BACKBONE_PREFIX
-from mamba_slm.model.stored import open_whole
+from mamba_slm.core.errors import CheckpointError, UsageError
+from mamba_slm.core.output import new_output
+from mamba_slm.model.adapter_choice import Adapted, AdapterChoice
+from mamba_slm.model.adapter_folder import Adapter, read_adapter, require_same_base
+from mamba_slm.model.checkpoint import BACKBONE_PREFIX, CONFIG_FILE, KEPT_IN_FLOAT32, WEIGHTS_FILE, load_config
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.fingerprint import fingerprint
+from mamba_slm.model.hf_bundle import FILE_NAME
+from mamba_slm.model.packed import PackedModel
+from mamba_slm.model.quantized import require_float
+from mamba_slm.model.stack import LanguageModel
+from mamba_slm.model.stored import open_tensors
 
-ADAPTER_FORMAT_VERSION = 1
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-DESCRIPTION_FILE = "mamba_slm_adapter.json"
-PEFT_PREFIX = "base_model.model."
-CHANGES_ITS_BASE = ("pissa", "olora", "corda", "loftq")
-"""Initialisations of peft that also change the weights of the base."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterDescription:
-    """What the small files of an adapter folder say."""
-
-    folder: Path
-    config: Mapping[str, Any]
-    """peft's adapter_config.json."""
-    base_fingerprint: str | None
-    """None for an adapter that others saved."""
-    base_path: Path | None
-    """Where the base was when the adapter was saved."""
-    trained_in_full: tuple[str, ...]
-    """Parameter names in the model of transformers."""
-    settings: Mapping[str, Any] | None
-    """Our settings that it was made with."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
+"""Taken along where they are there, those of an adapter before those of its base."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LowRank:
-    """A change of one matrix [o i]."""
+class MergedTensors(Mapping[str, Tensor]):
+    """The weights of a model with adapters merged into them; each look-up computes, nothing is kept.
 
-    A: Tensor
-    """[rank i]"""
-    B: Tensor
-    """[o rank]"""
-    scale: float
-    magnitude: Tensor | None = None
-    """[o] lengths of the rows of the result (DoRA)."""
+    Values come in the dtype of the base's, rounded once.
 
-    def to(self, device: torch.device) -> LowRank:
-        """The same on a device."""
-        magnitude = None if self.magnitude is None else self.magnitude.to(device)
-        return LowRank(A=self.A.to(device), B=self.B.to(device), scale=self.scale, magnitude=magnitude)
-
-    def delta(self) -> Tensor:
-        """[o i] scale · B·A in float32."""
-        return self.scale * (self.B.float() @ self.A.float())
-
-    def change(self, weight: Tensor) -> Tensor:
-        """[o i] what the adapter adds to a matrix, in float32."""
-        if self.magnitude is None:
-            return self.delta()
-        moved = weight.float() + self.delta()
-        lengths = torch.linalg.vector_norm(moved, dim=1)
-        return (self.magnitude.float() / lengths)[:, None] * moved - weight.float()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Adapter:
-    """An adapter by the names of `LanguageModel`."""
-
-    description: AdapterDescription
-    low_rank: Mapping[str, LowRank]
-    """By the name of the matrix, "sublayers.0.mixer.in_proj.weight"."""
-    full: Mapping[str, Tensor]
-    """Values of parameters trained in full, by name."""
-
-
-def is_adapter_folder(path: Path) -> bool:
-    """Whether both files of an adapter are there."""
-    return (path / CONFIG_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
-
-
-def describe_adapter(folder: Path) -> AdapterDescription:
-    """Read what an adapter is, without its weights.
-
-    Raises:
-        DataError: no adapter there.
-        CheckpointError: an unreadable file, or one from a newer version.
+    Raises (when made):
+        DataError, CheckpointError: as `read_adapter`; or an adapter belongs to another model or does not fit.
     """
-    if not is_adapter_folder(folder):
-        raise DataError(
-            f"{folder} is no adapter: it holds no {CONFIG_FILE} with {WEIGHTS_FILE}",
-            hint="give the folder that a fine-tuning run left, such as runs/NAME/adapter",
-        )
-    config, ours = read_json(folder / CONFIG_FILE), {}
-    if (folder / DESCRIPTION_FILE).is_file():
-        ours = read_json(folder / DESCRIPTION_FILE)
-        if ours.get("format_version", 0) > ADAPTER_FORMAT_VERSION:
+
+    def __init__(self, config: ModelConfig, base: Mapping[str, Tensor], choices: Sequence[AdapterChoice]):
+        self.base, self.choices = base, tuple(choices)
+        self.adapters = [read_adapter(choice.folder) for choice in choices]
+        if self.adapters:
+            found = fingerprint(config, base)
+            for adapter in self.adapters:
+                require_same_base(adapter.description, found)
+                require_fitting(adapter, base)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.base)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, name: str) -> Tensor:
+        weight = self.base[name]
+        change = self.change(name, weight)
+        return weight if change is None else (weight.float() + change).to(weight.dtype)
+
+    @torch.no_grad()
+    def change(self, name: str, weight: Tensor) -> Tensor | None:
+        """What the adapters add to a tensor in float32; None where they leave it as it is."""
+        added = None
+        for choice, adapter in zip(self.choices, self.adapters, strict=True):
+            if name in adapter.low_rank:
+                change = choice.weight * adapter.low_rank[name].to(weight.device).change(weight)
+            elif name in adapter.full:
+                change = choice.weight * (adapter.full[name].to(weight.device).float() - weight.float())
+            else:
+                continue
+            added = change if added is None else added + change
+        return added
+
+
+def require_fitting(adapter: Adapter, base: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError if an adapter changes tensors that are not there or have another shape."""
+    shapes = {name: (one.B.shape[0], one.A.shape[1]) for name, one in adapter.low_rank.items()}
+    shapes |= {name: tuple(value.shape) for name, value in adapter.full.items()}
+    for name, shape in shapes.items():
+        there = tuple(base[name].shape) if name in base else "not there"
+        if shape != there:
             raise CheckpointError(
-                f"{folder / DESCRIPTION_FILE} has format version {ours['format_version']}, this program reads up to "
-                f"{ADAPTER_FORMAT_VERSION}",
-                hint="update: pip install --upgrade mamba-slm",
+                f"the adapter {adapter.description.folder} changes {name} {shape}, which is {there} in the model",
+                hint="it belongs to another model",
             )
-    path = ours.get("base_path") or config.get("base_model_name_or_path")
-    return AdapterDescription(
-        folder=folder,
-        config=config,
-        base_fingerprint=ours.get("base_fingerprint"),
-        base_path=Path(path) if path else None,
-        trained_in_full=tuple(ours.get("trained_in_full", ())),
-        settings=ours.get("settings"),
-    )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+@torch.no_grad()
+def merge(model: LanguageModel, choices: Sequence[AdapterChoice]) -> None:
+    """Merge adapters into a model, in place.
 
     Raises:
-        CheckpointError: it is none.
+        DataError, CheckpointError: as `MergedTensors`.
+        UsageError: the model's matrices are packed, so nothing can be added to them.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error}", hint="the adapter is damaged; save it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no settings", hint="the adapter is damaged; save it again")
-    return content
-
-
-def require_same_base(description: AdapterDescription, found: str) -> None:
-    """Raise CheckpointError if an adapter says that it belongs to another model than that with this fingerprint."""
-    expected = description.base_fingerprint
-    if expected is not None and expected != found:
-        was = f", which was in {description.base_path}" if description.base_path else ""
-        raise CheckpointError(
-            f"the adapter {description.folder} belongs to another model{was} (fingerprint {expected[:12]}, this model "
-            f"has {found[:12]})",
-            hint="use it with the model that it was trained on, or train one on this model: mamba-slm finetune",
+    if isinstance(model, PackedModel):
+        raise UsageError(
+            "adapters cannot be added to the rounded numbers of a quantized model",
+            hint="merge them into the model in floating point, and quantize that: mamba-slm quantize MODEL --adapter A",
         )
+    parameters = dict(model.named_parameters())
+    merged = MergedTensors(model.config, {name: parameter.data for name, parameter in parameters.items()}, choices)
+    for name, parameter in parameters.items():
+        parameter.data = merged[name]
 
 
-def read_adapter(folder: Path) -> Adapter:
-    """Read an adapter that we or peft saved.
+def write_merged(
+    adapted: Adapted, out: Path, *, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> MergedTensors:
+    """Write the model folder of a model with its adapters merged in.
 
-    Raises:
-        DataError: no adapter there.
-        CheckpointError: damaged, or of a kind that cannot be merged here.
-    """
-    description = describe_adapter(folder)
-    config = description.config
-    if config.get("peft_type") != "LORA" or config.get("fan_in_fan_out"):
-        raise CheckpointError(f"{folder} is a {config.get('peft_type')} adapter; LoRA and DoRA can be merged here")
-    if str(config.get("init_lora_weights", "")).lower().startswith(CHANGES_ITS_BASE):
-        raise CheckpointError(
-            f"{folder} was begun as {config['init_lora_weights']}, which changes the base model as well",
-            hint="let peft convert it: save_pretrained with path_initial_model_for_weight_conversion",
-        )
-    tensors = open_whole(folder / WEIGHTS_FILE)
-    pairs: dict[str, dict[str, Tensor]] = {}
-    full: dict[str, Tensor] = {}
-    for key in tensors:
-        name = key.removeprefix(PEFT_PREFIX).removeprefix(BACKBONE_PREFIX)
-        module, separator, part = name.partition(".lora_")
-        if separator:
-            pairs.setdefault(module, {})[part.removesuffix(".weight")] = tensors[key]
-        else:
-            full[name] = tensors[key]
-    low_rank = {f"{module}.weight": low_rank_of(module, parts, config, folder) for module, parts in pairs.items()}
-    return Adapter(description=description, low_rank=low_rank, full=full)
+    Args:
+        dtype: of the matrices, those of the base's file if not given; small tensors keep float32.
 
-
-def low_rank_of(module: str, parts: Mapping[str, Tensor], config: Mapping[str, Any], folder: Path) -> LowRank:
-    """The change of one matrix from its tensors, by peft's names without "lora_".
+    Returns:
+        The merged weights as they are before they are rounded to `dtype`.
 
     Raises:
-        CheckpointError: a part is missing or unknown.
+        UsageError: the base is quantized, or `out` exists.
+        DataError, CheckpointError: as `MergedTensors`.
+        DiskFullError: no room.
     """
-    if "embedding_A" in parts:  # peft keeps those of an embedding [rank v] and [d rank]: the matrix is [v d]
-        A, B = parts.get("embedding_B", torch.empty(0)).T, parts["embedding_A"].T
-        known = {"embedding_A", "embedding_B"}
-    else:
-        A, B = parts.get("A", torch.empty(0, 0)), parts.get("B", torch.empty(0, 0))
-        known = {"A", "B", "magnitude_vector"}
-    if parts.keys() - known or A.numel() == 0 or A.shape[0] != B.shape[-1]:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE}: {module} has the parts {', '.join(sorted(parts))}")
-    alpha = matching(config.get("alpha_pattern"), module, config.get("lora_alpha", 8))
-    rank = A.shape[0]
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    return LowRank(A=A, B=B, scale=scale, magnitude=parts.get("magnitude_vector"))
-
-
-def matching(patterns: Mapping[str, float] | None, module: str, otherwise: float) -> float:
-    """The value of the first pattern that ends the module's name, as peft looks it up."""
-    found = (value for pattern, value in (patterns or {}).items() if re.match(rf"(.*\.)?({pattern})$", module))
-    return next(found, otherwise)
+    require_float(adapted.base, purpose="merging an adapter")
+    stored = open_tensors(adapted.base, "model", WEIGHTS_FILE)
+    base = {name.removeprefix(BACKBONE_PREFIX): stored[name] for name in stored}
+    merged = MergedTensors(load_config(adapted.base), base, adapted.adapters)
+    size = sum(tensor.numel() * (dtype or tensor.dtype).itemsize for tensor in base.values())
+    with new_output(out, needed_bytes=size, overwrite=overwrite) as folder:
+        for name in (CONFIG_FILE, FILE_NAME, *TOKENIZER_FILES):
+            places = [adapted.base, *(choice.folder for choice in adapted.adapters)]
+            found = [place / name for place in places if (place / name).is_file()]
+            if found:
+                shutil.copyfile(found[-1], folder / name)
+        tensors = {
+            name: (tensor if dtype is None or name.endswith(KEPT_IN_FLOAT32) else tensor.to(dtype)).contiguous()
+            for name, tensor in merged.items()
+        }
+        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors lets nobody else read what it writes
+    return merged

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mamba_slm.core.errors import DataError, UsageError
-from mamba_slm.model.adapter import describe_adapter, is_adapter_folder
+from mamba_slm.model.adapter_folder import describe_adapter, is_adapter_folder
 from mamba_slm.model.checkpoint import is_model_folder, resolve_model_folder
 
 RUN_FOLDER = "adapter"

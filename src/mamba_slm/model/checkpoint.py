@@ -77,7 +77,7 @@ def load_model(
 
     Args:
         change: of settings that its weights do not depend on, such as those of `model.stretch`.
-        merged: of the weights in the file makes those of the model, as `model.adapter_merge` does.
+        merged: of the weights in the file makes those of the model, as `model.adapter` does.
 
     Raises:
         DataError: not a model folder.

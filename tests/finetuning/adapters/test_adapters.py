@@ -11,8 +11,8 @@ from mamba_slm.finetuning.adapters.attach import attach, make_active, slice_mask
 from mamba_slm.finetuning.adapters.coverage import coverage
 from mamba_slm.finetuning.adapters.folder import load_adapter
 from mamba_slm.finetuning.adapters.settings import FULL_TENSORS, LoraSettings
+from mamba_slm.model.adapter import merge
 from mamba_slm.model.adapter_choice import AdapterChoice
-from mamba_slm.model.adapter_merge import merge
 from mamba_slm.model.hf import HybridSlmForSequenceClassification
 from model.hf_models import CONFIGS, random_tokens, wrapped
 from small_models import varied_model

@@ -8,9 +8,9 @@ from mamba_slm.core.errors import CheckpointError, UsageError
 from mamba_slm.finetuning.adapters.combine import combine_adapters, combined
 from mamba_slm.finetuning.adapters.folder import load_adapter
 from mamba_slm.finetuning.adapters.settings import LoraSettings
-from mamba_slm.model.adapter import LowRank
+from mamba_slm.model.adapter import merge
 from mamba_slm.model.adapter_choice import AdapterChoice
-from mamba_slm.model.adapter_merge import merge
+from mamba_slm.model.adapter_folder import LowRank
 from model.hf_models import random_tokens
 from small_models import varied_model
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from mamba_slm.core.errors import CheckpointError, UsageError
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.core.output import new_output
-from mamba_slm.model.adapter import (
+from mamba_slm.model.adapter_choice import AdapterChoice
+from mamba_slm.model.adapter_folder import (
     ADAPTER_FORMAT_VERSION,
     CONFIG_FILE,
     DESCRIPTION_FILE,
@@ -30,7 +31,6 @@ from mamba_slm.model.adapter import (
     LowRank,
     read_adapter,
 )
-from mamba_slm.model.adapter_choice import AdapterChoice
 from mamba_slm.model.checkpoint import BACKBONE_PREFIX, resolve_model_folder
 from mamba_slm.model.checkpoint import WEIGHTS_FILE as MODEL_WEIGHTS_FILE
 from mamba_slm.model.stored import open_tensors

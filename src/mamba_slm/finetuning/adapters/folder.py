@@ -32,7 +32,7 @@ from mamba_slm.finetuning.adapters.attach import (
     without_known_warnings,
 )
 from mamba_slm.finetuning.adapters.settings import LoraSettings
-from mamba_slm.model.adapter import (
+from mamba_slm.model.adapter_folder import (
     ADAPTER_FORMAT_VERSION,
     CONFIG_FILE,
     DESCRIPTION_FILE,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mamba_slm.finetuning.qlora.base import parts_of
 from mamba_slm.finetuning.qlora.settings import FourBitSettings
-from mamba_slm.model.adapter import read_adapter, require_same_base
+from mamba_slm.model.adapter_folder import read_adapter, require_same_base
 from mamba_slm.model.checkpoint import dtype_of, load_config, resolve_model_folder
 from mamba_slm.model.fingerprint import fingerprint_of_folder
 from mamba_slm.model.packed import empty_model
