@@ -106,6 +106,10 @@ def test_the_report_of_an_alignment_shows_what_changed_and_what_it_cost(tuned):
     assert "Before and after, on the same examples" in page
     assert "60.0%" in page
 
+    cost = score_change("piqa (acc)", (0.6, 0.001), (0.55, 0.001), count=100)  # as a fine-tuning writes it itself
+    write_changes(tuned.path, [cost])
+    assert render_report(tuned).count("| piqa (acc) | 100 |") == 1
+
 
 def test_an_alignment_that_was_not_measured_says_so_and_one_with_a_loss_shows_it(tuned):
     assert "nothing was measured on held-out examples" in render_report(tuned)

@@ -14,8 +14,10 @@ NOTE = (
 
 
 def changes(evidence: Evidence) -> list[Change]:
-    """On held-out examples, then of benchmarks that were asked before the first step."""
-    return evidence.held_out_changes + benchmark_changes(evidence)
+    """On held-out examples, then of benchmarks that were asked before the first step; each once."""
+    found = evidence.held_out_changes
+    names = {change.name for change in found}
+    return found + [change for change in benchmark_changes(evidence) if change.name not in names]
 
 
 def benchmark_changes(evidence: Evidence) -> list[Change]:
