@@ -1,6 +1,7 @@
 """Instruction data packed and padded, side by side: tokens per second of the same examples, forward and backward.
 
-    python benchmarks/packing.py MODEL DATA... [--examples 64] [--batch 8] [--row-tokens 2048] [--rounds 3] [--out FILE]
+    python benchmarks/packing.py MODEL DATA... [--examples 64] [--batch 8] [--row-tokens 2048] [--rounds 3]
+        [--kernels auto] [--threads 1] [--out FILE]
 
 Every way computes the summed loss of the same examples and its gradients, through the wrapper of transformers:
 
@@ -33,6 +34,7 @@ from mamba_slm.finetuning.template import choose_template
 from mamba_slm.model.checkpoint import load_model, resolve_model_folder
 from mamba_slm.model.hf import HybridSlmForCausalLM
 from mamba_slm.text.tokenizer import Tokenizer
+from mamba_slm.training.kernels import kernels_in_use
 
 LOSS_TOLERANCE = 1e-4
 SEED = 0
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=8, help="examples in a padded batch")
     parser.add_argument("--row-tokens", type=int, default=2048, help="length of a packed row, and most of an example")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--kernels", choices=("auto", "native", "torch"), default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
@@ -55,11 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = resolve_model_folder(args.model)
     wrapper = HybridSlmForCausalLM.from_language_model(load_model(folder)).train()
     tokenizer = Tokenizer.load(folder)
-    print(f"{surroundings()}\n{HEAD}")
-    template = choose_template(folder, tokenizer).text
-    rows = [row for path in args.data for row in measured(Path(path), wrapper, tokenizer, template, args)]
+    with kernels_in_use(args.kernels, "cpu", quiet) as kernels:
+        print(f"{surroundings()}\n{kernels}\n{HEAD}", flush=True)
+        template = choose_template(folder, tokenizer).text
+        rows = [row for path in args.data for row in measured(Path(path), wrapper, tokenizer, template, args)]
     if args.out is not None:
-        write_json_atomic(args.out, {"surroundings": surroundings(), "rows": rows})
+        write_json_atomic(args.out, {"surroundings": surroundings(), "kernels": kernels, "rows": rows})
 
 
 def measured(

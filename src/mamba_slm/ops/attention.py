@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mamba_slm.ops.attention_by_document import attention_by_document, document_lengths, is_worth_it
 from mamba_slm.ops.kernels import loaded_kernel
 from mamba_slm.ops.shapes import check_shapes
 
@@ -123,6 +124,10 @@ def attention(
     if kernel is not None:
         return kernel(q, k, v, first_key=first_key, mask=mask, bias=bias)  # type: ignore[no-any-return]
     t, s = q.shape[1], k.shape[1]
+    if first_key is not None and mask is None and bias is None and t == s and q.device.type == "cpu":
+        lengths = None if torch.compiler.is_compiling() else document_lengths(first_key)
+        if lengths is not None and is_worth_it(len(lengths), (q.shape[0], t)):
+            return attention_by_document(q, k, v, lengths)
     is_causal = first_key is None and mask is None and bias is None and t == s and t > 1
     if not is_causal and t > 1 and t * s > MASK_ELEMENTS and not torch.compiler.is_compiling():
         return attention_in_blocks(q, k, v, first_key=first_key, mask=mask, bias=bias)
