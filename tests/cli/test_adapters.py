@@ -102,6 +102,8 @@ def test_an_adapter_whose_base_has_moved_says_so_and_how_to_go_on(places, capsys
     described.write_text(described.read_text().replace(str(folder / "base"), str(tmp_path / "gone")))
     assert main(["generate", str(tmp_path / "run"), "a"]) == 5
     assert f"MODEL --adapter {tmp_path}/run/adapter" in capsys.readouterr().err
+    assert main(["bench", str(tmp_path / "run")]) == 5
+    assert f"adapters merge {tmp_path}/run --into base" in capsys.readouterr().err
     found = resolve_adapted(tmp_path / "base", (AdapterChoice(folder=tmp_path / "run"),))
     assert found.adapters[0].folder == tmp_path / "run/adapter"
 

@@ -172,6 +172,13 @@ def resolve_model_folder(path: Path | str) -> Path:
     for candidate in (path / "model", *checkpoints):
         if is_model_folder(candidate):
             return candidate
+    from mamba_slm.model.adapter_folder import is_adapter_folder  # which is built upon this module
+
+    if is_adapter_folder(path) or is_adapter_folder(path / "adapter"):
+        raise DataError(
+            f"{path} holds an adapter and no whole model, which is what is wanted here",
+            hint=f"mamba-slm adapters merge {path} --into base --out FOLDER",
+        )
     raise DataError(
         f"{path} is not a model: it holds no {CONFIG_FILE} with {WEIGHTS_FILE}, and no checkpoints",
         hint="give a model folder, a checkpoint or a run directory, such as runs/NAME",
