@@ -66,3 +66,52 @@ def test_what_is_no_template_is_refused(tmp_path, name, content, error, what):
         name = str(tmp_path / name)
     with pytest.raises(error, match=what):
         choose_template(tmp_path, small_tokenizer(), name)
+
+
+PUBLISHED = {
+    "Llama 3": (
+        "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + "
+        "message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}"
+        "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+        "{% endfor %}{% if add_generation_prompt %}"
+        "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+        ["Hello!<|eot_id|>", "Bye.<|eot_id|>"],
+    ),
+    "Mistral": (
+        "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+        "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+        "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% endif %}{% endfor %}",
+        ["Hello!<|endoftext|>", " Bye.<|endoftext|>"],
+    ),
+    "Zephyr": (
+        "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + "
+        "eos_token }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + "
+        "eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n"
+        "{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}",
+        ["Hello!<|endoftext|>", " Bye.<|endoftext|>"],
+    ),
+    "Qwen 2.5": (
+        "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{%- endif %}"
+        "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' + message.content"
+        " + '<|im_end|>' + '\n' "
+        "}}"
+        "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}",
+        ["Hello!<|im_end|>", " Bye.<|im_end|>"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_answers_are_found_in_published_templates(tmp_path, name):
+    template, answers = PUBLISHED[name]
+    file = tmp_path / "t.jinja"
+    file.write_text(template, encoding="utf-8")
+    chosen = choose_template(tmp_path, small_tokenizer(), str(file))
+    talk = [*EXCHANGE, {"role": "user", "content": "Go"}, {"role": "assistant", "content": " Bye."}]
+    found = render_chat(talk, chosen.tokenizer, template=chosen.text, find_answers=True)
+    runs = "".join(
+        chosen.tokenizer.decode([token], skip_special=False) if learned else "\n"
+        for token, learned in zip(found.ids, found.loss_mask, strict=True)
+    )
+    assert [run.strip("\n") for run in runs.split("\n") if run.strip("\n")] == answers
