@@ -115,6 +115,13 @@ def test_the_adapter_folder_has_template_and_tokenizer_and_the_merged_model_is_a
     assert changed == {name for name in base if name.endswith("_proj.weight")}
 
 
+def test_a_run_that_left_an_adapter_alone_can_be_tuned_further(settings, tmp_path):
+    first, _ = run_of(replace(settings, max_steps=2), tmp_path / "first")
+    second, said = run_of(replace(settings, model=str(first.run), max_steps=2), tmp_path / "second")
+    assert any("merged into" in line for line in said)
+    assert second.loss_before == pytest.approx(first.loss_after, rel=1e-4)
+
+
 def test_an_interrupted_run_goes_on_to_the_last_bit(tuned, settings, tmp_path):
     settings = replace(settings, merge=True)
     result, _ = run_of(settings, tmp_path / "run", hooks=[At(3, lambda: signal.raise_signal(signal.SIGINT))])

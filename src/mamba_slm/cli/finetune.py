@@ -151,13 +151,16 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
     from mamba_slm.core.config import to_dict
     from mamba_slm.finetuning.prepared import prepare_examples
     from mamba_slm.finetuning.run import dry_plan
-    from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+    from mamba_slm.model.adapter_choice import resolve_adapted
+    from mamba_slm.model.checkpoint import load_config
     from mamba_slm.model.count import count_parameters
     from mamba_slm.training.precision import choose_device, choose_precision
 
-    folder = resolve_model_folder(config.model)
-    sizes = load_config(folder)
-    prepared = prepare_examples(config, folder, max_context_tokens=sizes.max_context_tokens, say=console.say)
+    adapted = resolve_adapted(config.model)
+    sizes = load_config(adapted.base)
+    prepared = prepare_examples(
+        config, adapted.tokenizer_folder, max_context_tokens=sizes.max_context_tokens, say=console.say
+    )
     if args.mask_check:
         print_mask(prepared)
     device = choose_device(config.device)
@@ -178,7 +181,7 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
     rows = [[name, plain(value), origins[name]] for name, value in to_dict(config).items()]
     print(console.table(["setting", "value", "from"], rows))
     print(f"\nrun         {where}")
-    print(f"model       {folder}: {sizes.pattern}, {count_parameters(sizes)}")
+    print(f"model       {adapted}: {sizes.pattern}, {count_parameters(sizes)}")
     print(f"device      {device}; precision {precision}")
     print(f"rate        {rate:.1e} ({reason})")
     print(f"plan        {plan}")

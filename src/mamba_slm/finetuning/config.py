@@ -7,6 +7,7 @@ from typing import Literal
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.finetuning.adapters.settings import LoraSettings
+from mamba_slm.finetuning.qlora.settings import FourBitSettings
 from mamba_slm.finetuning.watch_config import WatchConfig
 from mamba_slm.training.rounding_plan import rounding_plan
 from mamba_slm.training.schedule import Schedule, ScheduleName
@@ -168,6 +169,11 @@ class FinetuneConfig(WatchConfig, LoraSettings):
     def lora(self) -> LoraSettings:
         """The settings of the adapter by themselves."""
         return LoraSettings(**{field.name: getattr(self, field.name) for field in fields(LoraSettings)})
+
+    @property
+    def four_bit(self) -> FourBitSettings:
+        """The settings of the base of QLoRA by themselves."""
+        return FourBitSettings(format=self.base_format, double_quantization=self.double_quantization)
 
     def peak_rate(self, parameters: int) -> tuple[float, str]:
         """The peak of the learning rate, and why.

@@ -75,10 +75,8 @@ def load(config: FinetuneConfig, folder: Path) -> Any:
 
     if config.method == "qlora":
         from mamba_slm.finetuning.qlora.base import load_four_bit_base
-        from mamba_slm.finetuning.qlora.settings import FourBitSettings
 
-        settings = FourBitSettings(format=config.base_format, double_quantization=config.double_quantization)
-        return load_four_bit_base(folder, settings, device=config.device)
+        return load_four_bit_base(folder, config.four_bit, device=config.device)
     is_half = config.base_weights == "bf16" or (
         config.base_weights == "auto" and config.precision == "bf16" and torch.device(config.device).type == "cuda"
     )

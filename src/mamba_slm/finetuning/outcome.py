@@ -125,13 +125,23 @@ def write_outcome(
     new.rename(adapter)
     if not config.merge:
         return adapter, None
-    from mamba_slm.model.adapter import AdapterChoice, merge
+    return adapter, write_model(run.path / "model", merged(config, opened.base, adapter, say), template)
 
-    model = load_model(opened.base)
-    merge(model, [AdapterChoice(folder=adapter)])
+
+def merged(config: FinetuneConfig, base: Path, adapter: Path, say: Callable[[str], None]) -> LanguageModel:
+    """The base with the adapter in its weights: for qlora the numbers that the 4 bits stand for, which were trained."""
     if config.method == "qlora":
-        say("merged into the weights that the 4 bits were made from: each product now lacks what rounding had cost it")
-    return adapter, write_model(run.path / "model", model, template)
+        from mamba_slm.finetuning.qlora.merge import merge_over_four_bits
+
+        found = merge_over_four_bits(base, adapter, config.four_bit)
+        say(str(found))
+        return found.model
+    from mamba_slm.model.adapter import merge
+    from mamba_slm.model.adapter_choice import AdapterChoice
+
+    model = load_model(base)
+    merge(model, [AdapterChoice(folder=adapter)])
+    return model
 
 
 def write_model(

@@ -25,8 +25,10 @@ from mamba_slm.finetuning.prepared import PreparedExamples, prepare_examples, ro
 from mamba_slm.finetuning.recording import OpenedRun, opened_run
 from mamba_slm.finetuning.samples import make_sampler
 from mamba_slm.finetuning.shared_model import language_model_of
+from mamba_slm.finetuning.start import start_folder
 from mamba_slm.finetuning.step_plan import StepPlan, plan_steps
-from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+from mamba_slm.model.adapter_choice import resolve_adapted
+from mamba_slm.model.checkpoint import load_config
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters, train_flops_per_token
 from mamba_slm.runs.before_after import Change, score_change, write_changes
@@ -70,10 +72,11 @@ def finetune(
     """
     if not config.model:
         raise ConfigError("which model is to be fine-tuned?", hint="give a model folder or a run")
-    folder = resolve_model_folder(config.model)
+    resolve_adapted(config.model)  # says what is missing before there is a run
     with opened_run(KIND, KIND, config, run=run, resume=resume, command=command, say=say) as opened:
         config = opened.config  # type: ignore[assignment]
         assert isinstance(config, FinetuneConfig)
+        folder = start_folder(config.model, opened.directory.path, opened.say)
         prepared = prepare_examples(
             config, folder, max_context_tokens=load_config(folder).max_context_tokens, say=opened.say
         )
