@@ -32,6 +32,7 @@ COMMANDS = {
     "data": ("mamba_slm.cli.data", "text to token shards: tokenize, train-tokenizer, inspect"),
     "train": ("mamba_slm.cli.train", "pretrain a model; resumes where it stopped"),
     "finetune": ("mamba_slm.cli.finetune", "teach a model from examples: LoRA, QLoRA or all weights"),
+    "align": ("mamba_slm.cli.align", "train on what people prefer, or on rewards: DPO, KTO, GRPO and others"),
     "prefs": ("mamba_slm.cli.prefs", "collect preferences: which of two answers is better, asked blindly"),
     "convert": ("mamba_slm.cli.convert", "turn a Llama into a hybrid, and let it learn from the Llama on text"),
     "adapters": ("mamba_slm.cli.adapters", "adapters: list them, combine several, merge them into a model"),

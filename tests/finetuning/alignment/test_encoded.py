@@ -115,7 +115,7 @@ class Numbered:
 
 @pytest.mark.parametrize("count", [2, 4, 5, 6, 7])
 def test_the_mismatched_answers_of_a_batch_are_its_own_and_none_is_its_match(count):
-    rows = labelled_rows(Numbered(count).items(), rows_at_once=3)
+    rows = labelled_rows(Numbered(count).items(), rows_at_once=3, context_tokens=2)
     for begin in range(0, count, 3):
         batch = rows[begin : begin + 3]
         own = sorted(row["tokens"][1] for row in batch)
@@ -123,7 +123,7 @@ def test_the_mismatched_answers_of_a_batch_are_its_own_and_none_is_its_match(cou
         assert own == others or len(batch) == 1
     assert all(row["tokens"][1] != row["other_tokens"][1] for row in rows)
     assert all(row["tokens"][0] == row["other_tokens"][0] for row in rows)
-    found = LabelledCollator(pad_id=1, context_tokens=2)(rows[:2])
+    found = LabelledCollator(pad_id=1)(rows[:2])
     assert found["KL_input_ids"].shape == (2, 2)
 
 

@@ -100,7 +100,7 @@ def test_a_model_that_is_its_own_reference_begins_with_the_loss_of_a_coin(trl, t
 def test_kto_is_that_of_its_paper(trl, tmp_path):
     from trl import KTOConfig
 
-    rows = labelled_rows(labelled(), rows_at_once=4)
+    rows = labelled_rows(labelled(), rows_at_once=4, context_tokens=96)
     model = wrapped()
     settings = {"pad_id": pad_id(), "rows_at_once": 3}
     matched = [each.answer for each in labelled()]
@@ -117,7 +117,7 @@ def test_kto_is_that_of_its_paper(trl, tmp_path):
     for row, log_prob, other in zip(rows, theirs[0].tolist(), theirs[1].tolist(), strict=True):
         row |= {"ref_logps": log_prob, "ref_KL_logps": other}
     trainer = trainer_of(
-        trl.LabelTrainer, KTOConfig, model, rows, LabelledCollator(pad_id(), context_tokens=96), tmp_path,
+        trl.LabelTrainer, KTOConfig, model, rows, LabelledCollator(pad_id()), tmp_path,
         beta=0.3, desirable_weight=1.5, precompute_ref_log_probs=True,
     )  # fmt: skip
     expected = kto_loss(

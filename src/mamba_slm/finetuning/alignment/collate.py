@@ -58,12 +58,14 @@ class PairCollator:
         return batch
 
 
-def labelled_rows(labelled: Sequence[EncodedLabelled], *, rows_at_once: int) -> list[dict[str, Any]]:
+def labelled_rows(
+    labelled: Sequence[EncodedLabelled], *, rows_at_once: int, context_tokens: int
+) -> list[dict[str, Any]]:
     """Labelled answers as rows; each also has the answer to another prompt, from which KTO estimates the divergence.
 
     That is the answer of the row before it in its batch of `rows_at_once`, the batch's last one for the first row, so
     that the mismatched answers of a batch are its matched ones; a batch of one takes the row before it. The order of
-    the rows must not change afterwards.
+    the rows must not change afterwards. What would be longer than the context is cut.
     """
     rows: list[dict[str, Any]] = []
     for number, each in enumerate(labelled):
@@ -75,7 +77,7 @@ def labelled_rows(labelled: Sequence[EncodedLabelled], *, rows_at_once: int) -> 
         tokens, mask = tokens_and_mask(each.answer)
         other = labelled[before].answer
         mismatched = EncodedAnswer(prompt=each.answer.prompt, completion=other.completion, trained=other.trained)
-        other_tokens, other_mask = tokens_and_mask(mismatched)
+        other_tokens, other_mask = tokens_and_mask(mismatched.cut(context_tokens))
         rows.append(
             {
                 "tokens": tokens, "mask": mask, "label": each.is_good,
@@ -88,13 +90,12 @@ def labelled_rows(labelled: Sequence[EncodedLabelled], *, rows_at_once: int) -> 
 class LabelledCollator:
     """Rows of `labelled_rows` to a batch for TRL's KTO."""
 
-    def __init__(self, pad_id: int, *, context_tokens: int):
-        self.pad_id, self.context_tokens = pad_id, context_tokens
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         batch = answer_batch([(row["tokens"], row["mask"]) for row in rows], self.pad_id)
-        room = slice(None, self.context_tokens)
-        others = [(row["other_tokens"][room], row["other_mask"][room]) for row in rows]
+        others = [(row["other_tokens"], row["other_mask"]) for row in rows]
         batch |= {f"KL_{name}": tensor for name, tensor in answer_batch(others, self.pad_id).items()}
         for name in ("ref_logps", "ref_KL_logps"):
             if name in rows[0]:

@@ -17,6 +17,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.kto_trainer import KTOTrainer
 from trl.trainer.reward_trainer import RewardTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from mamba_slm.finetuning.alignment.formulas import PairLogProbs, orpo_loss, simpo_loss
 
@@ -120,9 +121,15 @@ class ScoreTrainer(Discreet, RewardTrainer):
 
 
 class RolloutTrainer(Discreet, GRPOTrainer):
-    """GRPO whose answers a function draws, and whose reference is the model without its adapters."""
+    """GRPO whose answers a function draws; with `beta`, held to the model without its adapters or to `reference`.
 
-    def __init__(self, model: Any, *, args: Any, **kwargs: Any):
+    TRL is told that beta is 0, for else it would copy adapters, or load the model again from where it came from.
+    """
+
+    def __init__(self, model: Any, *, args: Any, beta: float = 0.0, reference: Any = None, **kwargs: Any):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="You are using 'rollout_func'")
             super().__init__(model, args=args, **kwargs)
+        self.beta, self.ref_model = beta, reference
+        if reference is not None:
+            add_fused_lm_head(reference, temperature=self.temperature)
