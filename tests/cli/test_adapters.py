@@ -99,13 +99,24 @@ def test_an_adapter_whose_base_has_moved_says_so_and_how_to_go_on(places, capsys
     shutil.copytree(folder / "base", tmp_path / "base")
     shutil.copytree(folder / "run", tmp_path / "run")
     described = tmp_path / "run/adapter/mamba_slm_adapter.json"
-    described.write_text(described.read_text().replace(str(folder / "base"), str(tmp_path / "gone")))
+    content = json.loads(described.read_text())
+    described.write_text(json.dumps(content | {"base_path": str(tmp_path / "gone"), "base_path_from_here": "gone"}))
     assert main(["generate", str(tmp_path / "run"), "a"]) == 5
     assert f"MODEL --adapter {tmp_path}/run/adapter" in capsys.readouterr().err
     assert main(["bench", str(tmp_path / "run")]) == 5
     assert f"adapters merge {tmp_path}/run --into base" in capsys.readouterr().err
     found = resolve_adapted(tmp_path / "base", (AdapterChoice(folder=tmp_path / "run"),))
     assert found.adapters[0].folder == tmp_path / "run/adapter"
+
+
+def test_an_adapter_and_its_base_may_move_together(places, tmp_path):
+    folder, _ = places
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    for name in ("one", "run/adapter"):
+        described = tmp_path / "elsewhere" / name / "mamba_slm_adapter.json"
+        content = json.loads(described.read_text()) | {"base_path": str(tmp_path / "gone")}
+        described.write_text(json.dumps(content))
+        assert resolve_adapted(tmp_path / "elsewhere" / name).base == tmp_path / "elsewhere/base"
 
 
 def test_the_wrong_model_and_other_nonsense_are_refused(places, capsys, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class AdapterDescription:
     base_fingerprint: str | None
     """None for an adapter that others saved."""
     base_path: Path | None
-    """Where the base was when the adapter was saved."""
+    """Where the base is, or was when the adapter was saved."""
     trained_in_full: tuple[str, ...]
     """Parameter names in the model of transformers."""
     settings: Mapping[str, Any] | None
@@ -116,6 +117,10 @@ def describe_adapter(folder: Path) -> AdapterDescription:
                 hint="update: pip install --upgrade mamba-slm",
             )
     path = ours.get("base_path") or config.get("base_model_name_or_path")
+    relative = ours.get("base_path_from_here")
+    if path and relative and not Path(path).exists():
+        moved = Path(os.path.normpath(folder.resolve() / relative))  # both were moved together
+        path = moved if moved.exists() else path
     return AdapterDescription(
         folder=folder,
         config=config,

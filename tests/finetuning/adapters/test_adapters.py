@@ -1,5 +1,6 @@
 """Adapters reach what they are told to reach, learn, and come back from disk as they were."""
 
+import copy
 import json
 
 import pytest
@@ -89,6 +90,32 @@ def test_training_goes_on_from_a_stored_adapter_beside_a_frozen_one(tmp_path):
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert changed == trained
     assert not any(".other." in name for name in changed)
+
+
+def test_small_tensors_stay_float32_and_copies_go_their_own_way():
+    model = train(attach(wrapped(), LoraSettings(rank=2, full=EVERYTHING)))
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    other = copy.deepcopy(model).to(torch.bfloat16)
+    mixer = other.get_submodule("base_model.model.model.sublayers.0.mixer")
+    assert mixer.in_proj.base_layer.weight.dtype == torch.bfloat16
+    for values in (mixer, mixer.trained_in_full.base, mixer.trained_in_full.values["default"]):
+        assert values.A_log.dtype == values.conv_weight.dtype == torch.float32
+    assert mixer.A_log is mixer.trained_in_full.values["default"].A_log
+    with other.disable_adapter():
+        assert mixer.A_log is mixer.trained_in_full.base.A_log
+    train(other, steps=1)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+
+
+def test_an_adapted_model_generates_through_transformers_what_the_merged_one_does():
+    model = train(attach(wrapped(), SETTINGS["with small tensors"]))
+    tokens = random_tokens(2, 5)
+    mask = torch.ones_like(tokens)
+    asked = {"input_ids": tokens, "attention_mask": mask, "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    adapted = model.generate(**asked)
+    assert torch.equal(model.merge_and_unload().generate(**asked), adapted)
+    assert not torch.equal(wrapped().generate(**asked), adapted)
 
 
 def test_coverage_counts_sublayers_and_parameters():

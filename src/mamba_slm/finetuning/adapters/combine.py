@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -73,7 +74,7 @@ def combine_adapters(
         low_rank[name] = combined(parts, how, rank)
     full = combined_full(adapters, weights)
     with new_output(out, needed_bytes=0, overwrite=overwrite) as folder:
-        write_adapter(folder, adapters, low_rank, full)
+        write_adapter(folder, adapters, low_rank, full, final=out)
     return low_rank
 
 
@@ -159,9 +160,18 @@ def base_tensors(adapter: Adapter) -> Mapping[str, Tensor]:
 
 
 def write_adapter(
-    folder: Path, adapters: Sequence[Adapter], low_rank: Mapping[str, LowRank], full: Mapping[str, Tensor]
+    folder: Path,
+    adapters: Sequence[Adapter],
+    low_rank: Mapping[str, LowRank],
+    full: Mapping[str, Tensor],
+    *,
+    final: Path,
 ) -> None:
-    """Write an adapter folder that peft reads, with the rank of every matrix of its own."""
+    """Write an adapter folder that peft reads, with the rank of every matrix of its own.
+
+    Args:
+        final: where the folder will be.
+    """
     first = adapters[0].description
     ranks = {name.removesuffix(".weight"): one.A.shape[0] for name, one in low_rank.items()}
     most = max(ranks.values(), default=1)
@@ -186,6 +196,7 @@ def write_adapter(
         "format_version": ADAPTER_FORMAT_VERSION,
         "base_fingerprint": first.base_fingerprint,
         "base_path": str(first.base_path) if first.base_path else None,
+        "base_path_from_here": os.path.relpath(first.base_path, final.resolve()) if first.base_path else None,
         "trained_in_full": [hf_name(name) for name in full],
         "settings": None,
         "combined_from": [str(adapter.description.folder) for adapter in adapters],

@@ -11,6 +11,7 @@ there, and of several adapters the last one loaded wins; `load_adapter` keeps th
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,7 @@ def save_adapter(
         "format_version": ADAPTER_FORMAT_VERSION,
         "base_fingerprint": base.fingerprint,
         "base_path": str(base.folder.resolve()),
+        "base_path_from_here": os.path.relpath(base.folder.resolve(), folder.resolve()),
         "trained_in_full": in_full,
         "settings": None if settings is None else to_dict(settings),
     }
