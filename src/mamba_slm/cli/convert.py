@@ -51,6 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="text or token shards to learn on, as --data of train; may be given again",
     )  # fmt: skip
     parser.add_argument("--resume", metavar="RUN", type=Path, help="go on with a run of --distill")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what the hybrid would be, and what learning would take"
+    )
+    parser.add_argument(
+        "--gpu", metavar="NAME", help='what --dry-run counts with, such as "H100 80GB"; default: no times'
+    )
+    parser.add_argument("--price", metavar="USD", type=float, help="of an hour of that GPU; default: an assumption")
     parser.add_argument("--overwrite", action="store_true", help="replace the model folder")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     add_flags(parser.add_argument_group("the hybrid"), HybridShape)
@@ -67,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command."""
     if args.resume is not None:
         return resume(args)
+    if args.dry_run and args.source is not None:
+        return show_plan(args)
     if args.source is None or args.out is None:
         raise UsageError(
             "SOURCE and --out are needed", hint="mamba-slm convert llama/ --out models/hybrid; or --resume RUN"
@@ -74,6 +83,26 @@ def run(args: argparse.Namespace) -> int:
     if args.distill:
         return learn(args)
     return convert_only(args)
+
+
+def show_plan(args: argparse.Namespace) -> int:
+    """What would come out, from config.json alone."""
+    from mamba_slm.core.config import from_dict, resolve
+    from mamba_slm.core.hardware import find_gpu
+    from mamba_slm.finetuning.conversion.plan import plan_conversion
+    from mamba_slm.finetuning.conversion.source import read_config
+
+    teacher = read_config(Path(args.source))
+    hybrid = from_dict(HybridShape, flags_given(args, HybridShape), where="command line").hybrid(teacher)
+    distillation = from_dict(Distillation, flags_given(args, Distillation), where="command line")
+    config, _ = resolve(TrainConfig, [("convert", TRAINING), ("command line", flags_given(args, TrainConfig))])
+    gpu = find_gpu(args.gpu) if args.gpu else None
+    plan = plan_conversion(teacher, hybrid, config, distillation, gpu, price_per_hour_usd=args.price)
+    if args.json:
+        console.print_json(plan.to_dict())
+    else:
+        print(plan)
+    return 0
 
 
 def convert_only(args: argparse.Namespace) -> int:

@@ -52,18 +52,28 @@ def open_llama(folder: Path | str) -> LlamaFolder:
         CheckpointError: a file is missing or damaged, or there are tensors that our model has no place for.
     """
     folder = Path(folder)
+    config = read_config(folder)
+    tensors = {name: file for file in map(open_whole, weight_files(folder)) for name in file}
+    require_fit(folder, config, tensors)
+    return LlamaFolder(folder=folder, config=config, tensors=tensors)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Our config, with attention in every layer, from the config.json of a folder. Reads no weights.
+
+    Raises:
+        DataError: there is none, or it is not JSON.
+        ConfigError: another architecture, or a key that our model does not follow; names it.
+    """
+    path = folder / CONFIG_FILE
     try:
-        values = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        return model_config_from_llama(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(
             f"{folder} holds no {CONFIG_FILE}", hint="download a Llama first: hf download OWNER/NAME --local-dir FOLDER"
         ) from None
     except ValueError as error:
-        raise DataError(f"{folder / CONFIG_FILE} is not JSON: {error}", hint="copy it again") from error
-    config = model_config_from_llama(values)
-    tensors = {name: file for file in map(open_whole, weight_files(folder)) for name in file}
-    require_fit(folder, config, tensors)
-    return LlamaFolder(folder=folder, config=config, tensors=tensors)
+        raise DataError(f"{path} is not JSON: {error}", hint="copy it again") from error
 
 
 def weight_files(folder: Path) -> list[Path]:
