@@ -17,6 +17,7 @@ from mamba_slm.data.conversations.read import read_labelled, read_preferences
 from mamba_slm.runs.preferences.rows import Answer, Pair
 from mamba_slm.runs.preferences.session import Shown
 from mamba_slm.runs.preferences.store import PreferenceSet
+from small_models import save_small_model
 
 SECRET = ("model-alpha", "model-beta")
 
@@ -163,6 +164,9 @@ def test_sets_are_listed(capsys):
         (["rate", "talk", "--model", "a", "--model", "b", "--model", "c"], 2, "two models at most"),
         (["rate", "talk", "--model", "a"], 2, "which prompts"),
         (["rate", "talk", "--repeats", "2"], 2, "in 0 … 1"),
+        (["rate", "talk", "--prompts", "p.txt"], 2, "who answers for --prompts"),
+        (["rate", "talk", "--prepare"], 2, "who answers for --prepare"),
+        (["rate", "empty"], 5, "has no pairs to rate"),
         (["export", "talk"], 5, "nothing to export"),
         (["export", "talk", "--min-agreement", "-1"], 2, "in 0 … 1"),
         (["rate", "talk", "--judge", "lenght=3"], 2, "unknown reward"),
@@ -170,6 +174,7 @@ def test_sets_are_listed(capsys):
 )
 def test_what_is_wrong_is_said(monkeypatch, capsys, words, code, message):
     filled_set(1)
+    filled_set(0, name="empty")
     press(monkeypatch, "")
     assert main(["prefs", *words]) == code
     assert message in capsys.readouterr().err
@@ -225,3 +230,20 @@ def test_single_keys_of_a_terminal_are_choices():
     os.close(main_end)
     assert [rating.choice for rating in preferences.ratings()] == ["right"]
     assert b"model-alpha" not in seen
+
+
+def test_answers_are_made_once_and_kept(capsys, tmp_path):
+    model, prompts = str(save_small_model(tmp_path / "m")), tmp_path / "prompts.txt"
+    prompts.write_text("def f\nimport\nx = " + "y + " * 90 + "\n")
+    words = ["prefs", "rate", "made", "--model", model, "--prompts", str(prompts), "--max-new-tokens", "6"]
+    words += ["--seed", "1", "--runtime", "torch", "--top-p", "1", "--prepare"]
+    assert main(words) == 0
+    err = capsys.readouterr().err
+    assert "left out 1 prompts: longer than the context" in err
+    kept = PreferenceSet.open("made").pairs()
+    assert 1 <= len(kept) <= 2
+    assert {answer.model for pair in kept for answer in pair.answers} == {model}
+    assert main(words) == 0
+    assert f"{len(kept)} prompts were answered before" in capsys.readouterr().err
+    assert main([*words[:-1], "--judge", "length=3"]) == 0
+    assert {rating.rater for rating in PreferenceSet.open("made").ratings()} == {"reward:length"}

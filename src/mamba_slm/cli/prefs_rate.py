@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mamba_slm.cli import console
 from mamba_slm.cli.keys import Keys, keys_of_stdin
 from mamba_slm.cli.runtime_flags import add_runtime_flags
-from mamba_slm.core.errors import UsageError
+from mamba_slm.core.errors import DataError, UsageError
 from mamba_slm.core.units import parse_count
 from mamba_slm.runs.preferences.choices import CHOICES
 
@@ -67,6 +67,8 @@ def rate(args: argparse.Namespace) -> int:
         raise UsageError(f"two models at most, got {len(args.model)}", hint="compare the others in sets of their own")
     if args.model and not args.prompts:
         raise UsageError("which prompts shall be answered?", hint="--prompts FILE")
+    if (args.prompts and not (args.model or args.judge)) or (args.prepare and not args.model):
+        raise UsageError(f"who answers for {'--prepare' if args.prepare else '--prompts'}?", hint="--model MODEL")
     prompts = prompts_of(args) if args.prompts else []
     if args.model:
         preferences = PreferenceSet.open_or_create(args.name, args.home, seed=args.seed)
@@ -77,6 +79,8 @@ def rate(args: argparse.Namespace) -> int:
         judge(args, preferences, prompts)
     elif not args.prepare:
         session = RatingSession(preferences, rater=args.rater, repeats=args.repeats)
+        if not session.pairs:
+            raise DataError(f"{preferences.path} has no pairs to rate", hint="make some: --model MODEL --prompts FILE")
         work(session)
         console.say(f"{session.made:,} choices in {preferences.path}; mamba-slm prefs stats {preferences.name}")
     return 0
