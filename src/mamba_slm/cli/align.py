@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
+from mamba_slm.cli.changes_shown import say_changes
 from mamba_slm.core.errors import ConfigError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         console.print_json({**result.row(), "run": str(result.run)})
     else:
+        say_changes(result.run)
         print(result)
         if config.objective != "reward":
             console.say(f"next: mamba-slm chat {result.run}")
