@@ -64,6 +64,7 @@ def test_a_model_with_its_adapter_is_written_as_one_model(places, capsys, tmp_pa
     assert main(["adapters", "merge", str(folder / "one"), "--into", "base", "--out", str(tmp_path / "half")]) == 2
 
 
+@pytest.mark.slow
 def test_generate_takes_adapters_and_runs_that_are_adapters(places, capsys):
     folder, _ = places
 
@@ -77,6 +78,26 @@ def test_generate_takes_adapters_and_runs_that_are_adapters(places, capsys):
     both = text(folder / "run", "--adapter", folder / "one")
     assert both == text(folder / "base", "--adapter", folder / "one", "--adapter", folder / "run")
     assert text(folder / "run", "--weights", "int8") is not None
+
+
+def test_a_run_that_is_an_adapter_is_its_base_with_it(places):
+    folder, models = places
+    loaded = load(folder / "run", runtime="torch", settings=RuntimeSettings(device="cpu"))
+    with torch.no_grad():
+        found = loaded.runtime.model(random_tokens(2, 17, seed=9))
+    torch.testing.assert_close(found, logits(models["run"]), rtol=1e-5, atol=1e-5)
+    assert loaded.weights_folder is None and loaded.folder == folder / "base"
+    assert f"{folder}/base + {folder}/run/adapter" in loaded.reason
+    rounded = load(folder / "run", runtime="torch", settings=RuntimeSettings(device="cpu", weights="int8"))
+    with torch.no_grad():
+        error = (rounded.runtime.model(random_tokens(2, 17, seed=9)) - found).abs().max() / found.abs().max()
+    assert 0 < error < 0.1
+    own = folder / "run/adapter/tokenizer.json"
+    shutil.copy(folder / "base/tokenizer.json", own)  # as with a template that brought tokens of its own
+    try:
+        assert load(folder / "run", runtime="torch", settings=RuntimeSettings(device="cpu")).folder == own.parent
+    finally:
+        own.unlink()
 
 
 def test_weights_and_several_adapters_add_up(places):

@@ -29,7 +29,7 @@ SETTINGS = {
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", ["rslora", "dora", "with small tensors", "only x and dt"])
 def test_an_adapter_learns_and_is_the_same_when_loaded_merged_by_us_and_merged_by_peft(name, tmp_path):
     settings = SETTINGS[name]
     before = logits(small_wrapped())
