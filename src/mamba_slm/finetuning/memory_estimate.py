@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from mamba_slm.finetuning.adapters.settings import FULL_TENSORS, LoraSettings
+from mamba_slm.finetuning.config import FinetuneConfig
 from mamba_slm.finetuning.qlora.settings import FourBitSettings
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -31,15 +32,19 @@ from mamba_slm.training.activations import STREAM_BYTES, sublayer_bytes_per_toke
 from mamba_slm.training.memory_estimate import (
     GPU_BACKWARD_SHARE,
     GPU_PROCESS_BYTES,
-    KEPT_SHARE,
     LOSS_CHUNK_TOKENS,
     LOSS_CHUNK_TOKENS_OF_GPUS,
     MOMENT_BYTES,
 )
 
 Method = Literal["lora", "qlora", "full"]
-CPU_PROCESS_BYTES = 640 * 2**20
-"""Python, torch, transformers, peft, accelerate, datasets and bitsandbytes on a CPU; measured."""
+CPU_PROCESS_BYTES = 740 * 2**20
+"""Python, torch, transformers, peft, accelerate, datasets and bitsandbytes on a CPU, with the
+examples and a compiled kernel of each kind; measured with tiny and 60M."""
+
+KEPT_SHARE = 0.62
+"""Freed memory that glibc keeps, as a share of the activations on a CPU: what `train` has in fp32. In bf16, too, as
+validation between the steps asks for blocks of other sizes."""
 
 SMALL_TENSOR = 4096
 """Parameters of fewer values keep moments of float32 with adamw8bit."""
@@ -163,7 +168,7 @@ def estimate_finetune_memory(config: ModelConfig, shape: FinetuneShape) -> Finet
         backward=(GPU_BACKWARD_SHARE if shape.on_gpu else 1.0) * tokens * max(saved),
         unpacked=float(shape.value_bytes * largest) if shape.method == "qlora" else 0.0,
         logits=logit_bytes(config, shape, tokens),
-        allocator=0.0 if shape.on_gpu else KEPT_SHARE[shape.precision] * without,
+        allocator=0.0 if shape.on_gpu else KEPT_SHARE * without,
         process=GPU_PROCESS_BYTES if shape.on_gpu else CPU_PROCESS_BYTES,
     )
 
@@ -250,3 +255,34 @@ def logit_bytes(config: ModelConfig, shape: FinetuneShape, tokens: int) -> float
     head = config.vocab_size * config.hidden_size
     half_head = 2 * head if shape.held_bytes > low else 0
     return logits + half_head + (4 * head if shape.method == "full" else 0)
+
+
+def memory_of_run(
+    settings: FinetuneConfig,
+    model: ModelConfig,
+    *,
+    context_tokens: int,
+    rows_at_once: int,
+    precision: str,
+    on_gpu: bool = False,
+) -> FinetuneMemory:
+    """Peak memory of a run of `finetune`, once it is known what its rows are and where it computes.
+
+    Args:
+        context_tokens: of a row.
+        precision: "fp32", "bf16" or "fp16".
+    """
+    shape = FinetuneShape(
+        method=settings.method,
+        context_tokens=context_tokens,
+        rows_at_once=rows_at_once,
+        precision=precision,  # type: ignore[arg-type]
+        gradient_checkpointing=settings.gradient_checkpointing,
+        lora=settings.lora,
+        four_bit=settings.four_bit,
+        half_base=None if settings.base_weights == "auto" else settings.base_weights == "bf16",
+        optimizer=settings.optimizer,
+        on_gpu=on_gpu,
+        kernels="torch" if settings.kernels == "torch" else "native",
+    )
+    return estimate_finetune_memory(model, shape)

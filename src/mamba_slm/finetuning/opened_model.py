@@ -76,7 +76,8 @@ def load(config: FinetuneConfig, folder: Path) -> Any:
     if config.method == "qlora":
         from mamba_slm.finetuning.qlora.base import load_four_bit_base
 
-        return load_four_bit_base(folder, config.four_bit, device=config.device)
+        products = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        return load_four_bit_base(folder, config.four_bit, device=config.device, dtype=products)
     is_half = config.base_weights == "bf16" or (
         config.base_weights == "auto" and config.precision == "bf16" and torch.device(config.device).type == "cuda"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,24 +27,31 @@ def fingerprint_of_folder(folder: Path) -> str:
     Raises:
         CheckpointError: no config, or damaged weights.
     """
-    tensors = open_tensors(folder, "model", WEIGHTS_FILE)
-    return fingerprint(load_config(folder), {name.removeprefix(BACKBONE_PREFIX): tensors[name] for name in tensors})
+    stored = {name.removeprefix(BACKBONE_PREFIX): name for name in open_tensors(folder, "model", WEIGHTS_FILE)}
+    # each from a mapping of its own: what was read of a mapped file stays in memory, here two thirds of the model
+    read = ((name, open_tensors(folder, "model", WEIGHTS_FILE)[stored[name]]) for name in sorted(stored))
+    return digest_of(load_config(folder), read)
 
 
-@torch.no_grad()
 def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
     """64 hex digits of settings and weights, the same for float32 and for the BFloat16 that it was rounded to.
 
     Args:
         tensors: by the names of `LanguageModel.state_dict`; a tied head need not be there.
     """
+    return digest_of(config, ((name, tensors[name]) for name in sorted(tensors)))
+
+
+@torch.no_grad()
+def digest_of(config: ModelConfig, named: Iterable[tuple[str, Tensor]]) -> str:
+    """The fingerprint from tensors in the order of their names."""
     settings = {name: value for name, value in asdict(config).items() if name not in NOT_OF_THE_WEIGHTS}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for name in sorted(tensors):
+    for name, whole in named:
         if name == "lm_head.weight" and config.tie_embeddings:
             continue
-        tensor = tensors[name].detach().reshape(-1)
+        tensor = whole.detach().reshape(-1)
         chosen = torch.arange(min(NUMBERS_PER_TENSOR, tensor.numel()), device=tensor.device)
         numbers = tensor[chosen * tensor.numel() // max(len(chosen), 1)].to(torch.bfloat16).cpu()
-        digest.update(f"{name} {tuple(tensors[name].shape)} {numbers.float().tolist()}".encode())
+        digest.update(f"{name} {tuple(whole.shape)} {numbers.float().tolist()}".encode())
     return digest.hexdigest()
