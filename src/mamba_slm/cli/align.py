@@ -12,6 +12,7 @@ from mamba_slm.core.errors import ConfigError, InterruptedRunError, UsageError
 if TYPE_CHECKING:
     from mamba_slm.finetuning.alignment.config import AlignConfig
     from mamba_slm.runs.layout import RunDirectory
+    from mamba_slm.training.hooks import Hook
 
 EPILOG = """\
 dpo, ipo, orpo and simpo learn from pairs of answers, kto from answers judged good or bad; reward makes a model that
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         config,
         run=directory.path if directory else args.out,
         resume=directory is not None,
+        hooks=hooks_of(config),
         show_sample=show_sample,
         say=console.say,
     )
@@ -80,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         say_changes(result.run)
         print(result)
+        say_changes(result.run)
         if config.objective != "reward":
             console.say(f"next: mamba-slm chat {result.run}")
         console.say(f"      open {result.run / 'report.html'} in a browser")
@@ -138,6 +141,15 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
     return resolve(AlignConfig, layers)
 
 
+def hooks_of(config: AlignConfig) -> list[Hook]:
+    """What watches the run besides what it has of its own: benchmarks before, during and after."""
+    if not config.benchmarks:
+        return []
+    from mamba_slm.evaluation.during_training import benchmark_hooks
+
+    return benchmark_hooks(config, say=console.say, asks_first=True)
+
+
 def show_plan(args: argparse.Namespace, config: AlignConfig, origins: dict[str, str]) -> None:
     """What would run: settings with origins, the data as they would be read, and the steps."""
     import dataclasses
@@ -146,13 +158,16 @@ def show_plan(args: argparse.Namespace, config: AlignConfig, origins: dict[str, 
     from mamba_slm.core.config import to_dict
     from mamba_slm.finetuning.alignment.data import prepare_alignment
     from mamba_slm.finetuning.alignment.plan import plan_of
-    from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+    from mamba_slm.model.adapter_choice import resolve_adapted
+    from mamba_slm.model.checkpoint import load_config
     from mamba_slm.model.count import count_parameters
     from mamba_slm.training.precision import choose_device, choose_precision
 
-    folder = resolve_model_folder(config.model)
-    sizes = load_config(folder)
-    prepared = prepare_alignment(config, folder, max_context_tokens=sizes.max_context_tokens, say=console.say)
+    adapted = resolve_adapted(config.model)
+    sizes = load_config(adapted.base)
+    prepared = prepare_alignment(
+        config, adapted.tokenizer_folder, max_context_tokens=sizes.max_context_tokens, say=console.say
+    )
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     plan = plan_of(dataclasses.replace(config, device=device.value), prepared)
@@ -171,7 +186,7 @@ def show_plan(args: argparse.Namespace, config: AlignConfig, origins: dict[str, 
     rows = [[name, plain(value), origins[name]] for name, value in to_dict(config).items()]
     print(console.table(["setting", "value", "from"], rows))
     print(f"\nrun         {where}")
-    print(f"model       {folder}: {sizes.pattern}, {count_parameters(sizes)}")
+    print(f"model       {adapted}: {sizes.pattern}, {count_parameters(sizes)}")
     print(f"device      {device}; precision {precision}")
     print(f"rate        {rate:.1e} ({reason})")
     print(f"plan        {plan}")

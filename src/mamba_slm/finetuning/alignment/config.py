@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.units import format_count
 from mamba_slm.finetuning.adapters.settings import MODULE_NAMES, LoraSettings
+from mamba_slm.finetuning.qlora.settings import FourBitSettings
 from mamba_slm.finetuning.watch_config import WatchConfig
 from mamba_slm.training.schedule import Schedule, ScheduleName
 
@@ -173,11 +174,24 @@ class AlignConfig(WatchConfig, LoraSettings):
     merge: bool = False
     """Also write the model with the adapter added to its weights, as RUN/model."""
 
+    benchmarks: tuple[str, ...] = ()
+    """Benchmarks asked before the first step and after the last, by their names in `mamba-slm eval`. Unset: none."""
+
+    benchmark_every_steps: int = 1_000_000
+    """Steps between two times of asking them in between."""
+
+    benchmark_limit: int | None = 200
+    """At most this many questions of each, always the same ones; unset: all."""
+
+    benchmark_data_dir: str | None = None
+    """Folder with local copies of their questions. Unset: they are downloaded."""
+
     def __post_init__(self) -> None:
         WatchConfig.__post_init__(self)
         LoraSettings.__post_init__(self)
         at_least = {
             "context_tokens": 2, "batch_examples": 1, "micro_batch_rows": 1, "limit": 1, "weight_decay": 0,
+            "benchmark_every_steps": 1, "benchmark_limit": 1,
             "clip_norm": 0, "group": 2, "max_new_tokens": 1, "updates": 1, "show_rollouts": 0,
         }  # fmt: skip
         for name, least in at_least.items():
@@ -221,6 +235,8 @@ class AlignConfig(WatchConfig, LoraSettings):
             raise ConfigError("a reward model has no beta", hint="leave it out")
         if self.reward_weights and len(self.reward_weights) != len(self.reward):
             raise ConfigError(f"{len(self.reward)} rewards have {len(self.reward_weights)} weights")
+        if self.objective == "reward" and self.benchmarks:
+            raise ConfigError("a reward model answers nothing that benchmarks could ask", hint="leave out --benchmarks")
         if self.objective == "reward" and self.method == "qlora":
             raise ConfigError("reward models are trained with lora or in full", hint="--method lora")
         on_the_head = [name for name in self.target_names if name in MODULE_NAMES and self.method != "full"]
@@ -235,6 +251,11 @@ class AlignConfig(WatchConfig, LoraSettings):
     def lora(self) -> LoraSettings:
         """The settings of the adapter by themselves."""
         return LoraSettings(**{field.name: getattr(self, field.name) for field in fields(LoraSettings)})
+
+    @property
+    def four_bit(self) -> FourBitSettings:
+        """The settings of the base of QLoRA by themselves."""
+        return FourBitSettings(format=self.base_format, double_quantization=self.double_quantization)
 
     @property
     def chosen_beta(self) -> float:

@@ -51,7 +51,8 @@ class PreparedAlignment:
     held_out_prompts: tuple[EncodedPrompt, ...] = ()
     questions: tuple[Conversation, ...] = ()
     """What samples answer."""
-    sources: tuple[str, ...] = ()
+    sources: tuple[tuple[str, int], ...] = ()
+    """Each with the number of its examples."""
     left_out: str = ""
     """What could not be used, for the record."""
 
@@ -79,7 +80,7 @@ class PreparedAlignment:
         """What data.json says."""
         held_out = len(self.held_out_pairs) + len(self.held_out_labelled) + len(self.held_out_prompts)
         return {
-            "sources": [{"path": source} for source in self.sources],
+            "sources": [{"path": source, "examples": count} for source, count in self.sources],
             "train": {"documents": self.num_examples, "tokens": round(self.num_examples * self.mean_tokens)},
             "validation": {"documents": held_out},
             "left_out": self.left_out,
@@ -114,7 +115,8 @@ def prepare_alignment(config: AlignConfig, folder: Path, *, max_context_tokens: 
         )
     template = choose_template(folder, Tokenizer.load(folder), config.template)
     say(str(template))
-    train: list[Any] = [item for source in config.data for item in read(source, config, say)]
+    found = [(source, read(source, config, say)) for source in config.data]
+    train: list[Any] = [item for _, items in found for item in items]
     if config.validation is not None:
         held_out: list[Any] = list(read(config.validation, config, say))
     else:
@@ -122,7 +124,8 @@ def prepare_alignment(config: AlignConfig, folder: Path, *, max_context_tokens: 
         if held_out:
             say(f"held out {len(held_out):,} of {len(train) + len(held_out):,} examples, by the hash of their prompts")
     common: dict[str, Any] = {
-        "template": template, "context_tokens": context_tokens, "sources": config.data,
+        "template": template, "context_tokens": context_tokens,
+        "sources": tuple((source, len(items)) for source, items in found),
         "questions": questions_of(held_out or train),
     }  # fmt: skip
     settings: dict[str, Any] = {

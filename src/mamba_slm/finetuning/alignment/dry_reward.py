@@ -15,8 +15,9 @@ from mamba_slm.finetuning.alignment.config import AlignConfig
 from mamba_slm.finetuning.alignment.data import prepare_alignment
 from mamba_slm.finetuning.alignment.group_training import Rollouts, empty_rollouts, rewards_of, rollout_of
 from mamba_slm.finetuning.alignment.setup import arithmetic_of
-from mamba_slm.finetuning.opened_model import load
-from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+from mamba_slm.finetuning.opened_model import load, with_room_for
+from mamba_slm.finetuning.start import start_folder
+from mamba_slm.model.checkpoint import load_config
 from mamba_slm.training.precision import choose_device, choose_precision
 
 
@@ -71,17 +72,19 @@ def dry_rewards(config: AlignConfig, *, answers: int, say: Callable[[str], None]
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
     config = dataclasses.replace(config, device=device.value, precision=precision.value)  # type: ignore[arg-type]
-    folder = resolve_model_folder(config.model)
-    limit = load_config(folder).max_context_tokens
-    prepared = prepare_alignment(config, folder, max_context_tokens=limit, say=say)
-    prompts = prepared.prompts[: math.ceil(answers / config.group)]
-    rewards = rewards_of(config)
-    tokenizer = prepared.template.tokenizer
-    for reward in rewards:
-        reward.check(empty_rollouts(prompts, tokenizer))
-    model = load(config, folder)  # type: ignore[arg-type]
-    with tempfile.TemporaryDirectory() as unused, arithmetic_of(config):
-        rollouts = Rollouts(config, prepared, rewards, file=Path(unused) / "rollouts.jsonl", say=say)
+    with tempfile.TemporaryDirectory() as name, arithmetic_of(config):
+        scratch = Path(name)
+        folder = start_folder(config.model, scratch, say)
+        limit = load_config(folder).max_context_tokens
+        prepared = prepare_alignment(config, folder, max_context_tokens=limit, say=say)
+        prompts = prepared.prompts[: math.ceil(answers / config.group)]
+        rewards = rewards_of(config)
+        tokenizer = prepared.template.tokenizer
+        for reward in rewards:
+            reward.check(empty_rollouts(prompts, tokenizer))
+        settings: Any = config  # which has the same fields as a fine-tuning's
+        model = load(settings, with_room_for(prepared.template, folder, scratch, say))
+        rollouts = Rollouts(config, prepared, rewards, file=scratch / "rollouts.jsonl", say=say)
         groups = rollouts.draw(model, prompts, seed=config.seed)
     drawn = [
         rollout_of(prompt, answer, tokenizer) for prompt, each in zip(prompts, groups, strict=True) for answer in each

@@ -16,6 +16,7 @@ from mamba_slm.finetuning.alignment.config import AlignConfig
 from mamba_slm.finetuning.opened_model import OpenedModel, load, with_room_for
 from mamba_slm.finetuning.outcome import write_model, write_outcome
 from mamba_slm.finetuning.recording import OpenedRun
+from mamba_slm.finetuning.run import changes_found
 from mamba_slm.finetuning.template import ChosenTemplate
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.runs.before_after import write_changes
@@ -68,11 +69,13 @@ class AlignResult:
         return "\n".join(lines)
 
 
-def keep_measured(opened: OpenedRun, found: AlignResult) -> None:
+def keep_measured(opened: OpenedRun, found: AlignResult, kept_step: int) -> None:
     """The run is done: what it came to stands in run.json, and what reports compare in before_after.json."""
     measured = found.measured
+    changes = changes_found(opened.directory, kept_step)
     if measured is not None and measured.before is not None and measured.after is not None:
-        write_changes(found.run, changes_of(measured.before.columns, measured.after.columns))
+        changes = [*changes_of(measured.before.columns, measured.after.columns), *changes]
+    write_changes(found.run, changes)
     row, training = found.row(), found.training.row()
     opened.finish(found.training, **{name: value for name, value in row.items() if name not in training})
 

@@ -27,8 +27,10 @@ from mamba_slm.finetuning.recording import OpenedRun, opened_run
 from mamba_slm.finetuning.run import require_same_data
 from mamba_slm.finetuning.samples import make_sampler
 from mamba_slm.finetuning.shared_model import language_model_of
+from mamba_slm.finetuning.start import start_folder
 from mamba_slm.finetuning.step_plan import StepPlan
-from mamba_slm.model.checkpoint import load_config, resolve_model_folder
+from mamba_slm.model.adapter_choice import resolve_adapted
+from mamba_slm.model.checkpoint import load_config
 from mamba_slm.model.count import train_flops_per_token
 from mamba_slm.runs.layout import step_of
 from mamba_slm.training.hooks import Hook, SampleHook
@@ -71,10 +73,11 @@ def align(
     require("trl", extra="finetune", purpose="mamba-slm align")
     require("datasets", extra="finetune", purpose="mamba-slm align").disable_progress_bars()
     require("transformers", extra="finetune", purpose="mamba-slm align").utils.logging.disable_progress_bar()
-    folder = resolve_model_folder(config.model)
+    resolve_adapted(config.model)  # says what is missing before there is a run
     with opened_run(KIND, config.objective, config, run=run, resume=resume, command=command, say=say) as opened:
         config = opened.config  # type: ignore[assignment]
         assert isinstance(config, AlignConfig)
+        folder = start_folder(config.model, opened.directory.path, opened.say)
         limit = load_config(folder).max_context_tokens
         prepared = prepare_alignment(config, folder, max_context_tokens=limit, say=opened.say)
         require_same_data(opened, prepared)  # type: ignore[arg-type]
@@ -134,9 +137,10 @@ def train(
         result = opened.train(trainer, hooks=[*watching, *hooks], view=view)
     if result.interrupted:
         return AlignResult(training=result, parameters=parameters, trained_parameters=num_trained)
-    best = result.best_checkpoint
+    best, kept_step = result.best_checkpoint, result.step
     if best is not None and step_of(best) != result.step and config.objective != "grpo":
-        say(f"the best validation was after step {step_of(best):,}: these weights are kept")
+        kept_step = step_of(best)
+        say(f"the best validation was after step {kept_step:,}: these weights are kept")
         go_back_to(best, model, is_adapter=config.method != "full")
     measured.after = measure(
         model.model, config, prepared, rollouts, rows_at_once=plan.rows_at_once, before=measured.before, say=say
@@ -147,7 +151,7 @@ def train(
         training=result, adapter=adapter, model=finished, measured=measured, parameters=parameters,
         trained_parameters=num_trained,
     )  # fmt: skip
-    keep_measured(opened, found)
+    keep_measured(opened, found, kept_step)
     return found
 
 

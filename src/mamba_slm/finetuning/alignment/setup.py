@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -197,17 +199,20 @@ def reference_model(model: Any, config: AlignConfig, prepared: PreparedAlignment
         say("reference: the model as it is now, asked once; nothing of it stays in memory")
         yield model
         return
-    from mamba_slm.model.checkpoint import load_model, resolve_model_folder
+    from mamba_slm.finetuning.start import start_folder
+    from mamba_slm.model.checkpoint import load_model
     from mamba_slm.model.hf import HybridSlmForCausalLM
 
-    folder = resolve_model_folder(config.reference)
-    reference = HybridSlmForCausalLM.from_language_model(load_model(folder, device=config.device))
-    if Tokenizer.load(folder).fingerprint != prepared.template.tokenizer.fingerprint:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = start_folder(config.reference, Path(scratch), say)
+        reference = HybridSlmForCausalLM.from_language_model(load_model(folder, device=config.device))
+        fingerprint = Tokenizer.load(folder).fingerprint
+    if fingerprint != prepared.template.tokenizer.fingerprint:
         raise CheckpointError(
             f"the reference {config.reference} has another tokenizer, so its probabilities are of other tokens",
             hint="use a reference that was trained with the same tokenizer",
         )
-    say(f"reference: {folder}, asked once and then given back")
+    say(f"reference: {config.reference}, asked once and then given back")
     yield reference
 
 
