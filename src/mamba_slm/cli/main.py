@@ -40,6 +40,7 @@ COMMANDS = {
     "probe": ("mamba_slm.cli.probe", "does a model find again what it read long ago? needle and associative recall"),
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
+    "serve": ("mamba_slm.cli.serve", "a model behind OpenAI's HTTP API: many requests at once, prompts read once"),
     "eval": ("mamba_slm.cli.eval", "scores on benchmarks, with the questions of lm-evaluation-harness"),
     "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),
     "quantize": ("mamba_slm.cli.quantize", "store a model in 8 or 4 bits, and measure what that costs"),

@@ -83,6 +83,11 @@ class EngineCore:
         return len(self._tasks) - self.num_running
 
     @property
+    def state_bytes(self) -> int:
+        """What Mamba layers remember of one text."""
+        return self._pool.state_bytes
+
+    @property
     def kv_usage(self) -> float:
         """Share of the blocks that running requests hold, 0 to 1; those that only the cache holds can be had."""
         blocks = self._pool.blocks

@@ -116,6 +116,11 @@ class Pool:
         """Keys and values of one block in all layers."""
         return sum(keys[0].nbytes + values[0].nbytes for keys, values in self.of_kind(ATTENTION))
 
+    @property
+    def state_bytes(self) -> int:
+        """What the Mamba layers remember of one text."""
+        return sum(window[0].nbytes + ssm[0].nbytes for window, ssm in self.of_kind(MAMBA))
+
     def of_kind(self, kind: str) -> list[tuple[Tensor, Tensor]]:
         """The memory of all sublayers of one letter."""
         return [pair for letter, pair in zip(self.config.pattern, self.layers, strict=True) if letter == kind and pair]

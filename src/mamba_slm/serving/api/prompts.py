@@ -1,0 +1,153 @@
+"""Requests of the API as requests of the engine."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.generation.conversation.turns import end_of_turn
+from mamba_slm.generation.sampling import Sampler
+from mamba_slm.generation.strategies.constraints import following_schema
+from mamba_slm.generation.strategies.penalties import Processor
+from mamba_slm.generation.text import prompt_tokens
+from mamba_slm.serving.api.schemas import ChatBody, CompletionBody, Sampling
+from mamba_slm.serving.engine.request import EngineRequest
+from mamba_slm.text.chat import Message, render_chat
+from mamba_slm.text.tokenizer import Tokenizer
+
+DEFAULT_COMPLETION_TOKENS = 16
+"""Where nothing is said; OpenAI's own default for completions. A chat goes on to the end of its turn."""
+GOLDEN = 0x9E3779B97F4A7C15
+"""Between the seeds of two answers to one request, as between rows elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What the API knows about the model behind it."""
+
+    name: str
+    tokenizer: Tokenizer
+    context_tokens: int
+    template: str | None
+    """Of chats; None: the model knows documents only."""
+    created: int
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedPrompt:
+    """A prompt in tokens."""
+
+    tokens: tuple[int, ...]
+    boundaries: tuple[int, ...] = ()
+    """Ends of messages."""
+    stop_ids: frozenset[int] = frozenset()
+    constraint: Processor | None = None
+    text: str = ""
+    """As it was given, for `echo`."""
+
+
+def completion_prompts(body: CompletionBody, model: ServedModel) -> list[RenderedPrompt]:
+    """A text begins a document; token ids are taken as they are.
+
+    Raises:
+        ConfigError: none.
+    """
+    prompts = body.prompts
+    if not prompts:
+        raise ConfigError("prompt is an empty list", hint="give at least one text; an empty text begins a document")
+    rendered = []
+    for prompt in prompts:
+        is_text = isinstance(prompt, str)
+        tokens = prompt_tokens(model.tokenizer, prompt) if is_text else list(prompt)
+        text = prompt if is_text else model.tokenizer.decode(tokens) if max(tokens, default=0) < 2**31 else ""
+        rendered.append(RenderedPrompt(tokens=tuple(tokens), text=text))
+    return rendered
+
+
+def chat_prompt(body: ChatBody, model: ServedModel) -> RenderedPrompt:
+    """Messages through the model's template. Done beside the engine: it takes milliseconds.
+
+    Raises:
+        ConfigError: the model has no template, or the schema cannot be followed.
+        DataError: the template refuses the messages.
+    """
+    if model.template is None:
+        raise ConfigError(
+            f"the model {model.name!r} has no chat template: it continues texts and knows no turns",
+            hint="use /v1/completions, or serve a model that was fine-tuned for chat",
+        )
+    messages = [message.as_message() for message in body.messages]
+    tokenizer, template = model.tokenizer, model.template
+
+    def encode(messages: Sequence[Message], open_reply: bool) -> list[int]:
+        return render_chat(messages, tokenizer, add_generation_prompt=open_reply, template=template).ids
+
+    tokens = encode(messages, True)
+    end = end_of_turn(encode, tokenizer)
+    constraint = None
+    wanted = body.response_format
+    if wanted is not None and wanted.type != "text":
+        schema = wanted.json_schema.schema_ if wanted.json_schema is not None else {"type": "object"}
+        constraint = following_schema(json.dumps(schema), tokenizer, end_ids=(tokenizer.eos_id, end))
+    return RenderedPrompt(
+        tokens=tuple(tokens),
+        boundaries=message_ends(tokens, end),
+        stop_ids=frozenset({end}),
+        constraint=constraint,
+    )
+
+
+def message_ends(tokens: Sequence[int], end: int) -> tuple[int, ...]:
+    """Positions behind the end of each message but the last, whose end is nearly that of the prompt.
+
+    >>> message_ends([7, 5, 9, 7, 5, 5, 9, 7], end=9)
+    (3, 7)
+    """
+    return tuple(place + 1 for place, token in enumerate(tokens) if token == end)
+
+
+def engine_requests(
+    body: Sampling, prompt: RenderedPrompt, model: ServedModel, *, max_new_tokens: int | None, logprobs: int | None
+) -> list[EngineRequest]:
+    """One request for each of the `n` answers.
+
+    Raises:
+        ConfigError: a value that means nothing.
+    """
+    temperature = 1.0 if body.temperature is None else body.temperature
+    sampler = Sampler.from_settings(
+        temperature=temperature,
+        top_p=body.top_p if body.top_p != 1 else None,
+        top_k=body.top_k if body.top_k is not None and body.top_k > 0 else None,
+        min_p=body.min_p or None,
+        typical_p=body.typical_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias=body.biases,
+        constraint=prompt.constraint,
+    )
+    seed = secrets.randbits(63) if body.seed is None else body.seed
+    room = max(1, model.context_tokens - len(prompt.tokens))
+    return [
+        EngineRequest(
+            prompt=prompt.tokens,
+            max_new_tokens=min(room, max_new_tokens or room),
+            sampler=sampler,
+            seed=(seed + number * GOLDEN) % 2**63,
+            eos_id=None if body.ignore_eos else model.tokenizer.eos_id,
+            stop_ids=frozenset() if body.ignore_eos else prompt.stop_ids,
+            stops=body.stops,
+            logprobs=logprobs,
+            boundaries=prompt.boundaries,
+            namespace=body.cache_salt,
+            use_cache=body.cache_prompt,
+            priority=body.priority,
+            tenant=body.user or "",
+        )
+        for number in range(body.n or 1)
+    ]

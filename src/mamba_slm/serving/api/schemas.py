@@ -1,0 +1,150 @@
+"""Bodies of requests: the fields of OpenAI's API, and the sampling fields that vLLM and llama.cpp add. Others are
+refused by name, as OpenAI does: a typing mistake must not change what is made without a word."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mamba_slm.core.errors import ConfigError
+
+Text = Annotated[str, Field(max_length=10_000_000)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=1_000_000)]
+
+
+class Body(BaseModel):
+    """Unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class StreamOptions(Body):
+    """Of a streamed answer."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+    """Accepted; nothing is padded."""
+
+
+class Sampling(Body):
+    """What completions and chats have in common."""
+
+    model: Annotated[str, Field(max_length=512)] = ""
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = 1
+    stop: Text | Annotated[list[Text], Field(max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    top_k: Annotated[int, Field(ge=-1, le=2**31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    ignore_eos: bool = False
+    """Go on behind the end token, to measure speed."""
+    cache_salt: Annotated[str, Field(max_length=512)] = ""
+    """Only requests of equal salt take over each other's states."""
+    cache_prompt: bool = True
+    """Whether states of earlier prompts may be taken over, and are kept."""
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    """Smaller is more urgent."""
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return tuple(given)
+
+    @property
+    def biases(self) -> dict[int, float] | None:
+        """By token id; -100 forbids a token, as OpenAI says it should.
+
+        Raises:
+            ConfigError: a key that is no token id.
+        """
+        biases: dict[int, float] = {}
+        for key, bias in (self.logit_bias or {}).items():
+            if not key.isascii() or not key.isdigit() or len(key) > 9:
+                raise ConfigError(f"logit_bias has the key {key[:40]!r}, which is no token id")
+            biases[int(key)] = float("-inf") if bias == -100 else bias
+        return biases or None
+
+
+class CompletionBody(Sampling):
+    """POST /v1/completions."""
+
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(max_length=2048)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(max_length=2048)]
+    )
+    echo: bool | None = False
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    suffix: None = None
+
+    @property
+    def prompts(self) -> list[str] | list[list[int]]:
+        """One or more."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if self.prompt and isinstance(self.prompt[0], int):
+            return [self.prompt]  # type: ignore[list-item]
+        return self.prompt  # type: ignore[return-value]
+
+
+class TextPart(Body):
+    """A part of a message's content."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class ChatMessage(Body):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[TextPart], Field(max_length=1024)] | None = None
+    name: str | None = None
+
+    def as_message(self) -> dict[str, str]:
+        """With text as its content; the role `developer` is called `system` by templates."""
+        content = self.content or ""
+        text = content if isinstance(content, str) else "".join(part.text for part in content)
+        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+
+
+class JsonSchema(BaseModel):
+    """Of `response_format`."""
+
+    name: str = "response"
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """What an answer must look like."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ChatBody(Sampling):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    logprobs: bool | None = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None

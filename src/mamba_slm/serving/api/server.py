@@ -1,0 +1,72 @@
+"""The server process: sockets, signals, draining."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from mamba_slm.core.errors import SetupError
+from mamba_slm.serving.api.app import create_app
+from mamba_slm.serving.api.prompts import ServedModel
+from mamba_slm.serving.engine.core import EngineCore
+from mamba_slm.serving.engine.thread import Engine
+
+MOST_CONNECTIONS = 4096
+
+
+def serve(
+    core: EngineCore,
+    model: ServedModel,
+    *,
+    host: str,
+    port: int,
+    drain_seconds: float,
+    say: Callable[[str], None],
+) -> int:
+    """Answer until SIGTERM or Ctrl-C; then let the requests that are there finish. The exit code.
+
+    Raises:
+        SetupError: the address cannot be had.
+    """
+    bound = listen(host, port)
+    engine = Engine(core, say=say)
+    engine.start()
+    config = uvicorn.Config(
+        create_app(engine, model),
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+        limit_concurrency=MOST_CONNECTIONS,
+        server_header=False,
+    )
+    shown, real_port = (f"[{host}]" if ":" in host else host), bound.getsockname()[1]
+    say(f"serving {model.name} at http://{shown}:{real_port}/v1, stop with Ctrl-C")
+    try:
+        uvicorn.Server(config).run(sockets=[bound])  # handles the signals
+    except KeyboardInterrupt:  # which it raises again when it is done
+        pass
+    finally:
+        engine.stop()
+        bound.close()
+        say(f"stopped; prefix cache: {core.cache.counts}")
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address.
+
+    Raises:
+        SetupError: it is taken, not ours, or no address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(2048)
+    except (OSError, OverflowError) as error:
+        raise SetupError(f"cannot listen at {host}:{port}: {error}", hint="choose another one: --port 8001") from error
+    return found

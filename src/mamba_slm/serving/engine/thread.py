@@ -1,0 +1,144 @@
+"""The engine in a thread of its own, asked from asyncio.
+
+Only that thread touches the model and the core. Requests and cancellations go through one queue, which it empties
+between two steps; answers go to the event loop of whoever asked. So everything that an API does (parsing, templates,
+schemas, sending) happens elsewhere and holds up no step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from mamba_slm.core.errors import MambaSlmError, SetupError
+from mamba_slm.model.config import ModelConfig
+from mamba_slm.serving.engine.core import EngineCore, not_finished
+from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an engine is doing, as of its last step."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    """Share of the blocks that running requests hold."""
+
+
+class Engine:
+    """Start it, ask it from any event loop, stop it."""
+
+    def __init__(self, core: EngineCore, *, say: Callable[[str], None] = lambda line: None):
+        """
+        Args:
+            say: told the traceback when the engine itself fails; requests are told that it did.
+        """
+        self.core = core
+        """For reading counts; whoever calls its methods while the engine runs breaks it."""
+        self.load = Load()
+        self._say = say
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="mamba-slm-engine", daemon=True)
+        self._stops = False
+        self._accepts = False
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the model."""
+        return self.core.config
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are taken."""
+        return self._accepts and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._accepts = True
+        self._thread.start()
+
+    def stop(self, *, drain_seconds: float = 0.0) -> None:
+        """Take no more requests, let those that are there finish for so long, end the others, and stop.
+
+        Once more does no harm.
+        """
+        self._accepts = False
+        deadline = time.monotonic() + drain_seconds
+        while self.load.running + self.load.waiting and time.monotonic() < deadline and self._thread.is_alive():
+            time.sleep(0.01)
+        self._stops = True
+        self._inbox.put(None)
+        self._thread.join()
+
+    async def generate(self, request: EngineRequest) -> AsyncGenerator[Piece]:
+        """The tokens of a request as they are made. Closing the generator cancels it within a step.
+
+        Raises:
+            MambaSlmError: the request cannot be answered; `QueueFullError` where too many wait.
+        """
+        if not self.is_ready:
+            raise SetupError("the server is shutting down", hint="try again in a moment")
+        loop = asyncio.get_running_loop()
+        answers: asyncio.Queue[Answer] = asyncio.Queue()
+
+        def deliver(answer: Answer) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(answers.put_nowait, answer)
+
+        ticket = _Ticket()
+        self._inbox.put(partial(self._submit, request, deliver, ticket))
+        done = False
+        try:
+            while not done:
+                answer = await answers.get()
+                done = isinstance(answer, Failure) or answer.finish_reason is not None
+                if isinstance(answer, Failure):
+                    raise answer.error
+                yield answer
+        finally:
+            if not done:
+                self._inbox.put(partial(self._cancel, ticket))
+
+    def _submit(self, request: EngineRequest, deliver: Callable[[Answer], None], ticket: _Ticket) -> None:
+        try:
+            ticket.number = self.core.submit(request, deliver)
+        except MambaSlmError as error:
+            deliver(Failure(error))
+
+    def _cancel(self, ticket: _Ticket) -> None:
+        if ticket.number is not None:
+            self.core.cancel(ticket.number)
+
+    def _run(self) -> None:
+        """The thread."""
+        has_work = False
+        while not self._stops:
+            while True:
+                try:
+                    action = self._inbox.get(block=not has_work)
+                except queue.Empty:
+                    break
+                has_work = True  # look at the others without waiting
+                if action is not None:
+                    action()
+            try:
+                has_work = self.core.step()
+            except Exception as error:
+                self._say("".join(traceback.format_exception(error)))
+                self.core.fail_all(not_finished(error))
+                has_work = False
+            self.load = Load(self.core.num_running, self.core.num_waiting, self.core.kv_usage)
+        self.core.fail_all(SetupError("the server was shut down", hint="try again in a moment"))
+
+
+class _Ticket:
+    """The number of a request, once the engine has taken it."""
+
+    number: int | None = None

@@ -1,0 +1,114 @@
+"""Promises of the engine in its thread: many askers at once, cancellation, failure and shutdown."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from mamba_slm.core.errors import ConfigError, SetupError
+from mamba_slm.generation.generate import generate
+from mamba_slm.serving.engine.request import EngineRequest
+from mamba_slm.serving.engine.thread import Engine
+from serving.engines import Engine as Cores
+from serving.engines import random_prompts
+from small_models import varied_model
+
+MODEL = varied_model(max_context_tokens=96).eval().requires_grad_(False)
+PROMPTS = random_prompts([5, 1, 17, 33, 8, 40, 2, 25])
+
+
+@pytest.fixture
+def cores():
+    return Cores(MODEL)
+
+
+@pytest.fixture
+def engine(cores):
+    engine = Engine(cores.core)
+    engine.start()
+    yield engine
+    engine.stop()
+
+
+def request(prompt, max_new_tokens=8, **settings):
+    return EngineRequest(prompt=tuple(prompt), max_new_tokens=max_new_tokens, **settings)
+
+
+async def tokens(engine, asked):
+    async with aclosing(engine.generate(asked)) as pieces:
+        return [piece.token async for piece in pieces]
+
+
+def test_many_askers_at_once_each_get_their_own_answer(engine):
+    async def ask_all():
+        return await asyncio.gather(*(tokens(engine, request(prompt)) for prompt in PROMPTS))
+
+    expected = [list(generate(MODEL, [prompt], max_new_tokens=8).completions[0].tokens) for prompt in PROMPTS]
+    assert asyncio.run(ask_all()) == expected
+
+
+def test_an_asker_who_leaves_frees_the_slot_and_the_others_go_on(engine, cores):
+    async def leave():
+        async with aclosing(engine.generate(request(PROMPTS[0], 90))) as pieces:
+            await anext(pieces)
+        cancelled = asyncio.ensure_future(tokens(engine, request(PROMPTS[2], 70)))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        return await tokens(engine, request(PROMPTS[1], 4))
+
+    assert len(asyncio.run(leave())) == 4
+    engine.stop()
+    cores.core.cache.clear()
+    assert cores.pool.num_free_slots == 4 and cores.pool.blocks.num_free == cores.pool.blocks.count
+
+
+def test_what_the_engine_refuses_is_raised_where_it_was_asked(engine):
+    with pytest.raises(ConfigError, match="no room in the model's context"):
+        asyncio.run(tokens(engine, request(random_prompts([200])[0])))
+    assert asyncio.run(tokens(engine, request(PROMPTS[0], 2)))
+
+
+def test_a_failure_of_the_model_is_told_to_those_it_concerns_and_the_engine_lives_on(cores):
+    said = []
+    engine = Engine(cores.core, say=said.append)
+    read = cores.executor.read
+    cores.executor.read = lambda *arguments, **more: 1 / 0
+    engine.start()
+    with pytest.raises(Exception, match="ZeroDivisionError"):
+        asyncio.run(tokens(engine, request(PROMPTS[0])))
+    assert "ZeroDivisionError" in said[0]
+    cores.executor.read = read
+    assert asyncio.run(tokens(engine, request(PROMPTS[0], 3)))
+    engine.stop()
+
+
+def test_a_stopping_engine_takes_nothing_new_and_lets_the_rest_finish(cores):
+    engine = Engine(cores.core)
+    engine.start()
+
+    async def ask_and_stop():
+        asked = asyncio.ensure_future(tokens(engine, request(PROMPTS[0], 30)))
+        while not engine.load.running:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(engine.stop, drain_seconds=60)
+        return await asked
+
+    assert len(asyncio.run(ask_and_stop())) == 30
+    assert not engine.is_ready
+    with pytest.raises(SetupError, match="shutting down"):
+        asyncio.run(tokens(engine, request(PROMPTS[0])))
+
+
+def test_a_stop_without_patience_ends_those_that_run(cores):
+    engine = Engine(cores.core)
+    engine.start()
+
+    async def ask_and_stop():
+        asked = asyncio.ensure_future(tokens(engine, request(PROMPTS[0], 90)))
+        while not engine.load.running:
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(engine.stop)
+        return await asked
+
+    with pytest.raises(SetupError, match="was shut down"):
+        asyncio.run(ask_and_stop())
