@@ -49,7 +49,10 @@ def create_app(engine: Engine, model: ServedModel) -> FastAPI:
     @app.get("/health")
     async def health() -> Response:
         """Whether the process lives and its engine works."""
-        return JSONResponse({"status": "ok" if engine.is_ready else "down"}, 200 if engine.is_ready else 503)
+        load = {"running": engine.load.running, "waiting": engine.load.waiting}
+        return JSONResponse(
+            {"status": "ok" if engine.is_ready else "down", **load}, status_code=200 if engine.is_ready else 503
+        )
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

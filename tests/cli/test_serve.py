@@ -1,0 +1,68 @@
+"""`mamba-slm serve` as a process: it says where it listens, answers, and lets requests finish when told to stop."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import pytest
+
+from mamba_slm.cli.main import main
+from small_models import save_small_model
+
+
+def post(url, body):
+    request = urllib.request.Request(
+        f"{url}/completions", json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.load(answer)
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.read().decode()
+
+
+@pytest.mark.slow
+def test_a_server_answers_and_on_sigterm_finishes_what_it_has_begun(tmp_path):
+    folder = save_small_model(tmp_path / "small", max_context_tokens=4096)
+    command = [sys.executable, "-m", "mamba_slm.cli.main", "serve", str(folder), "--port", "0", "--runtime", "torch"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"serving small at (http://127.0.0.1:\d+/v1)", line):
+                break
+        url = found[1]
+        reader = threading.Thread(target=lambda: said.extend(process.stderr))
+        reader.start()
+        greedy = {"prompt": "def", "temperature": 0, "max_tokens": 3}
+        first, again = post(url, greedy), post(url, greedy)
+        assert first["choices"] == again["choices"] and first["usage"]["completion_tokens"] == 3
+        answers = []
+        long = {"prompt": "import", "max_tokens": 400, "ignore_eos": True}
+        asker = threading.Thread(target=lambda: answers.append(post(url, long)))
+        asker.start()
+        while '"running":1' not in (load := get(f"{url.removesuffix('/v1')}/health")):
+            assert '"status":"ok"' in load and not answers
+        process.send_signal(signal.SIGTERM)
+        asker.join()
+        reader.join()
+        assert process.wait() == 0
+    assert answers[0]["usage"]["completion_tokens"] == 400
+    assert "prefix cache: 1 GiB" in "".join(said) and "stopped; prefix cache: " in said[-1]
+
+
+def test_what_cannot_be_served_is_said_before_a_port_is_taken(tmp_path, capsys):
+    assert main(["serve", str(tmp_path / "nothing")]) == 5
+    assert "nothing" in capsys.readouterr().err
+    folder = save_small_model(tmp_path / "small")
+    assert main(["serve", str(folder), "--kv-tokens", "8", "--runtime", "torch"]) == 2
+    assert "more memory for keys and values" in capsys.readouterr().err
+    assert main(["serve", str(folder), "--step-tokens", "8", "--runtime", "torch"]) == 2
+    assert main(["serve", str(folder), "--host", "256.1.1.1", "--runtime", "torch"]) == 3
+    assert "cannot listen at 256.1.1.1" in capsys.readouterr().err
