@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -14,6 +16,21 @@ from mamba_slm.serving.engine.core import EngineCore
 from mamba_slm.serving.engine.thread import Engine
 
 MOST_CONNECTIONS = 4096
+
+
+class Server(uvicorn.Server):
+    """Ends with its work done and no signal left over: uvicorn's own raises the one that ended it once more."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The first SIGTERM or Ctrl-C lets requests finish, the second ends them."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def serve(
@@ -45,9 +62,7 @@ def serve(
     shown, real_port = (f"[{host}]" if ":" in host else host), bound.getsockname()[1]
     say(f"serving {model.name} at http://{shown}:{real_port}/v1, stop with Ctrl-C")
     try:
-        uvicorn.Server(config).run(sockets=[bound])  # handles the signals
-    except KeyboardInterrupt:  # which it raises again when it is done
-        pass
+        Server(config).run(sockets=[bound])
     finally:
         engine.stop()
         bound.close()
