@@ -151,7 +151,8 @@ def load_adapter(
     known: Any = model if isinstance(model, peft.PeftModel) else None
     if known is not None and name in known.peft_config:
         raise UsageError(f"there is an adapter {name!r} already", hint="choose another name")
-    require_same_base(description, base_fingerprint or fingerprint_in_memory(model))
+    if description.base_fingerprint is not None:
+        require_same_base(description, base_fingerprint or fingerprint_in_memory(model))
     config = peft.PeftConfig.from_pretrained(str(folder))
     config.inference_mode, config.base_model_name_or_path = not trainable, None  # which peft takes for a contradiction
     with without_known_warnings():
