@@ -24,6 +24,7 @@ Messages = tuple[Message, ...]
 
 T = TypeVar("T")
 
+UNRANKED = 1 << 30
 LISTS = ("messages", "conversations", "conversation")
 PROMPTS = ("prompt", "question", "query", "problem")
 ANSWERS = ("completion", "response", "answer", "output", "target", "solution")
@@ -117,7 +118,9 @@ def alpaca_prompt(record: Record) -> Messages:
     extra = text_of(record[given] or "", given) if given else ""
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
     history: list[Message] = []
-    pairs: list[Any] = record.get("history") or []
+    pairs: Any = record.get("history") or []
+    if not isinstance(pairs, list):
+        raise Unusable("not a conversation", "history is not a list of pairs")
     for number, pair in enumerate(pairs):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise Unusable("not a conversation", f"history[{number}] is not a pair of question and answer")
@@ -169,7 +172,16 @@ def tree_of(record: Record) -> Record | None:
 
 def replies_in_order(node: Record) -> list[Record]:
     """The replies to a message, the best one first, where people ranked them."""
-    return sorted(node["replies"], key=lambda reply: (reply.get("rank") is None, reply.get("rank") or 0))
+    replies = node.get("replies") or []
+    if not isinstance(replies, list) or not all(isinstance(reply, Mapping) for reply in replies):
+        raise Unusable("not a conversation", "replies is not a list of messages")
+    return sorted(replies, key=lambda reply: rank_of(reply) if rank_of(reply) is not None else UNRANKED)
+
+
+def rank_of(reply: Record) -> int | None:
+    """What place people gave a reply, from 0; None where they gave none."""
+    rank = reply.get("rank")
+    return rank if isinstance(rank, int) and not isinstance(rank, bool) else None
 
 
 def from_tree(record: Record) -> Messages:

@@ -30,6 +30,7 @@ from mamba_slm.data.conversations.forms import (
     list_of,
     missing,
     prompt_messages,
+    rank_of,
     replies_in_order,
     told_tree,
     tree_of,
@@ -141,7 +142,7 @@ def from_ranks(record: Record, origin: str) -> list[Preference]:
     while waiting:
         node, path = waiting.pop()
         replies = replies_in_order(node)
-        ranked = [reply for reply in replies if isinstance(reply.get("rank"), int)]
+        ranked = [reply for reply in replies if rank_of(reply) is not None]
         if path[-1]["role"] == "user" and len(ranked) > 1:
             best, worst = message_of(ranked[0], "a reply"), message_of(ranked[-1], "a reply")
             if best["content"].strip() != worst["content"].strip():
@@ -160,10 +161,14 @@ def told_label(record: Record) -> str | None:
     return "'label' beside an answer" if judged and has_text else None
 
 
+def judgement(value: Any) -> bool | None:
+    """What a label says; None where it says nothing."""
+    return LABELS.get(value.lower() if isinstance(value, str) else value) if isinstance(value, str | int) else None
+
+
 def from_label(record: Record, origin: str) -> list[Labelled]:
     """The last message, or the completion, is what was judged."""
-    label = record.get(LABEL)
-    label = LABELS.get(label.lower() if isinstance(label, str) else label) if not isinstance(label, list) else None
+    label = judgement(record.get(LABEL))
     if label is None:
         raise Unusable("no judgement", f"'label' is {record.get(LABEL)!r}; expected true or false")
     prompt, answer = first_of(record, PROMPTS), first_of(record, ANSWERS)

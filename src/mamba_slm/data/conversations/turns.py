@@ -65,7 +65,10 @@ def message_of(raw: Any, where: str) -> Message:
     if key is None and not raw.get("tool_calls"):
         raise Unusable("unknown fields", f"{where} has neither 'content' nor 'value'; its fields: {', '.join(raw)}")
     content = text_of(raw.get(key) if key else None, where, may_be_absent=bool(raw.get("tool_calls")))
-    calls = [TOOL_CALL.format(as_text(call_of(call))) for call in raw.get("tool_calls") or ()]
+    asked = raw.get("tool_calls") or []
+    if not isinstance(asked, list):
+        raise Unusable("unknown fields", f"{where}: tool_calls is not a list but {kind_of(asked)}")
+    calls = [TOOL_CALL.format(whole(as_text(call_of(call)), where)) for call in asked]
     if isinstance(spoken, str) and spoken.lower() in CALLS:
         calls, content = [TOOL_CALL.format(content)], ""
     return said_by(role, "\n".join([*([content] if content else []), *calls]))
@@ -93,7 +96,7 @@ def text_of(content: Any, where: str, *, may_be_absent: bool = False) -> str:
     if isinstance(content, str):
         return whole(content, where)
     if isinstance(content, Sequence):
-        kinds = {part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__ for part in content}
+        kinds = {str(part.get("type", "text")) if isinstance(part, Mapping) else kind_of(part) for part in content}
         if kinds <= {"text"}:
             return whole("".join(str(part.get("text", "")) for part in content), where)
         raise Unusable("not text", f"{where} holds {', '.join(sorted(kinds - {'text'}))}, and only text can be learned")
@@ -113,7 +116,7 @@ def with_tools(messages: tuple[Message, ...], tools: Any) -> tuple[Message, ...]
     """The messages with the descriptions of tools in the system message, where there are any."""
     if not tools or tools == "[]":
         return messages
-    text = TOOLS.format(as_text(tools))
+    text = TOOLS.format(whole(as_text(tools), "tools"))
     if messages and messages[0]["role"] == "system":
         return (said_by("system", f"{messages[0]['content']}\n\n{text}"), *messages[1:])
     return (said_by("system", text), *messages)
@@ -121,7 +124,7 @@ def with_tools(messages: tuple[Message, ...], tools: Any) -> tuple[Message, ...]
 
 def as_text(value: Any) -> str:
     """A string as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def checked(messages: tuple[Message, ...], *, ends_with: str = "assistant") -> tuple[Message, ...]:
