@@ -82,7 +82,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         say_changes(result.run)
         print(result)
-        say_changes(result.run)
         if config.objective != "reward":
             console.say(f"next: mamba-slm chat {result.run}")
         console.say(f"      open {result.run / 'report.html'} in a browser")
