@@ -175,7 +175,7 @@ def replies_in_order(node: Record) -> list[Record]:
     replies = node.get("replies") or []
     if not isinstance(replies, list) or not all(isinstance(reply, Mapping) for reply in replies):
         raise Unusable("not a conversation", "replies is not a list of messages")
-    return sorted(replies, key=lambda reply: rank_of(reply) if rank_of(reply) is not None else UNRANKED)
+    return sorted(replies, key=lambda reply: UNRANKED if (rank := rank_of(reply)) is None else rank)
 
 
 def rank_of(reply: Record) -> int | None:
