@@ -57,6 +57,7 @@ def test_a_model_with_its_adapter_is_written_as_one_model(places, capsys, tmp_pa
     told(capsys, "adapters", "merge", folder / "run", "--into", "base", "--out", tmp_path / "merged")
     torch.testing.assert_close(our_logits(tmp_path / "merged"), logits(models["run"]), rtol=1e-5, atol=1e-5)
     assert (tmp_path / "merged/tokenizer.json").read_bytes() == (folder / "base/tokenizer.json").read_bytes()
+    assert json.loads((tmp_path / "merged/config.json").read_text())["architectures"] == ["HybridSlmForCausalLM"]
     told(capsys, "adapters", "merge", folder / "one", "--into", folder / "base", "--out", tmp_path / "half",
          "--dtype", "bfloat16", "--json")  # fmt: skip
     error = (our_logits(tmp_path / "half") - logits(models["one"])).abs().max() / logits(models["one"]).abs().max()

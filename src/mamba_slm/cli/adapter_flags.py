@@ -48,9 +48,10 @@ def whole_model(args: argparse.Namespace) -> Iterator[str]:
             yield args.model
             return
         from mamba_slm.model.adapter import write_merged
+        from mamba_slm.training.publishing import complete_for_transformers
 
         console.say(f"merging {adapted}")
         around = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mamba-slm-merged-")))
         folder = around / Path(args.model).resolve().name
-        write_merged(adapted, folder)
+        write_merged(adapted, folder, complete=complete_for_transformers)
         yield str(folder)

@@ -139,6 +139,7 @@ def merge_into(args: argparse.Namespace, choices: list[Any]) -> int:
     from mamba_slm.model.adapter_choice import Adapted
     from mamba_slm.model.adapter_folder import describe_adapter
     from mamba_slm.model.checkpoint import resolve_model_folder
+    from mamba_slm.training.publishing import complete_for_transformers
 
     known = describe_adapter(choices[0].folder).base_path
     if args.into == BASE and known is None:
@@ -147,7 +148,7 @@ def merge_into(args: argparse.Namespace, choices: list[Any]) -> int:
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
     adapted = Adapted(base=base, adapters=tuple(choices))
     console.say(f"merging {adapted}")
-    write_merged(adapted, args.out, dtype=dtype, overwrite=args.overwrite)
+    write_merged(adapted, args.out, dtype=dtype, overwrite=args.overwrite, complete=complete_for_transformers)
     if args.json:
         console.print_json({"out": str(args.out), "base": str(base), "adapters": [str(one.folder) for one in choices]})
     else:

@@ -7,7 +7,7 @@ v += weight · (stored − v)                           tensors trained in full
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stored import open_tensors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")
-"""Taken along where they are there, those of an adapter before those of its base."""
+"""Taken along where they are there, from the folder that has the tokenizer."""
 
 
 class MergedTensors(Mapping[str, Tensor]):
@@ -108,12 +108,19 @@ def merge(model: LanguageModel, choices: Sequence[AdapterChoice]) -> None:
 
 
 def write_merged(
-    adapted: Adapted, out: Path, *, dtype: torch.dtype | None = None, overwrite: bool = False
+    adapted: Adapted,
+    out: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    complete: Callable[[Path], None] = lambda folder: None,
 ) -> MergedTensors:
     """Write the model folder of a model with its adapters merged in.
 
     Args:
         dtype: of the matrices, those of the base's file if not given; small tensors keep float32.
+        complete: is given the folder before it gets its place, to describe the tokenizer for others where an adapter
+            brought one of its own.
 
     Returns:
         The merged weights as they are before they are rounded to `dtype`.
@@ -129,15 +136,17 @@ def write_merged(
     merged = MergedTensors(load_config(adapted.base), base, adapted.adapters)
     size = sum(tensor.numel() * (dtype or tensor.dtype).itemsize for tensor in base.values())
     with new_output(out, needed_bytes=size, overwrite=overwrite) as folder:
-        for name in (CONFIG_FILE, FILE_NAME, *TOKENIZER_FILES):
-            places = [adapted.base, *(choice.folder for choice in adapted.adapters)]
-            found = [place / name for place in places if (place / name).is_file()]
-            if found:
-                shutil.copyfile(found[-1], folder / name)
+        for name in (CONFIG_FILE, FILE_NAME):
+            if (adapted.base / name).is_file():
+                shutil.copyfile(adapted.base / name, folder / name)
+        for name in TOKENIZER_FILES:
+            if (adapted.tokenizer_folder / name).is_file():
+                shutil.copyfile(adapted.tokenizer_folder / name, folder / name)
         tensors = {
             name: (tensor if dtype is None or name.endswith(KEPT_IN_FLOAT32) else tensor.to(dtype)).contiguous()
             for name, tensor in merged.items()
         }
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         shutil.copymode(folder / CONFIG_FILE, folder / WEIGHTS_FILE)  # safetensors lets nobody else read what it writes
+        complete(folder)
     return merged
