@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 
 
 def say_changes(run: Path) -> None:
-    """The measures of RUN/before_after.json with their paired intervals; nothing where the run has none."""
-    from mamba_slm.runs.before_after import FILE, HEADER, NUMERIC, change_rows, read_changes
+    """Held-out measures with their paired intervals, then benchmarks asked before and after; nothing without any."""
+    from mamba_slm.runs.before_after import HEADER, NUMERIC, change_rows
+    from mamba_slm.runs.evidence import read_evidence
+    from mamba_slm.runs.report_before_after import changes
 
-    path = run / FILE
-    if path.is_file() and (changes := read_changes(path)):
-        say(table([*HEADER[:-1], "95% intervals"], change_rows(changes), right=NUMERIC))
+    if found := changes(read_evidence(run)):
+        say(table([*HEADER[:-1], "95% intervals"], change_rows(found), right=NUMERIC))
