@@ -91,6 +91,7 @@ def test_the_run_reads_like_one_of_train_and_its_report_can_be_written(tuned):
     assert [row["step"] for row in evidence.validation] == [0, 3, 6]
     assert {row["step"] for row in evidence.samples} == {0, 6}
     assert evidence.record.result["validation_loss_after"] == result.loss_after
+    assert evidence.record.estimate["trained_parameters"] == result.trained_parameters
     assert evidence.data["held_out"]["documents"] + evidence.data["trained"]["documents"] == len(EXAMPLES)
     assert evidence.config["finetune"]["rank"] == 4 and evidence.config["model"]["pattern"] == "M-*-M-"
     assert write_report(RunDirectory(result.run)).is_file()
@@ -115,6 +116,7 @@ def test_the_adapter_folder_has_template_and_tokenizer_and_the_merged_model_is_a
     assert changed == {name for name in base if name.endswith("_proj.weight")}
 
 
+@pytest.mark.slow
 def test_a_run_that_left_an_adapter_alone_can_be_tuned_further(settings, tmp_path):
     first, _ = run_of(replace(settings, max_steps=2), tmp_path / "first")
     second, said = run_of(replace(settings, model=str(first.run), max_steps=2), tmp_path / "second")
@@ -133,6 +135,7 @@ def test_an_interrupted_run_goes_on_to_the_last_bit(tuned, settings, tmp_path):
     assert resumed.loss_after == tuned[0].loss_after
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_it_wrote_its_adapter_takes_no_further_step(tuned, settings, tmp_path):
     def lost(view, reason):
         raise OSError("the disk was pulled out")
@@ -146,6 +149,7 @@ def test_a_run_that_was_killed_before_it_wrote_its_adapter_takes_no_further_step
     assert resumed.training.step == 6 and resumed.adapter is not None and not resumed.interrupted
 
 
+@pytest.mark.slow
 def test_tensors_trained_in_full_and_dropout_survive_an_interruption(settings, tmp_path):
     settings = replace(settings, full=("conv", "A_log", "D", "dt_bias"), dropout=0.1, validation_share=0.0)
     whole, _ = run_of(settings, tmp_path / "whole")
@@ -166,6 +170,7 @@ def test_all_weights_can_be_trained_and_the_model_says_what_it_was_rounded_for(s
     assert load_model(result.model).config == load_model(settings.model).config
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_kept_when_later_ones_were_worse(settings, tmp_path):
     spoil = replace(settings, max_steps=6, learning_rate=0.3, schedule="constant", warmup_share=0.0)
     result, said = run_of(spoil, tmp_path / "run")
@@ -175,12 +180,22 @@ def test_the_best_weights_are_kept_when_later_ones_were_worse(settings, tmp_path
     assert best == 6 or any(f"the best validation was after step {best}" in line for line in said)
 
 
+@pytest.mark.slow
 def test_other_data_than_the_run_began_with_are_refused(tuned, settings, tmp_path):
     run_of(settings, tmp_path / "run", hooks=[At(2, lambda: signal.raise_signal(signal.SIGINT))])
     other = tmp_path / "other.json"
     other.write_text(json.dumps(EXAMPLES[::-1]))
     with pytest.raises(DataError, match="began with other examples"):
         run_of(replace(settings, data=(str(other),)), tmp_path / "run", resume=True)
+
+
+def test_recomputed_activations_with_dropout_learn_what_kept_ones_learn(settings, tmp_path):
+    settings = replace(settings, dropout=0.3, max_steps=2, validation_share=0.0)
+    kept, _ = run_of(settings, tmp_path / "kept")
+    again, _ = run_of(replace(settings, gradient_checkpointing=True), tmp_path / "again")
+    left, right = (load_file(each.adapter / "adapter_model.safetensors") for each in (kept, again))
+    for name, tensor in left.items():
+        torch.testing.assert_close(tensor, right[name], rtol=0, atol=1e-6)
 
 
 def test_a_tensor_that_no_gradient_reaches_ends_the_run(settings, tmp_path, monkeypatch):

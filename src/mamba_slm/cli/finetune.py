@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         resume=directory is not None,
         hooks=hooks_of(config),
         show_sample=show_sample,
-        show_mask=print_mask if args.mask_check else None,
+        show_mask=functools.partial(show_mask, is_talk=args.json) if args.mask_check else None,
         say=console.say,
     )
     write_report_cards(result.run, say=console.say)
@@ -149,6 +150,8 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
 
     from mamba_slm.cli.train import plain
     from mamba_slm.core.config import to_dict
+    from mamba_slm.finetuning.memory_estimate import estimate_finetune_memory
+    from mamba_slm.finetuning.planned import memory_text, shape_of
     from mamba_slm.finetuning.prepared import prepare_examples
     from mamba_slm.finetuning.run import dry_plan
     from mamba_slm.model.adapter_choice import resolve_adapted
@@ -162,10 +165,15 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
         config, adapted.tokenizer_folder, max_context_tokens=sizes.max_context_tokens, say=console.say
     )
     if args.mask_check:
-        print_mask(prepared)
+        show_mask(prepared, is_talk=args.json)
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device.value)
-    plan = dry_plan(dataclasses.replace(config, device=device.value), prepared)
+    chosen = dataclasses.replace(config, device=device.value, precision=precision.value)  # type: ignore[arg-type]
+    plan = dry_plan(chosen, prepared)
+    shape = shape_of(
+        chosen, plan, context_tokens=prepared.context_tokens, device_type="cuda" if "cuda" in device.value else "cpu"
+    )
+    memory = estimate_finetune_memory(sizes, shape)
     parameters = count_parameters(sizes).total
     rate, reason = config.peak_rate(parameters)
     where = args.out or "a new folder in the home of runs"
@@ -173,7 +181,8 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
         console.print_json(
             {
                 "settings": to_dict(config), "origins": origins, "model": to_dict(sizes), "parameters": parameters,
-                "plan": dataclasses.asdict(plan), "learning_rate": rate, "data": prepared.record(),
+                "plan": dataclasses.asdict(plan), "learning_rate": rate, "memory_bytes": memory.total,
+                "memory": dataclasses.asdict(memory), "data": prepared.record(),
                 "device": str(device), "precision": str(precision), "run": str(where),
             }
         )  # fmt: skip
@@ -185,17 +194,19 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
     print(f"device      {device}; precision {precision}")
     print(f"rate        {rate:.1e} ({reason})")
     print(f"plan        {plan}")
+    print(f"memory      {memory_text(memory)}")
 
 
-def print_mask(prepared: PreparedExamples) -> None:
-    """One example with what is learned in it made visible."""
+def show_mask(prepared: PreparedExamples, *, is_talk: bool) -> None:
+    """One example with what is learned in it made visible; beside JSON it is talk."""
     import os
     import sys
 
     from mamba_slm.finetuning.mask_check import mask_shown
 
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(mask_shown(prepared.train.examples[0], prepared.template.tokenizer, colour=colour))
+    stream = sys.stderr if is_talk else sys.stdout
+    colour = stream.isatty() and "NO_COLOR" not in os.environ
+    print(mask_shown(prepared.train.examples[0], prepared.template.tokenizer, colour=colour), file=stream)
 
 
 def show_sample(step: int, row: dict[str, Any]) -> None:

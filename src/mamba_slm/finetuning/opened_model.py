@@ -53,6 +53,7 @@ def open_model(
     folder = with_room_for(template, folder, run, say)
     model = load(config, folder)
     model.model.gradient_checkpointing = config.gradient_checkpointing
+    model.model.draws_in_training = config.dropout > 0
     architecture = model.config.architecture
     if config.method == "full":
         model.requires_grad_(True)

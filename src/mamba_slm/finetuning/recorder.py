@@ -23,6 +23,7 @@ from transformers.trainer_callback import TrainerCallback
 from mamba_slm.core.errors import CheckpointError, TrainingDivergedError
 from mamba_slm.core.units import format_bytes, format_seconds
 from mamba_slm.finetuning.checkpoints import commit_checkpoint, read_recorder_state, restore_trained
+from mamba_slm.finetuning.step_pace import StepPace
 from mamba_slm.finetuning.watch_config import WatchConfig
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
@@ -30,9 +31,6 @@ from mamba_slm.training.checkpoint import prune_checkpoints, remove_unfinished
 from mamba_slm.training.events import Events
 from mamba_slm.training.hooks import Hook, RunView, call_all
 from mamba_slm.training.interrupt import StopRequest
-from mamba_slm.training.memory import memory_bytes
-from mamba_slm.training.peak import Peak
-from mamba_slm.training.progress_line import progress_line
 from mamba_slm.training.random_state import random_states_kept
 from mamba_slm.training.reports import StepReport, TrainResult, ValidationReport
 from mamba_slm.training.validation import validations_since_best
@@ -81,24 +79,18 @@ class RunRecorder(TrainerCallback):
         self.checkpoint: Path | None = None
         """To go on from; set by whoever resumes, before the training begins."""
         self.has_validation = False
-        self.flops_per_token: float | None = None
-        self.peak: Peak | None = None
-        """With both of them, rows say MFU."""
-
+        self.pace = StepPace(device, log_every_steps=config.log_every_steps)
         self.metrics: MetricsWriter | None = None
         self.model: Any = None
         self.view_of: Callable[[Any], Any] = lambda model: model
         """From the model that the Trainer trains to the one that hooks look at."""
-        self.step = self.tokens = 0
+        self.step = 0
         self.seconds_before = 0.0
         self.started = self.step_started = self.saved_at = clock()
-        self.began_with = 0.0
         self.best_step: int | None = None
         self.validations: dict[int, float] = {}
         self.recent_losses: deque[float] = deque(maxlen=LAST_LOSSES)
         self.peak_memory_bytes = 0
-        self.interval: tuple[int, float] = (0, 0.0)
-        self.last_line: int | None = None
         self.last_report: StepReport | None = None
         self.last_saved: int | None = None
         self.total_steps: int | None = None
@@ -121,7 +113,7 @@ class RunRecorder(TrainerCallback):
             where = f"{self.checkpoint.name}, {format_seconds(self.seconds_before)} so far"
             self.events.add(self.step, "resumed", f"continuing after step {self.step:,} ({where})")
         self.started = self.step_started = self.saved_at = self.clock()
-        self.began_with = self.progress()
+        self.pace.begin(progress=self.progress(), seconds=self.seconds_before)
         self.call_hooks("on_start")
         if self.step >= state.max_steps:
             self.on_train_end(args, state, control)
@@ -154,7 +146,9 @@ class RunRecorder(TrainerCallback):
         already = self.last_report is not None and self.last_report.step >= state.global_step
         if not logs or "loss" not in logs or already:
             return
-        report = self.report(state, logs)
+        report = self.pace.report(state, logs, step_seconds=self.clock() - self.step_started, seconds=self.seconds())
+        self.peak_memory_bytes = max(self.peak_memory_bytes, report.memory_bytes)
+        self.recent_losses.append(report.loss)
         if not math.isfinite(report.loss) or not math.isfinite(report.grad_norm):
             what = "loss" if not math.isfinite(report.loss) else "gradient"
             message = f"the {what} of step {report.step:,} is not finite"
@@ -169,7 +163,11 @@ class RunRecorder(TrainerCallback):
         further = {name: value for name, value in logs.items() if name not in OWN_KEYS and is_number(value)}
         self.metrics.append(report.row() | further)
         self.last_report = report
-        self.say_progress(report, is_last=control.should_training_stop)
+        line = self.pace.line(
+            report, total_steps=self.total_steps, progress=self.progress(), is_last=control.should_training_stop
+        )
+        if line is not None:
+            self.say(line)
         self.call_hooks("on_step_end", report)
         if self.stop.requested is not None and not control.should_training_stop:  # asked since the step ended
             self.reason, control.should_save, control.should_training_stop = self.stop.requested, True, True
@@ -186,7 +184,9 @@ class RunRecorder(TrainerCallback):
         is_best = self.step > 0 and validations_since_best(self.trained_losses()) == 0
         if is_best:
             self.best_step = self.step
-        report = ValidationReport(step=self.step, tokens=self.tokens, loss=loss, bits_per_byte=bits, is_best=is_best)
+        report = ValidationReport(
+            step=self.step, tokens=self.pace.tokens, loss=loss, bits_per_byte=bits, is_best=is_best
+        )
         left_out = ("runtime", "samples_per_second", "steps_per_second", "epoch", "model_preparation_time")
         assert self.metrics is not None
         self.metrics.append(report.row() | {name: value for name, value in found.items() if name not in left_out})
@@ -264,59 +264,10 @@ class RunRecorder(TrainerCallback):
 
     # writing ----------------------------------------------------------------------------------------------------------
 
-    def report(self, state: Any, logs: Mapping[str, Any]) -> StepReport:
-        """What the step was like."""
-        seconds = max(self.clock() - self.step_started, 1e-9)
-        counted = logs.get("num_tokens") or state.num_input_tokens_seen or 0
-        new_tokens, self.tokens = max(0, int(counted) - self.tokens), max(self.tokens, int(counted))
-        memory = memory_bytes(self.device)
-        self.peak_memory_bytes = max(self.peak_memory_bytes, memory)
-        self.recent_losses.append(float(logs["loss"]))
-        tokens, before = self.interval
-        self.interval = tokens + new_tokens, before + seconds
-        return StepReport(
-            step=state.global_step,
-            tokens=self.tokens,
-            seconds=self.seconds(),
-            loss=float(logs["loss"]),
-            learning_rate=float(logs.get("learning_rate", 0.0)),
-            grad_norm=float(logs.get("grad_norm", 0.0)),
-            tokens_per_second=new_tokens / seconds,
-            mfu=self.mfu(new_tokens / seconds),
-            memory_bytes=memory,
-        )
-
-    def mfu(self, tokens_per_second: float) -> float | None:
-        """FLOP/s of the model over the machine's peak, where both are known."""
-        if self.flops_per_token is None or self.peak is None:
-            return None
-        return self.flops_per_token * tokens_per_second / self.peak.flops_per_second
-
-    def say_progress(self, report: StepReport, *, is_last: bool) -> None:
-        """The line of an interval, when one is due."""
-        is_due = self.last_line is None or report.step % self.config.log_every_steps == 0 or is_last
-        if not is_due:
-            return
-        tokens, seconds = self.interval
-        rate = tokens / max(seconds, 1e-9)
-        done = self.progress() - self.began_with
-        eta = (report.seconds - self.seconds_before) * (1 - self.progress()) / done if done > 0 else None
-        self.say(
-            progress_line(
-                report,
-                total_steps=self.total_steps,
-                tokens_per_second=rate,
-                mfu=self.mfu(rate),
-                peak=str(self.peak) if self.peak else None,
-                eta_seconds=eta,
-            )
-        )
-        self.interval, self.last_line = (0, 0.0), report.step
-
     def call_hooks(self, moment: str, *arguments: Any) -> None:
         """Call one moment of all hooks; random generators and the training mode are as before afterwards."""
         model = None if self.model is None else self.view_of(self.model)
-        view = RunView(model=model, run=self.run, step=self.step, tokens=self.tokens, seconds=self.seconds())
+        view = RunView(model=model, run=self.run, step=self.step, tokens=self.pace.tokens, seconds=self.seconds())
         was_training = bool(getattr(self.model, "training", False))
         with random_states_kept(), torch.no_grad():
             call_all(self.hooks, moment, view, *arguments)
@@ -329,7 +280,7 @@ class RunRecorder(TrainerCallback):
         """What a resumed run needs besides the Trainer's own state, as JSON."""
         return {
             "step": self.step,
-            "tokens": self.tokens,
+            "tokens": self.pace.tokens,
             "seconds": self.seconds(),
             "peak_memory_bytes": self.peak_memory_bytes,
             "recent_losses": list(self.recent_losses),
@@ -346,7 +297,7 @@ class RunRecorder(TrainerCallback):
         assert self.checkpoint is not None
         state = read_recorder_state(self.checkpoint)
         try:
-            self.step, self.tokens, self.seconds_before = state["step"], state["tokens"], state["seconds"]
+            self.step, self.pace.tokens, self.seconds_before = state["step"], state["tokens"], state["seconds"]
             self.peak_memory_bytes, self.best_step = state["peak_memory_bytes"], state["best_step"]
             self.recent_losses.extend(state["recent_losses"])
             threads = state["threads"]
@@ -366,7 +317,7 @@ class RunRecorder(TrainerCallback):
             reason=self.reason,
             interrupted=self.stop.requested is not None,
             step=self.step,
-            tokens=self.tokens,
+            tokens=self.pace.tokens,
             seconds=self.seconds(),
             loss=sum(self.recent_losses) / len(self.recent_losses) if self.recent_losses else None,
             best_validation_loss=min(losses, default=None),

@@ -130,7 +130,7 @@ class OpenedRun:
         plan = self.record.estimate or (None if estimate is None else dict(estimate))
         self.record = dataclasses.replace(self.record, estimate=plan, hardware=hardware, result=None)
         write_record(self.directory.record_file, self.record)
-        self.recorder.peak, self.recorder.flops_per_token = peak, flops_per_token
+        self.recorder.pace.peak, self.recorder.pace.flops_per_token = peak, flops_per_token
 
     def train(
         self, trainer: Trainer, *, hooks: Sequence[Hook] = (), view: Callable[[Any], Any] = lambda model: model
@@ -238,6 +238,7 @@ def opened_run(
         config = resolved(config, say)
         say(stack.enter_context(kernels_in_use(config.kernels, config.device, say)))
         if torch.device(config.device).type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")  # accelerate imports DeepSpeed, which warns of no GPU
             give_back_freed_memory()
             stack.enter_context(freed_memory_kept())
         record = open_record(directory, kind, words)

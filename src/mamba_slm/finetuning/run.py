@@ -19,8 +19,10 @@ from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.finetuning.collate import packed_collator, padded_collator
 from mamba_slm.finetuning.config import FinetuneConfig
 from mamba_slm.finetuning.held_out import at_most, loss_changes
+from mamba_slm.finetuning.memory_estimate import estimate_finetune_memory
 from mamba_slm.finetuning.opened_model import OpenedModel, open_model
 from mamba_slm.finetuning.outcome import FinetuneResult, go_back_to, kept_losses, write_outcome
+from mamba_slm.finetuning.planned import memory_text, planned, shape_of
 from mamba_slm.finetuning.prepared import PreparedExamples, prepare_examples, rows_of, tokens_of
 from mamba_slm.finetuning.recording import OpenedRun, opened_run
 from mamba_slm.finetuning.samples import make_sampler
@@ -115,6 +117,8 @@ def train(
     device_type = torch.device(config.device).type
     plan = plan_steps(config, num_rows=len(rows), row_tokens=row_tokens, device_type=device_type)
     say(str(plan))
+    shape = shape_of(config, plan, context_tokens=prepared.context_tokens, device_type=device_type)
+    say(f"estimated memory {memory_text(estimate_finetune_memory(model.config, shape))}")
     parameters = count_parameters(model.config).total
     num_trained = sum(each.numel() for each in model.model.parameters() if each.requires_grad)
     peak_rate, reason = config.peak_rate(parameters)
@@ -125,11 +129,7 @@ def train(
         data=prepared.record(),
         peak=peak_of(config.device, config.precision),
         flops_per_token=flops_per_token(config, model.config, prepared.context_tokens),
-        estimate={
-            "parameters": parameters,
-            "steps": plan.steps,
-            "tokens": plan.steps * round(plan.rows_per_step * row_tokens),
-        },
+        estimate=planned(model.config, shape, plan, row_tokens=row_tokens),
     )
     watching: list[Hook] = []
     if config.sample_every_steps:

@@ -91,6 +91,8 @@ class Backbone(nn.Module):
     sublayers: nn.ModuleList
     final_norm: RMSNorm
     gradient_checkpointing: bool
+    draws_in_training: bool = False
+    """Whether sublayers draw random numbers, as adapters with dropout do; then recomputing draws the same ones."""
 
     def build(self, config: ModelConfig) -> None:
         """Create the modules; weights are not initialised (see `model/init.py`)."""
@@ -165,7 +167,8 @@ class Backbone(nn.Module):
             if last_only and index == last_mixing:
                 context = replace(context, last_only=True)
             if self.gradient_checkpointing and state is None and torch.is_grad_enabled():
-                h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=False)
+                again = self.draws_in_training
+                h = checkpoint(sublayer, h, context, None, use_reentrant=False, preserve_rng_state=again)
             else:
                 h = sublayer(h, context, None if state is None else state.layers[index])
             if residuals is not None:
