@@ -3,7 +3,7 @@ refused by name, as OpenAI does: a typing mistake must not change what is made w
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_leng
 class Body(BaseModel):
     """Unknown fields are errors."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 class StreamOptions(Body):
