@@ -181,8 +181,9 @@ class FinetuneConfig(WatchConfig, LoraSettings):
         Args:
             parameters: of the model.
 
-        >>> FinetuneConfig(method="lora").peak_rate(10_600_000)
-        (0.002214723458948418, 'lora at 10.6M parameters: 0.0002 · (1.3B / 10.6M)^½')
+        >>> rate, why = FinetuneConfig(method="lora").peak_rate(10_600_000)
+        >>> f"{rate:.1e}, {why}"
+        '2.2e-03, lora at 10.6M parameters: 0.0002 · (1.30B / 10.6M)^½'
         """
         if self.learning_rate is not None:
             return self.learning_rate, "asked for"
