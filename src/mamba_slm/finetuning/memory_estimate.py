@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from mamba_slm.finetuning.adapters.settings import FULL_TENSORS, LoraSettings
-from mamba_slm.finetuning.config import FinetuneConfig
 from mamba_slm.finetuning.qlora.settings import FourBitSettings
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
@@ -255,34 +254,3 @@ def logit_bytes(config: ModelConfig, shape: FinetuneShape, tokens: int) -> float
     head = config.vocab_size * config.hidden_size
     half_head = 2 * head if shape.held_bytes > low else 0
     return logits + half_head + (4 * head if shape.method == "full" else 0)
-
-
-def memory_of_run(
-    settings: FinetuneConfig,
-    model: ModelConfig,
-    *,
-    context_tokens: int,
-    rows_at_once: int,
-    precision: str,
-    on_gpu: bool = False,
-) -> FinetuneMemory:
-    """Peak memory of a run of `finetune`, once it is known what its rows are and where it computes.
-
-    Args:
-        context_tokens: of a row.
-        precision: "fp32", "bf16" or "fp16".
-    """
-    shape = FinetuneShape(
-        method=settings.method,
-        context_tokens=context_tokens,
-        rows_at_once=rows_at_once,
-        precision=precision,  # type: ignore[arg-type]
-        gradient_checkpointing=settings.gradient_checkpointing,
-        lora=settings.lora,
-        four_bit=settings.four_bit,
-        half_base=None if settings.base_weights == "auto" else settings.base_weights == "bf16",
-        optimizer=settings.optimizer,
-        on_gpu=on_gpu,
-        kernels="torch" if settings.kernels == "torch" else "native",
-    )
-    return estimate_finetune_memory(model, shape)

@@ -212,3 +212,15 @@ def test_a_loaded_base_says_what_transformers_and_peft_ask(model, folder):
     layer = adapted.base_model.model.model.sublayers[0].mixer.in_proj
     assert type(layer).__name__ == "Linear4bit"  # peft's own, not its layer for floating point
     assert load_model(folder).config == base.config.architecture
+
+
+def test_dora_is_refused_on_matrices_with_rows_of_zeros(folder):
+    from mamba_slm.finetuning.adapters.attach import attach
+    from mamba_slm.finetuning.adapters.settings import LoraSettings
+    from mamba_slm.finetuning.qlora.linear import FourBitProjection
+
+    model = load_four_bit_base(folder)
+    blocks = quantize_nearest(torch.randn(40, 64, generator=torch.Generator().manual_seed(2)), scheme_named("nf4"))
+    model.model.sublayers[0].mixer.in_proj = FourBitProjection(blocks, torch.float32, "cpu", pad=True)
+    with pytest.raises(ConfigError, match=r"1 matrices .* model\.sublayers\.0\.mixer\.in_proj first"):
+        attach(model, LoraSettings(dora=True))

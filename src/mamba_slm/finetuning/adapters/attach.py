@@ -94,6 +94,12 @@ def lora_config(model: nn.Module, settings: LoraSettings, *, base_path: str | No
     """
     peft = require("peft", extra="finetune", purpose=PURPOSE)
     modules = target_modules(model, settings.target_names)
+    if settings.dora and (filled := [name for name, module in model.named_modules() if is_filled_up(module)]):
+        raise ConfigError(
+            f"DoRA needs the norms of a matrix's own rows, and GPUs' kernels of 4 bits want {len(filled)} matrices of "
+            f"this model with rows of zeros, {filled[0]} first",
+            hint="leave --dora out, or use --method lora",
+        )
     is_classifier = not hasattr(model, "lm_head")
     return peft.LoraConfig(
         r=settings.rank,
@@ -106,6 +112,11 @@ def lora_config(model: nn.Module, settings: LoraSettings, *, base_path: str | No
         task_type=peft.TaskType.SEQ_CLS if is_classifier else peft.TaskType.CAUSAL_LM,
         base_model_name_or_path=base_path,
     )
+
+
+def is_filled_up(module: nn.Module) -> bool:
+    """Whether it is a 4-bit matrix that stands for fewer rows than it holds."""
+    return getattr(module, "is_padded", False)
 
 
 def target_modules(model: nn.Module, names: Sequence[str]) -> list[str]:
