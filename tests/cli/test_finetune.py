@@ -1,6 +1,7 @@
 """`mamba-slm finetune`: a plan before anything is trained, a run that can be talked with, and plain errors."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +48,8 @@ def test_a_run_prints_its_result_resumes_by_its_own_command_and_is_a_model(given
     assert result["step"] == 2 and result["adapter"] == "adapter" and result["model"] is None
     assert main(["generate", "run", "Say one.", "--max-new-tokens", "3", "--quiet"]) == 0
     assert main(["runs", "show", "run"]) == 0
-    assert "finetune" in capsys.readouterr().out
+    assert "done: reached 2 steps" in capsys.readouterr().out
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["kind"] == "finetune"
     assert main(["finetune", "--resume", "run"]) == 0, "a finished run takes no further step"
     assert (tmp_path / "run/report.html").is_file()
 

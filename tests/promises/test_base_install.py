@@ -34,6 +34,23 @@ GPU_KERNELS = ("conv", "language", "loss", "norm", "ssd", "ssd_gradients", "ssd_
 NEEDING_AN_EXTRA = {f"mamba_slm.model.{name}": "[hf]" for name in ("hf", "hf_cache", "hf_config")} | {
     f"mamba_slm.ops.triton.{name}": "[gpu]" for name in GPU_KERNELS
 }
+NEEDING_AN_EXTRA |= {
+    f"mamba_slm.finetuning.{name}": "[finetune]"
+    for name in (
+        "libraries",
+        "trainer",
+        "recorder",
+        "adapters.proof",
+        "adapters.full_tensors",
+        "alignment.proof",
+        "alignment.trainers",
+        "alignment.reward_model",
+    )
+}
+NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
+    f"mamba_slm.serving.api.{name}": "[serve]"
+    for name in ("libraries", "app", "prompts", "collecting", "errors", "schemas", "server")
+}
 """Modules that consist of another package's classes, and the extra that their error must name."""
 
 
@@ -45,6 +62,12 @@ def test_every_module_imports_with_the_base_installation():
         "transformers",
         "peft",
         "trl",
+        "bitsandbytes",
+        "fastapi",
+        "starlette",
+        "uvicorn",
+        "pydantic",
+        "prometheus_client",
         "accelerate",
         "datasets",
         "gguf",

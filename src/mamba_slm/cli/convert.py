@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mamba_slm.cli import console
 from mamba_slm.core.errors import InterruptedRunError, UsageError
@@ -85,6 +85,11 @@ def run(args: argparse.Namespace) -> int:
     return convert_only(args)
 
 
+def training_given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of training on the command line, and not those of the hybrid that have the same names."""
+    return {name: value for name, value in flags_given(args, TrainConfig).items() if name not in NOT_ASKED}
+
+
 def show_plan(args: argparse.Namespace) -> int:
     """What would come out, from config.json alone."""
     from mamba_slm.core.config import from_dict, resolve
@@ -95,7 +100,7 @@ def show_plan(args: argparse.Namespace) -> int:
     teacher = read_config(Path(args.source))
     hybrid = from_dict(HybridShape, flags_given(args, HybridShape), where="command line").hybrid(teacher)
     distillation = from_dict(Distillation, flags_given(args, Distillation), where="command line")
-    config, _ = resolve(TrainConfig, [("convert", TRAINING), ("command line", flags_given(args, TrainConfig))])
+    config, _ = resolve(TrainConfig, [("convert", TRAINING), ("command line", training_given(args))])
     gpu = find_gpu(args.gpu) if args.gpu else None
     plan = plan_conversion(teacher, hybrid, config, distillation, gpu, price_per_hour_usd=args.price)
     if args.json:
@@ -110,7 +115,7 @@ def convert_only(args: argparse.Namespace) -> int:
     from mamba_slm.core.config import from_dict
     from mamba_slm.finetuning.conversion.convert import convert
 
-    training = flags_given(args, TrainConfig)
+    training = training_given(args)
     asked = [*flags_given(args, Distillation), *(name for name in training if name != "seed")]
     if asked:
         raise UsageError(f"{asked[0]} is about learning, and nothing is learnt", hint="add --distill TEXT")
@@ -131,7 +136,7 @@ def learn(args: argparse.Namespace) -> int:
     from mamba_slm.core.config import from_dict, resolve
     from mamba_slm.finetuning.conversion.distill import distill
 
-    given = flags_given(args, TrainConfig) | {"data": tuple(args.distill)}
+    given = training_given(args) | {"data": tuple(args.distill)}
     config, _ = resolve(TrainConfig, [("convert", TRAINING), ("command line", given)])
     shape = from_dict(HybridShape, flags_given(args, HybridShape), where="command line")
     distillation = from_dict(Distillation, flags_given(args, Distillation), where="command line")
@@ -149,7 +154,7 @@ def resume(args: argparse.Namespace) -> int:
     directory = find_run(str(args.resume))
     layers = [
         (str(directory.config_file), read_train_settings(directory)),
-        ("command line", flags_given(args, TrainConfig)),
+        ("command line", training_given(args)),
     ]
     config, _ = resolve(TrainConfig, layers)
     return finish(args, resume_distillation(directory.path, config, say=console.say))

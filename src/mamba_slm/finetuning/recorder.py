@@ -10,6 +10,9 @@ checkpoint, which a resumed run takes again; rows after it are removed first.
 
 from __future__ import annotations
 
+import mamba_slm.finetuning.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 import math
 import time
 from collections import deque

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mamba_slm.finetuning.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 from collections.abc import Callable, Sequence
 from typing import Any
 

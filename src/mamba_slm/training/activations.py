@@ -53,8 +53,9 @@ def sublayer_bytes_per_token(
             scan = 16 * i + 4 * h + 8 * q * h + 4 * q + 8 * i * n / q
         return scan + (6 * d + 30 * i + 24 * n + 13 * h if is_half else 8 * d + 36 * i + 32 * n + 17 * h)
     if kind == ATTENTION:
-        mask = context_tokens * (2 if is_half else 4)  # one row of the mask per query
-        return mask + 5 * c.num_heads + (10 * d + 4 * kv if is_half else 16 * d + 8 * kv)
+        low = 2 if is_half else 4
+        packed = context_tokens * low if on_gpu else d * low  # a row of the mask per query; documents joined again
+        return packed + 5 * c.num_heads + (10 * d + 4 * kv if is_half else 16 * d + 8 * kv)
     assert kind == FEED_FORWARD
     return 6 * d + 8 * c.feed_forward_size if is_half else 8 * d + 16 * c.feed_forward_size
 

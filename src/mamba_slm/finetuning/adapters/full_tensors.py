@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from peft.utils import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from mamba_slm.core.errors import UsageError
+from mamba_slm.core.optional import require
 from mamba_slm.model.kept_float32 import HALF_TYPES
+
+peft_utils: Any = require("peft.utils", extra="finetune", purpose="adapters")
 
 CHILD = "trained_in_full"
 """Under which name it is a part of the module."""
 
 
-class FullTensors(AuxiliaryTrainingWrapper):
+class FullTensors(peft_utils.AuxiliaryTrainingWrapper):
     """The trained parameters of one module, by adapter. They stay float32 whatever the rest is cast to."""
 
     adapter_layer_names = ("values",)

@@ -6,6 +6,9 @@ optimizer has changed B, those of A must not be zero either.
 
 from __future__ import annotations
 
+import mamba_slm.finetuning.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -6,6 +6,9 @@ FOLDER/reward_head.safetensors      score.weight [1 d], and what the scores of h
 
 from __future__ import annotations
 
+import mamba_slm.finetuning.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,6 +8,9 @@ This module imports TRL, which takes seconds: import it where a trainer is made.
 
 from __future__ import annotations
 
+import mamba_slm.finetuning.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 import warnings
 from typing import Any
 

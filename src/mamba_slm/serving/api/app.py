@@ -6,6 +6,9 @@ status as long as nothing was sent, which is until the first token.
 
 from __future__ import annotations
 
+import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 import asyncio
 import json
 import time

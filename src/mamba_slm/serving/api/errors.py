@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 from typing import Any
 
 from fastapi import FastAPI, Request

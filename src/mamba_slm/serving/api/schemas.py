@@ -3,6 +3,9 @@ refused by name, as OpenAI does: a typing mistake must not change what is made w
 
 from __future__ import annotations
 
+import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
