@@ -27,6 +27,7 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_stages_are_measured_beside_others_and_kept_when_only_one_is_repeated(texts, tmp_path):
     out = tmp_path / "data.json"
     only = ("--rounds", 1, "--megabytes", 1, "--out", out, "--peers", sys.executable)

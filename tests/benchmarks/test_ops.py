@@ -24,6 +24,7 @@ def committed():
     return json.loads(RESULTS.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_every_case_runs_at_a_tiny_size_and_changes_no_file():
     before = RESULTS.stat().st_mtime_ns
     done = subprocess.run(

@@ -105,6 +105,7 @@ def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsy
     assert [cell["task"] for cell in json.loads(shown.out)["cells"]] == ["prefill"]
 
 
+@pytest.mark.slow
 def test_engines_are_exported_and_measured_beside_ours(folder, capsys):
     words = ["bench", folder, "--engines", "onnx-fp32,onnx-int8", "--peers", "none", "--tasks", "decode", *SMALL]
     assert main(words) == 0

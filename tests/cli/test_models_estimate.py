@@ -63,6 +63,7 @@ def test_without_a_measurement_a_cpu_gets_memory_but_no_times(capsys):
     assert "--measure" in err
 
 
+@pytest.mark.slow
 def test_two_real_steps_give_memory_and_times(capsys):
     answer = estimate(capsys, "nano", "--gpus", "0", "--measure", "--tokens", "1M", "--context-tokens", "128")
     assert answer["seconds"] > 0

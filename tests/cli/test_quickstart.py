@@ -75,6 +75,7 @@ def test_text_becomes_a_model_an_evaluation_and_a_report(notes, tmp_path, capsys
     assert read_metrics(RunDirectory(out).metrics_file) == before
 
 
+@pytest.mark.slow
 def test_interrupted_in_training_it_continues_and_keeps_its_plan(notes, tmp_path):
     out = tmp_path / "run"
     words = [*PROGRAM, *quickstart("--data", notes, "--out", out, "--minutes", "0.3")]

@@ -49,7 +49,9 @@ def test_the_table_of_slow_groups_names_paths_that_exist_and_holds_every_slow_te
             assert (REPOSITORY / path).exists(), path
     for path in (REPOSITORY / "tests").rglob("test_*.py"):
         if re.search(
-            r"^\s*(@pytest\.mark\.slow|pytestmark = pytest\.mark\.slow)", path.read_text(encoding="utf-8"), re.MULTILINE
+            r"^\s*(@pytest\.mark\.slow|pytestmark = \[?pytest\.mark\.slow)",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
         ):
             name = str(path.relative_to(REPOSITORY))
             assert any(name.startswith(group) for group, _ in rows), f"{name} is in no slow group of .ci/run"

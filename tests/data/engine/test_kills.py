@@ -100,6 +100,7 @@ def test_after_twenty_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["ray", "slurm"])
 def test_after_twenty_kills_on_a_cluster_every_byte_is_the_same(tmp_path, undisturbed, cluster, kind):
     """A killed engine leaves its job running on Slurm, and the next one follows it; Ray ends with it."""

@@ -25,6 +25,7 @@ SAID = {
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_dead_and_hung_workers_and_bad_input_on_ray(tmp_path):
     done = subprocess.run(
         [sys.executable, str(PROCESS), str(tmp_path)],

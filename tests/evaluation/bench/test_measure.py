@@ -27,6 +27,7 @@ SETTINGS = BenchSettings(
 )
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_saved_after_every_cell_and_becomes_a_table(small_folder):
     said, saved = [], []
     results = measure_all(

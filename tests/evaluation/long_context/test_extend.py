@@ -38,7 +38,7 @@ def settings(text, **changes):
     return TrainConfig(**{**values, **changes})
 
 
-@pytest.mark.parametrize("method", ["yarn", "none"])
+@pytest.mark.parametrize("method", [pytest.param("yarn", marks=pytest.mark.slow), "none"])
 def test_the_model_reads_more_and_the_curves_say_what_it_costs(folder, text, tmp_path, method):
     extension = extend(
         folder, settings(text), context_tokens=96, method=method, run=tmp_path / "run", say=lambda line: None
@@ -78,6 +78,7 @@ def test_what_cannot_be_extended_is_refused_before_anything_is_written(folder, t
         extend(folder, settings(text, validation_share=0), context_tokens=96, run=tmp_path / "r", say=lambda line: None)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_curves_and_where_the_model_is(folder, text, tmp_path, capsys):
     out = tmp_path / "run"
     command = ["extend", str(folder), "--to", "2x", "--data", str(text), "--train-tokens", "960", "--out", str(out)]

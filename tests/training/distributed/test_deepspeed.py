@@ -28,9 +28,9 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'mamba-slm[scale]'"
 )
 STAGES = [
-    {"engine": "deepspeed", "zero_stage": 2},
     {"engine": "deepspeed", "zero_stage": 3},
     pytest.param({"engine": "deepspeed", "zero_stage": 1}, marks=pytest.mark.slow),
+    pytest.param({"engine": "deepspeed", "zero_stage": 2}, marks=pytest.mark.slow),
     *(
         pytest.param({"engine": "deepspeed", "zero_stage": stage, "offload": True}, marks=pytest.mark.slow)
         for stage in (1, 2, 3)

@@ -16,6 +16,7 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_torchrun_and_deepspeed_train_as_one_process_does(tmp_path):
     text = write_text(tmp_path / "text.txt", seed=3)
     alone = RunDirectory(tmp_path / "alone")
