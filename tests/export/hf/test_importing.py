@@ -10,9 +10,10 @@ from export.their_models import MULTIPLIERS, edit_config, save_granite, save_our
 from mamba_slm.core.errors import CheckFailedError, CheckpointError, ConfigError, DataError, UsageError
 from mamba_slm.export.hf import importing as module
 from mamba_slm.export.hf.export import export_hf
-from mamba_slm.export.hf.importing import fold, import_hf, read_config, read_tensors, weight_files
+from mamba_slm.export.hf.importing import fold, import_hf, read_config, read_tensors
 from mamba_slm.export.hf.runner import open_hf
 from mamba_slm.model.checkpoint import load_config, load_model
+from mamba_slm.model.weight_files import weight_files
 from mamba_slm.text.tokenizer import Tokenizer
 from small_models import small_tokenizer
 

@@ -123,7 +123,7 @@ def test_a_folder_that_is_no_llama_says_so(tmp_path):
     with pytest.raises(CheckpointError, match=r"lacks the tensor model\.norm\.weight"):
         open_llama(folder)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="neither"):
+    with pytest.raises(CheckpointError, match=r"has no model\.safetensors and no"):
         open_llama(folder)
     (folder / "config.json").write_text(json.dumps({})[:1])
     with pytest.raises(DataError, match="not JSON"):

@@ -6,7 +6,6 @@ layer. Without them the weights keep every bit.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,16 +29,16 @@ from mamba_slm.export.portable import with_tensors, without_zero_feed_forwards
 from mamba_slm.export.probes import probe_sequences
 from mamba_slm.export.source import Source
 from mamba_slm.export.trace import OurRunner
-from mamba_slm.model.checkpoint import WEIGHTS_FILE, load_model, save_model
+from mamba_slm.model.checkpoint import load_model, save_model
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.granite import MODEL_TYPE, from_granite_tensors
 from mamba_slm.model.granite_import import DEFAULTS, model_config_from_granite, positive
 from mamba_slm.model.hf_folder import make_loadable
+from mamba_slm.model.weight_files import weight_files
 from mamba_slm.text.chat_template import read_chat_template
 from mamba_slm.text.hf_tokenizer import special_token_ids, tokenizer_config
 from mamba_slm.text.tokenizer import FILE_NAME, Tokenizer
 
-INDEX_FILE = "model.safetensors.index.json"
 READ = {*DEFAULTS, "model_type", "head_dim", "rope_theta", "rope_scaling", "partial_rotary_factor"} | {
     *("layers_block_type", "original_max_position_embeddings", "quantization_config")
 }
@@ -195,30 +194,6 @@ def fold(tensors: Mapping[str, Tensor], config: ModelConfig, multipliers: Mappin
         elif name.endswith(WRITE_TO_THE_STREAM):
             found[name] = tensor * residual
     return found
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder, those of its index where there is one.
-
-    Raises:
-        CheckpointError: there are none, or one of the index is missing.
-    """
-    if (folder / WEIGHTS_FILE).is_file():
-        return [folder / WEIGHTS_FILE]
-    if not (folder / INDEX_FILE).is_file():
-        raise CheckpointError(
-            f"{folder} has no {WEIGHTS_FILE} and no {INDEX_FILE}",
-            hint="pickles (.bin, .pt) are never read; save the model again with transformers",
-        )
-    try:
-        names = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / Path(name).name for name in sorted(set(names))]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{folder / INDEX_FILE} is not an index of weights: {error!r}") from error
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing; {INDEX_FILE} names it", hint="the folder is incomplete")
-    return files
 
 
 def read_tensors(files: list[Path]) -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ from mamba_slm.model.init import build_model
 from mamba_slm.model.llama import llama_tensors, model_config_from_llama
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stored import StoredTensors, open_whole
+from mamba_slm.model.weight_files import weight_files
 
-CONFIG_FILE, WEIGHTS_FILE, INDEX_FILE = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG_FILE = "config.json"
 COMPUTED_ANEW = ("rotary_emb.inv_freq",)
 """Name endings of tensors that old checkpoints hold although the config says them."""
 
@@ -74,31 +75,6 @@ def read_config(folder: Path) -> ModelConfig:
         ) from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}", hint="copy it again") from error
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder.
-
-    Raises:
-        DataError: there are none.
-        CheckpointError: one that the index names is missing.
-    """
-    if (folder / WEIGHTS_FILE).is_file():
-        return [folder / WEIGHTS_FILE]
-    if not (folder / INDEX_FILE).is_file():
-        raise DataError(
-            f"{folder} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}",
-            hint="pickles (.bin, .pt) are never read; save the model again with transformers",
-        )
-    try:
-        names = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))["weight_map"].values()
-        files = [folder / Path(name).name for name in sorted(set(names))]
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{folder / INDEX_FILE} is not an index of weights: {error!r}") from error
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing; {INDEX_FILE} names it", hint="the folder is incomplete")
-    return files
 
 
 def require_fit(folder: Path, config: ModelConfig, tensors: Mapping[str, StoredTensors]) -> None:
