@@ -51,6 +51,7 @@ OPTIONAL = {
         "answers HTTP requests: FastAPI, uvicorn and Prometheus' metrics",
         "`serve` refuses to start; `generate` and `chat` need nothing",
     ),
+    "dashboard": ("shows runs, trains and talks in a browser", "`dashboard` refuses to start; `report` makes a page"),
     "gpu": ("compiles our kernels for NVIDIA GPUs", "training and decoding on a GPU take PyTorch's own operations"),
     "gguf": ("writes and reads GGUF files for llama.cpp", "`export gguf` and `verify` of .gguf files refuse to start"),
     "onnx": (
