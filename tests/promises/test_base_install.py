@@ -49,7 +49,21 @@ NEEDING_AN_EXTRA |= {
 }
 NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
     f"mamba_slm.serving.api.{name}": "[serve]"
-    for name in ("libraries", "app", "prompts", "collecting", "errors", "schemas", "server")
+    for name in (
+        "libraries",
+        "app",
+        "service",
+        "prompts",
+        "collecting",
+        "streaming",
+        "errors",
+        "schemas",
+        "server",
+        "routes.models",
+        "routes.completions",
+        "routes.chat",
+        "routes.health",
+    )
 }
 """Modules that consist of another package's classes, and the extra that their error must name."""
 

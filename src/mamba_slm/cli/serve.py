@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     for module in ("fastapi", "uvicorn"):
         require(module, extra="serve", purpose="`mamba-slm serve`")
     from mamba_slm.generation.loading import load
-    from mamba_slm.serving.api.prompts import ServedModel
     from mamba_slm.serving.api.server import serve
+    from mamba_slm.serving.api.service import ServedModel
     from mamba_slm.serving.cache.prefix_cache import CacheSettings
     from mamba_slm.serving.engine.opening import open_engine
     from mamba_slm.serving.engine.settings import EngineSettings

@@ -12,8 +12,8 @@ import uvicorn
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.text import generate_text, prompt_tokens
 from mamba_slm.serving.api.app import create_app
-from mamba_slm.serving.api.prompts import ServedModel
 from mamba_slm.serving.api.server import listen
+from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
@@ -35,7 +35,7 @@ class Served:
         self.engine.start()
         model = ServedModel(name="small", tokenizer=TOKENIZER, context_tokens=256, template=template, created=1)
         self.socket = listen("127.0.0.1", 0)
-        config = uvicorn.Config(create_app(self.engine, model), log_level="error", lifespan="off")
+        config = uvicorn.Config(create_app(Service(engine=self.engine, model=model)), log_level="error", lifespan="off")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])))
         self.thread.start()

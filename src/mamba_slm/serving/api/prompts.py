@@ -14,27 +14,14 @@ from mamba_slm.generation.strategies.constraints import following_schema
 from mamba_slm.generation.strategies.penalties import Processor
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.serving.api.schemas import ChatBody, CompletionBody, Sampling
+from mamba_slm.serving.api.service import ServedModel
 from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.text.chat import Message, render_chat
-from mamba_slm.text.tokenizer import Tokenizer
 
 DEFAULT_COMPLETION_TOKENS = 16
 """Where nothing is said; OpenAI's own default for completions. A chat goes on to the end of its turn."""
 GOLDEN = 0x9E3779B97F4A7C15
 """Between the seeds of two answers to one request, as between rows elsewhere."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """What the API knows about the model behind it."""
-
-    name: str
-    tokenizer: Tokenizer
-    context_tokens: int
-    template: str | None
-    """Of chats; None: the model knows documents only."""
-    created: int
-    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)

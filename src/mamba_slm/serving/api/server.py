@@ -14,7 +14,7 @@ import uvicorn
 
 from mamba_slm.core.errors import SetupError
 from mamba_slm.serving.api.app import create_app
-from mamba_slm.serving.api.prompts import ServedModel
+from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.engine.core import EngineCore
 from mamba_slm.serving.engine.thread import Engine
 
@@ -54,7 +54,7 @@ def serve(
     engine = Engine(core, say=say)
     engine.start()
     config = uvicorn.Config(
-        create_app(engine, model),
+        create_app(Service(engine=engine, model=model)),
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -1,0 +1,73 @@
+"""POST /v1/chat/completions: answers to conversations."""
+
+from __future__ import annotations
+
+import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
+import asyncio
+import time
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from mamba_slm.serving.api.answers import chat_logprobs, finish_of, head
+from mamba_slm.serving.api.collecting import CLIENT_CLOSED, collect_while_connected, total_usage
+from mamba_slm.serving.api.prompts import chat_prompt, engine_requests
+from mamba_slm.serving.api.schemas import ChatBody
+from mamba_slm.serving.api.service import Service
+from mamba_slm.serving.api.streaming import streamed
+from mamba_slm.serving.engine.request import Piece
+
+
+def router(service: Service) -> APIRouter:
+    """Its routes."""
+    routes = APIRouter()
+    model = service.model
+
+    @routes.post("/v1/chat/completions")
+    async def chat(body: ChatBody, client: Request) -> Response:
+        """Answer a conversation."""
+        service.check_model(body.model)
+        prompt = await asyncio.to_thread(chat_prompt, body, model)
+        logprobs = (body.top_logprobs or 0) if body.logprobs else None
+        limit = body.max_completion_tokens or body.max_tokens
+        requests = engine_requests(body, prompt, model, max_new_tokens=limit, logprobs=logprobs)
+        id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        if body.stream:
+            begun: set[int] = set()
+
+            def chunks(number: int, piece: Piece) -> list[dict[str, Any]]:
+                choice = {"index": number, "delta": {}, "logprobs": None, "finish_reason": None}
+                made = []
+                if number not in begun:
+                    begun.add(number)
+                    made.append({**choice, "delta": {"role": "assistant", "content": ""}})
+                told = None if logprobs is None else chat_logprobs([piece], model.tokenizer)
+                if piece.text or (told and told["content"]):
+                    made.append({**choice, "delta": {"content": piece.text}, "logprobs": told})
+                if piece.finish_reason is not None:
+                    made.append({**choice, "finish_reason": finish_of(piece)})
+                return made
+
+            start = head("chat.completion.chunk", id, created, model.name)
+            return await streamed(service.engine, requests, start, chunks, body, prompts=1)
+        answers = await collect_while_connected(service.engine, requests, client)
+        if answers is None:
+            return Response(status_code=CLIENT_CLOSED)
+        choices = [
+            {
+                "index": number,
+                "message": {"role": "assistant", "content": answer.text, "refusal": None},
+                "logprobs": None if logprobs is None else chat_logprobs(answer.pieces, model.tokenizer),
+                "finish_reason": finish_of(answer.last),
+            }
+            for number, answer in enumerate(answers)
+        ]
+        usages = [answer.last.usage for answer in answers if answer.last.usage is not None]
+        start = head("chat.completion", id, created, model.name)
+        return JSONResponse({**start, "choices": choices, "usage": total_usage(usages, prompts=1)})
+
+    return routes

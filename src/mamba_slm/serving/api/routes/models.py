@@ -1,0 +1,41 @@
+"""GET /v1/models: what is served."""
+
+from __future__ import annotations
+
+import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
+from typing import Any
+
+from fastapi import APIRouter
+
+from mamba_slm.serving.api.service import ServedModel, Service
+
+
+def router(service: Service) -> APIRouter:
+    """Its routes."""
+    routes = APIRouter()
+
+    @routes.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """What is served."""
+        return {"object": "list", "data": [described(service.model)]}
+
+    @routes.get("/v1/models/{name:path}")
+    async def one_model(name: str) -> dict[str, Any]:
+        """One of them."""
+        service.check_model(name)
+        return described(service.model)
+
+    return routes
+
+
+def described(model: ServedModel) -> dict[str, Any]:
+    """An entry of the list of models; `max_model_len` is vLLM's field."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "mamba-slm",
+        "max_model_len": model.context_tokens,
+    }
