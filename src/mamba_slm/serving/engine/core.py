@@ -22,7 +22,8 @@ from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
 from mamba_slm.serving.engine.choosing import choose
 from mamba_slm.serving.engine.executor import Executor
 from mamba_slm.serving.engine.followers import leader_of
-from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure
+from mamba_slm.serving.engine.observer import Observer, StepCounts
+from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure, Piece
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
 from mamba_slm.serving.engine.task import Task
 from mamba_slm.serving.memory.pool import Pool, Sequence, Snapshot
@@ -71,6 +72,10 @@ class EngineCore:
         self._next_number = 0
         self.suspensions = 0
         """States that were moved out of their slots so far."""
+        self.observer = Observer()
+        """Told what happens; set it before the first request."""
+        self.decoded_tokens = self.read_tokens = 0
+        """That the model computed so far: newest ones of running requests, and those of prompts."""
 
     @property
     def num_running(self) -> int:
@@ -105,6 +110,7 @@ class EngineCore:
             raise QueueFullError(
                 f"{self.num_waiting} requests are waiting, which is as many as may", hint="try again later"
             )
+        self.observer.queued(request)
         number, self._next_number = self._next_number, self._next_number + 1
         self._tasks[number] = Task.of(
             number,
@@ -120,21 +126,32 @@ class EngineCore:
 
     def cancel(self, number: int) -> None:
         """Forget a request and free what it holds; nothing where it is done already."""
-        task = self._tasks.pop(number, None)
-        if task is not None and task.sequence is not None:
+        task = self._tasks.get(number)
+        if task is not None:
+            self._forget(task)
+            self.observer.cancelled(task.request, total_seconds=self._clock() - task.submitted)
+
+    def _forget(self, task: Task) -> None:
+        del self._tasks[task.number]
+        if task.sequence is not None:
             self._pool.close(task.sequence)
+
+    def _fail(self, task: Task, error: MambaSlmError) -> None:
+        self._forget(task)
+        self.observer.failed(task.request, error, total_seconds=self._clock() - task.submitted)
+        task.deliver(Failure(error))
 
     def fail_all(self, error: MambaSlmError) -> None:
         """End all requests with an error."""
         for task in list(self._tasks.values()):
-            self.cancel(task.number)
-            task.deliver(Failure(error))
+            self._fail(task, error)
 
     def step(self) -> bool:
         """Run every request as far as the scheduler says; whether there was anything to do."""
         if not self._tasks:
             return False
         now = self._clock()
+        decoded, read = self.decoded_tokens, self.read_tokens
         waiting = [task for task in self._tasks.values() if task.sequence is None and task.parked is None]
         for task in waiting:
             task.waits_for = leader_of(task, self._tasks.values())
@@ -151,6 +168,17 @@ class EngineCore:
         for number, count in made.read:
             if number in self._tasks:
                 self._read(self._tasks[number], count)
+        running, suspended = self.num_running, sum(task.parked is not None for task in self._tasks.values())
+        self.observer.stepped(
+            StepCounts(
+                decoded_tokens=self.decoded_tokens - decoded,
+                read_tokens=self.read_tokens - read,
+                running=running,
+                waiting=len(self._tasks) - running - suspended,
+                suspended=suspended,
+                seconds=self._clock() - now,
+            )
+        )
         return True
 
     def _suspend(self, task: Task) -> None:
@@ -158,13 +186,16 @@ class EngineCore:
         task.parked, task.sequence = self._pool.park(task.sequence), None
         task.suspensions += 1
         self.suspensions += 1
+        self.observer.suspended(task.request)
 
     def _start(self, task: Task, now: float) -> None:
         """Give a slot to a request: with its own state, with one of the cache, or empty."""
         if task.parked is not None:
             self._make_room(self._limits.blocks(task.parked.num_tokens))
             task.sequence = self._pool.unpark(task.parked)
-            task.parked = None if task.sequence is not None else task.parked
+            if task.sequence is not None:
+                task.parked = None
+                self.observer.resumed(task.request)
             return
         request = task.request
         found = self.cache.find(
@@ -178,6 +209,7 @@ class EngineCore:
             task.sequence = self._pool.open()
         assert task.sequence is not None, "the scheduler promised a slot and blocks"
         task.started, task.at, task.cached = now, at, at
+        self.observer.started(request, queued_seconds=now - task.submitted, cached_tokens=at)
         if request.use_cache and self.settings.cache.max_bytes:
             task.cuts = sorted({*self._cuts(task, found.branch), *task.wanted})
         if not task.unread:
@@ -244,6 +276,7 @@ class EngineCore:
         logits = self._executor.step(
             [task.sequence for task in ready if task.sequence is not None], [task.made[-1] for task in ready]
         )
+        self.decoded_tokens += len(ready)
         self._take(ready, logits)
 
     def _read(self, task: Task, count: int) -> None:
@@ -263,6 +296,7 @@ class EngineCore:
                 task.sequence, task.request.prompt[task.at : stop], keep_after=[cut - task.at for cut in inner]
             )
             self._served[task.request.tenant] += stop - task.at
+            self.read_tokens += stop - task.at
             task.at = stop
             for cut, mamba in zip(inner, read.states, strict=True):
                 self._keep(task, self._pool.snapshot(task.sequence, cut, mamba))
@@ -292,16 +326,26 @@ class EngineCore:
         """Draw the next token of each from its row of [b v], and tell."""
         choices = choose(logits, [task.row for task in tasks], one_by_one=self.settings.batch_invariant)
         now = self._clock()
+        firsts: list[float] = []
+        gaps: list[float] = []
+        pieces: list[tuple[Task, Piece]] = []
         for task, choice in zip(tasks, choices, strict=True):
             if isinstance(choice, MambaSlmError):
-                self.cancel(task.number)
-                task.deliver(Failure(choice))
+                self._fail(task, choice)
                 continue
             self._served[task.request.tenant] += 1
+            if task.latest is None:
+                firsts.append(now - task.submitted)
+            else:
+                gaps.append(now - task.latest)
             piece = task.take(choice, now)
-            if piece.finish_reason is not None:
+            if piece.finish_reason is not None and piece.usage is not None:
                 self._keep_end(task)
-                self.cancel(task.number)
+                self._forget(task)
+                self.observer.finished(task.request, piece.usage, piece.finish_reason)
+            pieces.append((task, piece))
+        self.observer.delivered(len(pieces), first_seconds=firsts, gap_seconds=gaps)
+        for task, piece in pieces:
             task.deliver(piece)
 
 

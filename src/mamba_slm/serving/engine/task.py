@@ -40,6 +40,8 @@ class Task:
     cached: int = 0
     started: float | None = None
     first: float | None = None
+    latest: float | None = None
+    """When its newest token was made."""
     suspensions: int = 0
     waits_for: int | None = None
 
@@ -100,6 +102,7 @@ class Task:
         request = self.request
         self.made.append(choice.token)
         self.first = now if self.first is None else self.first
+        self.latest = now
         if self.row.history is not None:
             self.row.history.append([choice.token])
         reason = self.reason(choice.token)

@@ -110,6 +110,7 @@ class Engine:
         try:
             ticket.number = self.core.submit(request, deliver)
         except MambaSlmError as error:
+            self.core.observer.refused(request, error)
             deliver(Failure(error))
 
     def _cancel(self, ticket: _Ticket) -> None:
