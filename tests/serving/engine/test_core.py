@@ -85,9 +85,7 @@ def test_a_request_of_higher_priority_takes_a_slot_and_the_other_goes_on_with_it
     engine = Engine(MODEL, max_running=1, step_tokens=64)
     read = []
     original = engine.executor.read
-    engine.executor.read = lambda sequence, tokens, **more: (
-        read.append(len(tokens)) or original(sequence, tokens, **more)
-    )
+    engine.executor.read = lambda pieces: read.extend(len(piece.tokens) for piece in pieces) or original(pieces)
     low = engine.submit(PROMPTS[3], 12, priority=1, use_cache=False)
     for _ in range(5):
         engine.core.step()

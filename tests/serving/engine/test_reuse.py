@@ -18,10 +18,10 @@ def reading(engine):
     read = []
     original = engine.executor.read
 
-    def counted(sequence, tokens, **more):
-        result = original(sequence, tokens, **more)
-        read.append((len(tokens), result.logits))
-        return result
+    def counted(pieces):
+        results = original(pieces)
+        read.extend((len(piece.tokens), result.logits) for piece, result in zip(pieces, results, strict=True))
+        return results
 
     engine.executor.read = counted
     return read
@@ -124,6 +124,7 @@ def test_a_state_in_use_survives_its_eviction():
 @pytest.mark.parametrize("first", [LONG[:70], LONG])
 def test_in_batch_invariant_mode_what_is_reused_changes_no_bit(first, monkeypatch):
     monkeypatch.setattr("mamba_slm.serving.engine.core.INVARIANT_PIECE_TOKENS", 32)
+    monkeypatch.setattr("mamba_slm.serving.engine.keeping.INVARIANT_PIECE_TOKENS", 32)
     prompt = [*LONG[:80], *TAIL]
     cold, warm = (Engine(MODEL, batch_invariant=True, step_tokens=20) for _ in range(2))
     warm.ask(first, 5)

@@ -14,7 +14,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.model.packed import nearest_model
 from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
-from mamba_slm.serving.engine.executor import CompiledExecutor, TorchExecutor
+from mamba_slm.serving.engine.executor import CompiledExecutor, ReadPiece, TorchExecutor
 from mamba_slm.serving.memory.blocks import Blocks
 from mamba_slm.serving.memory.pool import Pool
 from serving.engines import random_prompts
@@ -59,7 +59,7 @@ def opened(pool, executor, prompt, piece=5):
     sequence = pool.open()
     for start in range(0, len(prompt), piece):
         assert pool.grow(sequence, len(prompt[start : start + piece]))
-        executor.read(sequence, prompt[start : start + piece])
+        executor.read([ReadPiece(sequence=sequence, tokens=prompt[start : start + piece])])
     return sequence
 
 

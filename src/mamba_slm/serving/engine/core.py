@@ -1,8 +1,8 @@
 """The engine without a thread: requests go in, `step` runs all of them a little further, answers come out.
 
 A step is planned by the scheduler, a pure function, and then carried out: states are moved out of and into slots, every
-running request makes a token in one call of the model, and pieces of prompts are read one request at a time. States are
-kept for later prompts on the way (`serving.cache`).
+running request makes a token in one call of the model, and pieces of prompts are read in another. States are kept for
+later prompts on the way (`serving.cache`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import CheckFailedError, ConfigError, MambaSlmError
 from mamba_slm.generation.prefill import check_prompts
 from mamba_slm.generation.stream import TokenBytes
 from mamba_slm.model.count import forward_flops_per_token
-from mamba_slm.serving.cache.cuts import cuts_between
 from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
 from mamba_slm.serving.engine.choosing import choose
-from mamba_slm.serving.engine.executor import Executor
+from mamba_slm.serving.engine.executor import Executor, ReadPiece
 from mamba_slm.serving.engine.followers import leader_of
+from mamba_slm.serving.engine.keeping import Keeper
 from mamba_slm.serving.engine.observer import Observer, StepCounts
 from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure, Piece
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
@@ -67,6 +68,7 @@ class EngineCore:
             flops=lambda tokens: tokens * forward_flops_per_token(executor.config, max(tokens, 1)),
             drop=pool.drop,  # type: ignore[arg-type]
         )
+        self._keeper = Keeper(self.cache, pool, settings)
         self._tasks: dict[int, Task] = {}
         self._served: Counter[str] = Counter()
         self._next_number = 0
@@ -165,9 +167,7 @@ class EngineCore:
         for number in made.start:
             self._start(self._tasks[number], now)
         self._decode([self._tasks[number] for number in made.decode])
-        for number, count in made.read:
-            if number in self._tasks:
-                self._read(self._tasks[number], count)
+        self._read([(self._tasks[number], count) for number, count in made.read if number in self._tasks])
         running, suspended = self.num_running, sum(task.parked is not None for task in self._tasks.values())
         self.observer.stepped(
             StepCounts(
@@ -199,7 +199,10 @@ class EngineCore:
             return
         request = task.request
         found = self.cache.find(
-            request.namespace, request.prompt, enabled=request.use_cache, usable=self._usable(len(request.prompt))
+            request.namespace,
+            request.prompt,
+            enabled=request.use_cache,
+            usable=self._keeper.usable(len(request.prompt)),
         )
         task.sequence = self._continued(found, len(request.prompt))
         at = found.length
@@ -210,8 +213,7 @@ class EngineCore:
         assert task.sequence is not None, "the scheduler promised a slot and blocks"
         task.started, task.at, task.cached = now, at, at
         self.observer.started(request, queued_seconds=now - task.submitted, cached_tokens=at)
-        if request.use_cache and self.settings.cache.max_bytes:
-            task.cuts = sorted({*self._cuts(task, found.branch), *task.wanted})
+        self._keeper.plan_cuts(task, found.branch)
         if not task.unread:
             assert found.entry is not None
             assert isinstance(found.entry.logits, Tensor)
@@ -230,28 +232,6 @@ class EngineCore:
             return self._pool.open(snapshot)
         finally:
             self._pool.blocks.release(snapshot.blocks)
-
-    def _cuts(self, task: Task, branch: int) -> list[int]:
-        """Where the state of a prompt will be kept."""
-        length, settings = len(task.request.prompt), self.settings
-        if settings.batch_invariant:
-            every = INVARIANT_PIECE_TOKENS
-            inner = [at for at in range(every, length, every) if at > task.at]
-            return [*inner, length] if task.at < length else []
-        return cuts_between(
-            task.at,
-            length,
-            boundaries=task.request.boundaries,
-            branch=branch,
-            every=settings.cache.every,
-            min_tokens=settings.cache.min_tokens,
-        )
-
-    def _usable(self, length: int) -> Callable[[int], bool] | None:
-        """In batch-invariant mode: only states that this prompt would have come to by itself."""
-        if not self.settings.batch_invariant:
-            return None
-        return lambda at: at == length or at % INVARIANT_PIECE_TOKENS == 0
 
     def _make_room(self, num_blocks: int) -> None:
         """Let the cache give up blocks until so many are free."""
@@ -279,48 +259,46 @@ class EngineCore:
         self.decoded_tokens += len(ready)
         self._take(ready, logits)
 
-    def _read(self, task: Task, count: int) -> None:
-        """Up to `count` more tokens of a prompt, keeping states on the way; its first token when nothing is left."""
-        if task.sequence is None or not task.unread:
-            return
-        end = min(task.at + count, len(task.request.prompt))
-        while task.at < end:
-            stop = end
-            if self.settings.batch_invariant:  # pieces are the same whatever else is read
-                every = INVARIANT_PIECE_TOKENS
-                stop = min(task.at - task.at % every + every, len(task.request.prompt))
-            if not self._grow(task, stop - task.at):
-                return
-            inner = [cut for cut in task.cuts if task.at < cut < stop and not self._has(task, cut)]
-            read = self._executor.read(
-                task.sequence, task.request.prompt[task.at : stop], keep_after=[cut - task.at for cut in inner]
+    def _read(self, wanted: list[tuple[Task, int]]) -> None:
+        """Up to so many more tokens of prompts, keeping states on the way; first tokens where nothing is left.
+
+        All in one call of the model; in batch-invariant mode one by one, in pieces that are the same whatever else is
+        read, so that it may be more than was planned.
+        """
+        ends = {task: min(task.at + count, len(task.request.prompt)) for task, count in wanted}
+        while reading := [task for task, end in ends.items() if task.sequence is not None and task.at < end]:
+            stops = {task: ends[task] for task in reading}
+            if self.settings.batch_invariant:
+                task, every = reading[0], INVARIANT_PIECE_TOKENS
+                stops = {task: min(task.at - task.at % every + every, len(task.request.prompt))}
+            for task, stop in list(stops.items()):
+                if not self._grow(task, stop - task.at):  # the scheduler will find a way
+                    del stops[task], ends[task]
+            if stops:
+                self._read_once(stops)
+
+    def _read_once(self, stops: dict[Task, int]) -> None:
+        """One call that reads every task up to its stop."""
+        inner = {task: self._keeper.inner_cuts(task, stop) for task, stop in stops.items()}
+        pieces = [
+            ReadPiece(
+                sequence=task.sequence,
+                tokens=task.request.prompt[task.at : stop],
+                keep_after=[cut - task.at for cut in inner[task]],
             )
+            for task, stop in stops.items()
+            if task.sequence is not None
+        ]
+        done: list[tuple[Task, Tensor]] = []
+        for (task, stop), read in zip(stops.items(), self._executor.read(pieces), strict=True):
             self._served[task.request.tenant] += stop - task.at
             self.read_tokens += stop - task.at
             task.at = stop
-            for cut, mamba in zip(inner, read.states, strict=True):
-                self._keep(task, self._pool.snapshot(task.sequence, cut, mamba))
-            if stop in task.cuts and not self._has(task, stop):
-                self._keep(task, self._pool.snapshot(task.sequence), logits=read.logits.clone())
+            self._keeper.keep(task, inner[task], read)
             if not task.unread:
-                self._take([task], read.logits[None])
-
-    def _keep_end(self, task: Task) -> None:
-        """Keep the state of a finished task for one that goes on from there."""
-        assert task.sequence is not None
-        if not task.request.use_cache or not self.settings.cache.max_bytes or self.settings.batch_invariant:
-            return  # in batch-invariant mode another request would have read these tokens in other pieces
-        if not self._has(task, task.sequence.num_tokens):
-            self._keep(task, self._pool.snapshot(task.sequence))
-
-    def _has(self, task: Task, num_tokens: int) -> bool:
-        """Whether the state after so many tokens is in the cache, or would be too short for it."""
-        tokens = task.tokens[:num_tokens]
-        return num_tokens < self.settings.cache.min_tokens or self.cache.has(task.request.namespace, tokens)
-
-    def _keep(self, task: Task, snapshot: Snapshot, *, logits: Tensor | None = None) -> None:
-        """Put a state of a task into the cache."""
-        self.cache.put(task.request.namespace, task.tokens[: snapshot.num_tokens], snapshot, logits=logits)
+                done.append((task, read.logits))
+        if done:
+            self._take([task for task, _ in done], torch.stack([logits for _, logits in done]))
 
     def _take(self, tasks: list[Task], logits: Tensor) -> None:
         """Draw the next token of each from its row of [b v], and tell."""
@@ -340,7 +318,7 @@ class EngineCore:
                 gaps.append(now - task.latest)
             piece = task.take(choice, now)
             if piece.finish_reason is not None and piece.usage is not None:
-                self._keep_end(task)
+                self._keeper.keep_end(task)
                 self._forget(task)
                 self.observer.finished(task.request, piece.usage, piece.finish_reason)
             pieces.append((task, piece))

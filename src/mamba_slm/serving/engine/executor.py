@@ -1,4 +1,4 @@
-"""What computes for the engine: one piece of a prompt, or one token of many sequences, in the memory of a pool."""
+"""What computes for the engine: pieces of prompts, or one token of many sequences, in the memory of a pool."""
 
 from __future__ import annotations
 
@@ -16,12 +16,25 @@ from mamba_slm.serving.memory.gathered import Gathered
 from mamba_slm.serving.memory.pool import Pool, Sequence
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadPiece:
+    """What one sequence reads in a call; it has the blocks for that."""
+
+    sequence: Sequence
+    tokens: Rows[int]
+    """At least one."""
+    keep_after: Rows[int] = ()
+    """Counts of the tokens, ascending, less than all: the states after them are wanted, too."""
+    all_logits: bool = False
+    """Whether the logits after every token are wanted, as for checking guesses, and not only those after the last."""
+
+
 @dataclass(frozen=True)
 class Read:
-    """What a piece of a prompt left besides the state."""
+    """What a piece left besides the state."""
 
     logits: Tensor
-    """[v] after the piece, float32."""
+    """[v] after the piece, or [t v] after each token of one with `all_logits`; float32."""
     states: list[list[tuple[Tensor, Tensor]]]
     """For each wanted place the windows [w c] and SSM states [h p n] of the Mamba layers."""
 
@@ -32,12 +45,8 @@ class Executor(Protocol):
     config: ModelConfig
     description: str
 
-    def read(self, sequence: Sequence, tokens: Rows[int], *, keep_after: Rows[int] = ()) -> Read:
-        """One more piece of a prompt.
-
-        Args:
-            keep_after: counts of its tokens, ascending, less than all: the states after them are wanted, too.
-        """
+    def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
+        """Pieces of different sequences in one call; afterwards each sequence has read its tokens."""
         ...
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
@@ -57,16 +66,19 @@ class TorchExecutor:
         self.description = f"torch {torch.__version__}, device {pool.device}"
         self._is_batch_invariant = is_batch_invariant
 
+    def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
+        return [self._read(piece) for piece in pieces]
+
     @torch.no_grad()
-    def read(self, sequence: Sequence, tokens: Rows[int], *, keep_after: Rows[int] = ()) -> Read:
-        gathered = Gathered(self.pool, [sequence], len(tokens))
-        if keep_after:
+    def _read(self, piece: ReadPiece) -> Read:
+        gathered = Gathered(self.pool, [piece.sequence], len(piece.tokens))
+        if piece.keep_after:
             gathered.remember()
-        given = torch.tensor([list(tokens)], device=self.pool.device)
-        logits = self.model(given, state=gathered.state, last_only=True)[0, 0]
-        states = gathered.states_after(self.model, keep_after) if keep_after else []
+        given = torch.tensor([list(piece.tokens)], device=self.pool.device)
+        logits = self.model(given, state=gathered.state, last_only=not piece.all_logits)[0]
+        states = gathered.states_after(self.model, piece.keep_after) if piece.keep_after else []
         gathered.put_back()
-        return Read(logits, states)
+        return Read(logits if piece.all_logits else logits[0], states)
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
         if self._is_batch_invariant:

@@ -185,6 +185,16 @@ class Pool:
         """Give the share in the blocks back; the snapshot is of no use any more."""
         self.blocks.release(snapshot.blocks)
 
+    def rewind(self, sequence: Sequence, num_tokens: int, mamba: Rows[tuple[Tensor, Tensor]]) -> None:
+        """Go back to an earlier moment of the sequence, with what its Mamba layers remembered then.
+
+        Blocks for later tokens stay with the sequence; keys and values in them are written anew, so that nobody may
+        have taken a snapshot since.
+        """
+        assert num_tokens <= sequence.num_tokens
+        self._fill(sequence, mamba)
+        sequence.num_tokens = num_tokens
+
     def park(self, sequence: Sequence) -> Parked:
         """Move a state out of the pool and close its sequence."""
         at = torch.tensor(sequence.blocks, dtype=torch.int64, device=self.device)
