@@ -23,31 +23,44 @@ def open_engine(
     tokenizer: TokenBytes | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> EngineCore:
-    """An engine over a runtime of PyTorch, compiled or not, with quantized weights or not.
+    """An engine over a runtime of PyTorch, compiled or not, with quantized weights or not, or of ONNX Runtime.
 
     Raises:
-        UsageError: a runtime that has no PyTorch model.
+        UsageError: another runtime.
         ConfigError: `kv_tokens` do not hold the model's context.
     """
-    if not isinstance(runtime, TorchRuntime):
-        raise UsageError(
-            f"the engine runs models by PyTorch, this one is run by {runtime.description}",
-            hint="serve the model folder from which it was exported",
-        )
-    config, size = runtime.config, settings.block_tokens
+    executor, pool = open_executor(runtime, settings)
+    return EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
+
+
+def open_executor(runtime: Runtime[Any], settings: EngineSettings) -> tuple[Executor, Pool]:
+    """What computes, and the memory that it computes in.
+
+    Raises:
+        UsageError: a runtime without an executor.
+        ConfigError: `kv_tokens` do not hold the model's context.
+    """
+    config, size, alike = runtime.config, settings.block_tokens, settings.batch_invariant
     longest = -(-config.max_context_tokens // size)
     wanted = -(-settings.kv_tokens // size)
+    blocks = min(wanted, 2 * settings.max_running * longest)  # twice: running requests, and as much in the cache
+    if not isinstance(runtime, TorchRuntime):
+        from mamba_slm.generation.onnx_runtime import OnnxRuntime
+        from mamba_slm.serving.engine.onnx_executor import OnnxExecutor
+        from mamba_slm.serving.memory.onnx_pool import OnnxPool
+
+        if not isinstance(runtime, OnnxRuntime):
+            raise UsageError(f"the engine cannot run {runtime.description}", hint="use --runtime torch")
+        onnx_pool = OnnxPool(config, slots=settings.max_running, blocks=blocks, block_tokens=size)
+        return OnnxExecutor(runtime, onnx_pool, is_batch_invariant=alike), onnx_pool
     pool = Pool(
         config,
         slots=settings.max_running,
-        blocks=min(wanted, 2 * settings.max_running * longest),  # twice: running requests, and as much in the cache
+        blocks=blocks,
         block_tokens=size,
         device=runtime.device,
         dtype=runtime.model.embedding.weight.dtype,
     )
-    executor: Executor
     if isinstance(runtime, CompiledRuntime):
-        executor = CompiledExecutor(runtime, pool, is_batch_invariant=settings.batch_invariant)
-    else:
-        executor = TorchExecutor(runtime.model, pool, is_batch_invariant=settings.batch_invariant)
-    return EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
+        return CompiledExecutor(runtime, pool, is_batch_invariant=alike), pool
+    return TorchExecutor(runtime.model, pool, is_batch_invariant=alike), pool
