@@ -7,7 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mamba_slm.cli import console
+from mamba_slm.cli import bench_serve, console
+from mamba_slm.cli.parser import Parser
 from mamba_slm.core.units import parse_count
 
 EPILOG = """\
@@ -27,6 +28,8 @@ otherwise. --ours bf16,int8,int4 puts ours with such weights beside them.
 kernels, from 512 to 16,384 tokens. --startup measures how long fresh processes take until they have imported the
 package, shown the help, and generated a first token; MODEL is a preset here.
 
+`mamba-slm bench serve` measures a server under load instead.
+
 The measured cells are in --out after each of them, and an interrupt prints them. `make bench` writes
 docs/reference/benchmarks.md and docs/reference/crossover.md.
 
@@ -37,6 +40,7 @@ examples:
   mamba-slm bench 60M --tasks decode --lengths 512 --batches 1,8,32 --ours int8
   mamba-slm bench nano --crossover --lengths 64,128 --out crossover.json
   mamba-slm bench 60M --startup
+  mamba-slm bench serve runs/quickstart
 """
 
 
@@ -50,10 +54,11 @@ def counts(text: str) -> tuple[int, ...]:
     return tuple(map(parse_count, words(text)))
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Arguments of `mamba-slm bench`."""
     parser.description = "Train step, prefill and decode beside transformers: tokens/s, memory, share of the machine."
     parser.epilog = EPILOG
+    bench_serve.configure(parser.add_form("serve"))
     parser.add_argument("model", metavar="MODEL", nargs="?", default="60M", help="preset or model, default 60M")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--crossover", action="store_true", help="against attention alone, by length")
@@ -92,6 +97,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
+    if args.subcommand == "serve":
+        return bench_serve.run(args)
     if args.startup:
         from mamba_slm.cli.bench_startup import run_startup
 

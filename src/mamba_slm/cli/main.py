@@ -47,7 +47,7 @@ COMMANDS = {
     "export": ("mamba_slm.cli.export", "write a model in another format, verified: hf, gguf, onnx"),
     "import": ("mamba_slm.cli.import_model", "read a GraniteMoeHybrid of Hugging Face into a model folder of ours"),
     "verify": ("mamba_slm.cli.verify", "compare two models in any formats: logits, layers, tokenizers"),
-    "bench": ("mamba_slm.cli.bench", "speed and memory of a model here, beside transformers"),
+    "bench": ("mamba_slm.cli.bench", "speed and memory of a model here, beside transformers; a server under load"),
     "runs": ("mamba_slm.cli.runs", "list, show and compare runs"),
     "report": ("mamba_slm.cli.report", "the report card of a run, as a page and as Markdown"),
 }

@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
         arguments.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         arguments.setdefault("allow_abbrev", False)
         super().__init__(**arguments, conflict_handler="resolve", add_help=False)
+        self._forms: dict[str, Parser] = {}
         shared = self.add_argument_group("global options")
         shared.add_argument("-h", "--help", action="help", default=argparse.SUPPRESS, help="show this help")
         for flag, meaning in GLOBAL_FLAGS.items():
@@ -39,8 +40,23 @@ class Parser(argparse.ArgumentParser):
         arguments.setdefault("required", True)
         return super().add_subparsers(**arguments)
 
+    def add_form(self, name: str, **arguments: Any) -> Parser:
+        """The parser of a subcommand of a command that works without one, too: `bench MODEL` and `bench serve MODEL`.
+
+        The words belong to it where the first that is no option is `name`; then `args.subcommand` is `name`, else None.
+        """
+        self._forms[name] = Parser(prog=f"{self.prog} {name}", **arguments)
+        self.set_defaults(subcommand=None)
+        return self._forms[name]
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parse, but refuse what is left over: here it is known which command the words were meant for."""
+        words = list(args or ())
+        place = next((place for place, word in enumerate(words) if not word.startswith("-")), len(words))
+        if words[place : place + 1] and words[place] in self._forms:
+            found, extras = self._forms[words[place]].parse_known_args([*words[:place], *words[place + 1 :]], namespace)
+            found.subcommand = words[place]
+            return found, extras
         found, extras = super().parse_known_args(args, namespace)
         options = [word.split("=")[0] for word in extras if word.startswith("-") and word != "-"]
         if options:
@@ -56,7 +72,8 @@ class Parser(argparse.ArgumentParser):
         return [name for action in self._actions for name in action.option_strings]
 
     def subcommands(self) -> Iterator[tuple[str, Parser]]:
-        """The name and parser of every subcommand; aliases are left out."""
+        """The name and parser of every subcommand and form; aliases are left out."""
+        yield from self._forms.items()
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
                 first_names = {parser: name for name, parser in reversed(action.choices.items())}

@@ -36,7 +36,7 @@ def sections(parser: Parser, *, depth: int = 2) -> Iterator[str]:
     subcommands = list(parser.subcommands())
     actions = [action for action in parser._actions if is_own(action)]
     positional = [action for action in actions if not action.option_strings]
-    if not subcommands:
+    if positional or not subcommands:
         names = " ".join(argument_name(action) for action in positional)
         yield f"    {parser.prog} {names} [options]".replace("  [", " [") + "\n"
     yield from option_lines((argument_name(action), help_of(action)) for action in actions)
