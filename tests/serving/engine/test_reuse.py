@@ -90,8 +90,8 @@ def test_states_are_kept_at_the_ends_of_messages():
 
 def test_namespaces_see_nothing_of_each_other_and_a_request_may_stay_out():
     engine = Engine(MODEL)
-    engine.ask(LONG, 1, namespace="a")
-    for settings in ({"namespace": "b"}, {"namespace": "a", "use_cache": False}):
+    engine.ask(LONG, 1, salt="a")
+    for settings in ({"salt": "b"}, {"salt": "a", "use_cache": False}):
         number = engine.submit(LONG, 1, **settings)
         engine.run()
         assert engine.last(number).usage.cached_tokens == 0

@@ -131,7 +131,7 @@ def engine_requests(
             stops=body.stops,
             logprobs=logprobs,
             boundaries=prompt.boundaries,
-            namespace=body.cache_salt,
+            salt=body.cache_salt,
             use_cache=body.cache_prompt,
             priority=body.priority,
             tenant=body.user or "",

@@ -22,6 +22,7 @@ from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
 from mamba_slm.serving.engine.choosing import choose
 from mamba_slm.serving.engine.executor import Executor, ReadPiece
 from mamba_slm.serving.engine.followers import leader_of
+from mamba_slm.serving.engine.holds import Holds
 from mamba_slm.serving.engine.keeping import Keeper
 from mamba_slm.serving.engine.observer import Observer, StepCounts
 from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure, Piece
@@ -76,6 +77,8 @@ class EngineCore:
         """States that were moved out of their slots so far."""
         self.observer = Observer()
         """Told what happens; set it before the first request."""
+        self.adapters = Holds()
+        """Told which adapters are in use; set it before the first request."""
         self.decoded_tokens = self.read_tokens = 0
         """That the model computed so far: newest ones of running requests, and those of prompts."""
 
@@ -114,7 +117,7 @@ class EngineCore:
             )
         self.observer.queued(request)
         number, self._next_number = self._next_number, self._next_number + 1
-        self._tasks[number] = Task.of(
+        task = Task.of(
             number,
             request,
             deliver,
@@ -124,6 +127,8 @@ class EngineCore:
             vocab_size=self.config.vocab_size,
             device=self._pool.device,
         )
+        self.adapters.hold(request.adapter)
+        self._tasks[number] = task
         return number
 
     def cancel(self, number: int) -> None:
@@ -137,6 +142,7 @@ class EngineCore:
         del self._tasks[task.number]
         if task.sequence is not None:
             self._pool.close(task.sequence)
+        self.adapters.release(task.request.adapter)
 
     def _fail(self, task: Task, error: MambaSlmError) -> None:
         self._forget(task)
@@ -194,7 +200,7 @@ class EngineCore:
             self._make_room(self._limits.blocks(task.parked.num_tokens))
             task.sequence = self._pool.unpark(task.parked)
             if task.sequence is not None:
-                task.parked = None
+                task.parked, task.sequence.adapter = None, task.request.adapter
                 self.observer.resumed(task.request)
             return
         request = task.request
@@ -211,6 +217,7 @@ class EngineCore:
             self._make_room(self._limits.blocks(len(request.prompt)))
             task.sequence = self._pool.open()
         assert task.sequence is not None, "the scheduler promised a slot and blocks"
+        task.sequence.adapter = request.adapter
         task.started, task.at, task.cached = now, at, at
         self.observer.started(request, queued_seconds=now - task.submitted, cached_tokens=at)
         self._keeper.plan_cuts(task, found.branch)

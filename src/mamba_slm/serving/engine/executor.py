@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +67,8 @@ class TorchExecutor:
         self.model, self.pool, self.config = model, pool, model.config
         self.description = f"torch {torch.__version__}, device {pool.device}"
         self._is_batch_invariant = is_batch_invariant
+        self.rows_use: Callable[[Rows[str]], AbstractContextManager[None]] = lambda adapters: nullcontext()
+        """Told before a call of the model which adapter each of its rows uses (`Sequence.adapter`)."""
 
     def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
         return [self._read(piece) for piece in pieces]
@@ -75,7 +79,8 @@ class TorchExecutor:
         if piece.keep_after:
             gathered.remember()
         given = torch.tensor([list(piece.tokens)], device=self.pool.device)
-        logits = self.model(given, state=gathered.state, last_only=not piece.all_logits)[0]
+        with self.rows_use([piece.sequence.adapter]):
+            logits = self.model(given, state=gathered.state, last_only=not piece.all_logits)[0]
         states = gathered.states_after(self.model, piece.keep_after) if piece.keep_after else []
         gathered.put_back()
         return Read(logits if piece.all_logits else logits[0], states)
@@ -90,7 +95,8 @@ class TorchExecutor:
         """Tokens [b t] of every sequence to the logits [b v] after the last."""
         gathered = Gathered(self.pool, sequences, len(tokens[0]))
         given = torch.tensor(tokens, device=self.pool.device)
-        logits = self.model(given, state=gathered.state, last_only=True)[:, 0]
+        with self.rows_use([sequence.adapter for sequence in sequences]):
+            logits = self.model(given, state=gathered.state, last_only=True)[:, 0]
         gathered.put_back()
         return logits
 

@@ -41,8 +41,11 @@ class EngineRequest:
     boundaries: tuple[int, ...] = ()
     """Tokens up to the ends of the messages of a conversation, where a state is worth keeping."""
 
-    namespace: str = ""
-    """Adapter and salt: only requests of one namespace take over each other's states."""
+    adapter: str = ""
+    """Key of the adapter that continues the text (`LoadedAdapter.key`); empty: the base model."""
+
+    salt: str = ""
+    """Only requests of one salt take over each other's states."""
 
     use_cache: bool = True
     """Whether states of earlier prompts may be taken over, and are kept."""
@@ -52,6 +55,15 @@ class EngineRequest:
 
     tenant: str = ""
     """On whose behalf; tenants get equal turns."""
+
+    @property
+    def namespace(self) -> str:
+        """Adapter and salt: only requests of one namespace take over each other's states.
+
+        >>> EngineRequest(prompt=(1,), max_new_tokens=1, adapter="a", salt="b").namespace
+        '1:ab'
+        """
+        return f"{len(self.adapter)}:{self.adapter}{self.salt}"
 
     def __post_init__(self) -> None:
         if self.logprobs is not None and self.logprobs < 0:

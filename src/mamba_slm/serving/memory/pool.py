@@ -33,6 +33,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     num_tokens: int = 0
     """Read so far."""
+    adapter: str = ""
+    """Key of the adapter that its row uses; empty: the base model."""
 
 
 @dataclass(frozen=True, kw_only=True)

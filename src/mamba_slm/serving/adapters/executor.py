@@ -1,0 +1,94 @@
+"""An executor whose sequences use different adapters.
+
+Adapters of matrices share the calls of the model with each other and, where PyTorch runs it, with the base
+(`rows.AdapterRows`). One with small tensors of its own (`own_tensors.with_own`) has calls of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Rows
+
+import torch
+from torch import Tensor
+
+from mamba_slm.serving.adapters.loaded import LoadedAdapter
+from mamba_slm.serving.adapters.own_tensors import with_own
+from mamba_slm.serving.adapters.rows import AdapterRows
+from mamba_slm.serving.engine.executor import Executor, Read, ReadPiece, TorchExecutor
+from mamba_slm.serving.memory.pool import Sequence
+
+
+class AdaptedExecutor:
+    """Sends each sequence to the executor that has its weights."""
+
+    def __init__(
+        self,
+        base: Executor,
+        shared: TorchExecutor,
+        loaded: Callable[[str], LoadedAdapter],
+        *,
+        is_batch_invariant: bool = False,
+    ):
+        """
+        Args:
+            base: runs sequences without an adapter.
+            shared: runs the same model by PyTorch, may be `base` itself; the hooks of adapters are put onto its model.
+            loaded: the adapter of a key.
+        """
+        self.config, self.description = base.config, f"{base.description}, adapters by name"
+        self.rows = AdapterRows(shared.model, loaded)
+        self._base, self._shared, self._loaded = base, shared, loaded
+        self._is_batch_invariant = is_batch_invariant
+        self._own: dict[str, TorchExecutor] = {}
+        shared.rows_use = self.rows.using
+
+    def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
+        """See `Executor.read`."""
+        reads: dict[int, Read] = {}
+        for executor, places in self._groups([piece.sequence for piece in pieces]):
+            reads |= zip(places, executor.read([pieces[place] for place in places]), strict=True)
+        return [reads[place] for place in range(len(pieces))]
+
+    def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
+        """See `Executor.step`."""
+        groups = self._groups(sequences)
+        if len(groups) == 1:
+            return groups[0][0].step(sequences, tokens)
+        logits = None
+        for executor, places in groups:
+            found = executor.step([sequences[place] for place in places], [tokens[place] for place in places])
+            if logits is None:
+                logits = found.new_empty(len(sequences), found.shape[1])
+            logits[torch.tensor(places, device=found.device)] = found
+        assert logits is not None
+        return logits
+
+    def forget(self, key: str) -> None:
+        """Drop what was made for an adapter that is to go."""
+        self._own.pop(key, None)
+        self.rows.forget(key)
+
+    def _groups(self, sequences: Rows[Sequence]) -> list[tuple[Executor, list[int]]]:
+        """Who runs which of the sequences."""
+        groups: dict[int, tuple[Executor, list[int]]] = {}
+        for place, sequence in enumerate(sequences):
+            executor = self._executor(sequence.adapter)
+            groups.setdefault(id(executor), (executor, []))[1].append(place)
+        return list(groups.values())
+
+    def _executor(self, key: str) -> Executor:
+        """Who has the weights for an adapter."""
+        if not key:
+            return self._base
+        adapter = self._loaded(key)
+        if not adapter.full:
+            return self._shared
+        if key not in self._own:
+            shared = self._shared
+            own = TorchExecutor(
+                with_own(shared.model, adapter.full), shared.pool, is_batch_invariant=self._is_batch_invariant
+            )
+            own.rows_use = self.rows.using
+            self._own[key] = own
+        return self._own[key]

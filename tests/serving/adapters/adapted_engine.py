@@ -1,0 +1,41 @@
+"""An engine over the small model with adapters by name, and the same adapters merged."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+
+from mamba_slm.model.adapter import merge
+from mamba_slm.model.adapter_choice import AdapterChoice
+from mamba_slm.model.fingerprint import fingerprint
+from mamba_slm.serving.adapters.executor import AdaptedExecutor
+from mamba_slm.serving.adapters.loaded import load
+from mamba_slm.serving.adapters.store import AdapterSettings, AdapterStore
+from mamba_slm.serving.engine.executor import TorchExecutor
+from serving.engines import Engine
+
+
+def store_of(model, folder, *, base_fingerprint=None, **settings):
+    """A store over a directory of adapters."""
+    base_fingerprint = base_fingerprint or fingerprint(model.config, model.state_dict())
+    read = partial(load, model=model, base_fingerprint=base_fingerprint)
+    return AdapterStore(AdapterSettings(folder=folder, **settings), lambda name, path: read(name, path))
+
+
+def adapted_engine(model, store, **settings):
+    """As `Engine`; the hooks of adapters stay on the model."""
+
+    def executor(model, pool, *, is_batch_invariant):
+        plain = TorchExecutor(model, pool, is_batch_invariant=is_batch_invariant)
+        return AdaptedExecutor(plain, plain, store.by_key, is_batch_invariant=is_batch_invariant)
+
+    engine = Engine(model, executor=executor, **settings)
+    engine.core.adapters, store.on_engine = store, engine.executor.forget
+    return engine
+
+
+def merged(model, folder):
+    """A copy of a model, which has no hooks, with an adapter in its weights."""
+    alone = copy.deepcopy(model)
+    merge(alone, [AdapterChoice(folder=folder)])
+    return alone

@@ -1,0 +1,98 @@
+"""Promises of adapters by name: a request returns what the merged model returns, whoever else runs in its batch."""
+
+import pytest
+import torch
+
+from mamba_slm.generation.generate import generate
+from mamba_slm.model.fingerprint import fingerprint
+from mamba_slm.model.packed import nearest_model
+from mamba_slm.model.quantization import PLANS
+from mamba_slm.serving.adapters.own_tensors import with_own
+from mamba_slm.serving.cache.prefix_cache import CacheSettings
+from serving.adapters.adapted_engine import adapted_engine, merged, store_of
+from serving.adapters.adapter_folders import SMALL, write_adapter
+from serving.engines import random_prompts
+from small_models import varied_model
+
+KINDS = {
+    "plain": {"seed": 1},
+    "wide": {"seed": 2, "rank": 7, "parts": ("in_proj", "k_proj", "o_proj")},
+    "dora": {"seed": 3, "dora": True},
+    "small": {"seed": 4, "full": SMALL},
+}
+PROMPTS = random_prompts([5, 17, 33, 2, 40], seed=7)
+
+
+def fresh_model():
+    return varied_model(max_context_tokens=96).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("adapters")
+    for name, settings in KINDS.items():
+        write_adapter(place / name, fresh_model(), **settings)
+    return place
+
+
+def alone(model, prompt, max_new_tokens=10):
+    return list(generate(model, [prompt], max_new_tokens=max_new_tokens).completions[0].tokens)
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_invariant": True}, {"step_tokens": 9}], ids=str)
+def test_requests_of_every_adapter_and_of_the_base_run_together_and_return_what_the_merged_models_return(
+    folder, settings
+):
+    model = fresh_model()
+    alone_models = {"": fresh_model(), **{name: merged(model, folder / name) for name in KINDS}}
+    store = store_of(model, folder)
+    engine = adapted_engine(model, store, max_running=5, **settings)
+    numbers = {}
+    for place, prompt in enumerate(PROMPTS):
+        for name in alone_models:
+            key = store.get(name).key if name else ""
+            numbers[name, place] = engine.submit(prompt, 4 + place, adapter=key)
+        engine.core.step()
+    engine.run()
+    answers = {at: engine.tokens(number) for at, number in numbers.items()}
+    for (name, place), tokens in answers.items():
+        assert tokens == alone(alone_models[name], PROMPTS[place], 4 + place), (name, place)
+    assert len({tuple(answers[name, 4]) for name in alone_models}) == len(alone_models)  # they do differ
+
+
+def test_a_quantized_base_adds_the_same_changes_to_its_rounded_products(folder):
+    rounded = nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32)
+    base = fresh_model()
+    store = store_of(rounded, folder, base_fingerprint=fingerprint(base.config, base.state_dict()))
+    engine = adapted_engine(rounded, store, max_running=5)
+    keys = ["", store.get("plain").key, store.get("wide").key, store.get("small").key]
+    numbers = [engine.submit(prompt, 8, adapter=key) for prompt in PROMPTS[2:4] for key in keys]
+    engine.run()
+    together = [engine.tokens(number) for number in numbers]
+    assert together == [engine.ask(prompt, 8, adapter=key, use_cache=False) for prompt in PROMPTS[2:4] for key in keys]
+    assert together[0] == alone(nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32), PROMPTS[2], 8)
+    assert len({tuple(tokens) for tokens in together[:4]}) == 4
+
+
+def test_states_of_one_adapter_are_never_continued_by_another(folder):
+    model = fresh_model()
+    store = store_of(model, folder)
+    engine = adapted_engine(model, store, cache=CacheSettings(every=8, min_tokens=4))
+    for name in ("plain", "wide", "", "plain"):
+        key = store.get(name).key if name else ""
+        number = engine.submit(PROMPTS[4], 6, adapter=key)
+        engine.run()
+        assert engine.tokens(number) == alone(
+            merged(fresh_model(), folder / name) if name else fresh_model(), PROMPTS[4], 6
+        )
+    assert engine.last(number).usage.cached_tokens == len(PROMPTS[4])  # its own state it does continue
+    assert engine.core.cache.counts.misses["salt"] == 2
+
+
+def test_a_model_with_own_tensors_shares_the_others():
+    model = fresh_model()
+    own = with_own(model, {"sublayers.0.mixer.D": torch.full_like(model.sublayers[0].mixer.D, 3.0)})
+    assert own.embedding.weight is model.embedding.weight
+    assert float(own.sublayers[0].mixer.D[0]) == 3.0 != float(model.sublayers[0].mixer.D[0])
+    tokens = torch.tensor([PROMPTS[0]])
+    assert not torch.equal(own(tokens), model(tokens)) and torch.equal(model(tokens), fresh_model()(tokens))
