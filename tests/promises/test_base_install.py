@@ -65,6 +65,10 @@ NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
         "routes.health",
     )
 }
+NEEDING_AN_EXTRA |= {
+    f"mamba_slm.serving.metrics.{name}": "[serve]"
+    for name in ("libraries", "families", "vllm", "own", "http", "exposition")
+}
 """Modules that consist of another package's classes, and the extra that their error must name."""
 
 

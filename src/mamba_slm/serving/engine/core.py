@@ -24,6 +24,7 @@ from mamba_slm.serving.engine.executor import Executor, ReadPiece
 from mamba_slm.serving.engine.followers import leader_of
 from mamba_slm.serving.engine.holds import Holds
 from mamba_slm.serving.engine.keeping import Keeper
+from mamba_slm.serving.engine.load import Load, load_of
 from mamba_slm.serving.engine.observer import Observer, StepCounts
 from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure, Piece
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
@@ -93,6 +94,11 @@ class EngineCore:
         return len(self._tasks) - self.num_running
 
     @property
+    def num_blocks(self) -> int:
+        """Of keys and values, whoever holds them."""
+        return self._pool.blocks.count
+
+    @property
     def state_bytes(self) -> int:
         """What Mamba layers remember of one text."""
         return self._pool.state_bytes
@@ -102,6 +108,10 @@ class EngineCore:
         """Share of the blocks that running requests hold, 0 to 1; those that only the cache holds can be had."""
         blocks = self._pool.blocks
         return (blocks.count - blocks.num_free - self.cache.reclaimable_blocks()) / blocks.count
+
+    def load(self) -> Load:
+        """How busy it is now."""
+        return load_of(self._tasks.values(), kv_usage=self.kv_usage)
 
     def submit(self, request: EngineRequest, deliver: Deliver) -> int:
         """Take a request; its number, for `cancel`.
@@ -174,14 +184,10 @@ class EngineCore:
             self._start(self._tasks[number], now)
         self._decode([self._tasks[number] for number in made.decode])
         self._read([(self._tasks[number], count) for number, count in made.read if number in self._tasks])
-        running, suspended = self.num_running, sum(task.parked is not None for task in self._tasks.values())
         self.observer.stepped(
             StepCounts(
                 decoded_tokens=self.decoded_tokens - decoded,
                 read_tokens=self.read_tokens - read,
-                running=running,
-                waiting=len(self._tasks) - running - suspended,
-                suspended=suspended,
                 seconds=self._clock() - now,
             )
         )

@@ -16,18 +16,12 @@ from mamba_slm.serving.engine.request import EngineRequest, Usage
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepCounts:
-    """What one step did, and what there is after it."""
+    """What one step did."""
 
     decoded_tokens: int
     """Fed to the model as the newest tokens of running requests."""
     read_tokens: int
     """Of prompts."""
-    running: int
-    """Requests with a slot."""
-    waiting: int
-    """Requests that never had one."""
-    suspended: int
-    """Requests that had to give theirs back for now."""
     seconds: float
 
 

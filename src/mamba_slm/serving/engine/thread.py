@@ -13,23 +13,13 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from functools import partial
 
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.serving.engine.core import EngineCore, not_finished
+from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
-
-
-@dataclass(frozen=True)
-class Load:
-    """What an engine is doing, as of its last step."""
-
-    running: int = 0
-    waiting: int = 0
-    kv_usage: float = 0.0
-    """Share of the blocks that running requests hold."""
 
 
 class Engine:
@@ -135,7 +125,7 @@ class Engine:
                 self._say("".join(traceback.format_exception(error)))
                 self.core.fail_all(not_finished(error))
                 has_work = False
-            self.load = Load(self.core.num_running, self.core.num_waiting, self.core.kv_usage)
+            self.load = self.core.load()
         self.core.fail_all(SetupError("the server was shut down", hint="try again in a moment"))
 
 

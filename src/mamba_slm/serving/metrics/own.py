@@ -1,0 +1,59 @@
+"""Series that vLLM has no names for: the cache of states, slots, suspensions, steps, devices."""
+
+from __future__ import annotations
+
+import mamba_slm.serving.metrics.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import Metric
+
+from mamba_slm import __version__
+from mamba_slm.serving.engine.thread import Engine
+from mamba_slm.serving.metrics.devices import gpu_bytes
+from mamba_slm.serving.metrics.families import Labels
+from mamba_slm.serving.metrics.recorder import Recorder
+
+
+def own_families(of: Labels, engine: Engine, recorder: Recorder) -> Iterator[Metric]:
+    """All of them, as of now."""
+    yield of.info("mamba_slm:build_info", "What runs.", {"version": __version__})
+    yield of.gauge("mamba_slm:ready", "Whether requests are taken.", engine.is_ready)
+    yield from cache_families(of, engine)
+    yield from state_families(of, engine, recorder)
+    memory = gpu_bytes()
+    if memory:
+        yield of.gauges("mamba_slm:gpu_memory_bytes", "Of the device, and of it by this process.", "kind", memory)
+
+
+def cache_families(of: Labels, engine: Engine) -> Iterator[Metric]:
+    """The prefix cache."""
+    cache = engine.core.cache
+    counts = cache.counts
+    yield of.counter("mamba_slm:cache_queries", "Prompts that were looked up.", counts.queries)
+    yield of.counter("mamba_slm:cache_hits", "Prompts of which a part was reused.", counts.hits)
+    yield of.counters(
+        "mamba_slm:cache_misses",
+        "Prompts of which nothing was: no_match, too_short, evicted, salt (another namespace has it), disabled.",
+        ["reason"],
+        {(reason,): count for reason, count in dict(counts.misses).items()},
+    )
+    yield of.counter("mamba_slm:cache_stored_states", "States put in.", counts.stored)
+    yield of.counter("mamba_slm:cache_evicted_states", "States that had to go.", counts.evicted)
+    yield of.gauge("mamba_slm:cache_states", "States that are there.", len(cache))
+    yield of.gauge("mamba_slm:cache_bytes", "Of states, and of keys and values that they hold.", cache.num_bytes)
+    yield of.gauge("mamba_slm:cache_capacity_bytes", "What the cache may hold.", cache.settings.max_bytes)
+
+
+def state_families(of: Labels, engine: Engine, recorder: Recorder) -> Iterator[Metric]:
+    """Slots, and steps of the engine."""
+    load, core = engine.load, engine.core
+    yield of.gauge("mamba_slm:state_slots", "Requests that can run at the same time.", core.settings.max_running)
+    yield of.gauge("mamba_slm:state_slots_used", "Of them, those that run.", load.running)
+    yield of.gauge("mamba_slm:state_bytes", "What Mamba layers remember of one text.", core.state_bytes)
+    yield of.gauge("mamba_slm:queue_capacity", "Requests that may wait.", core.settings.max_waiting)
+    yield of.gauge("mamba_slm:requests_suspended", "Requests that gave their slots back for now.", load.suspended)
+    yield of.counter("mamba_slm:suspensions", "States that were moved out of their slots.", recorder.suspensions)
+    yield of.histogram("mamba_slm:step_seconds", "Time of a step; its sum is the engine's work.", recorder.step_seconds)
+    yield of.counter("mamba_slm:failed_requests", "Requests that ended with an error.", recorder.ends["error"])
