@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.generation.compiled.after import StatesAfter
+from mamba_slm.generation.compiled.guesses import Guesses
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.packed import PackedEmbedding, PackedProjection
-from mamba_slm.model.pattern import ATTENTION
+from mamba_slm.model.pattern import ATTENTION, MAMBA
 from mamba_slm.model.stack import LanguageModel, Sublayer
 from mamba_slm.model.state import InferenceState, KeyValueState, MambaState
 from mamba_slm.model.swiglu import SwiGLU
@@ -158,23 +159,66 @@ class CompiledStep:
         Raises:
             UsageError: a token outside the vocabulary; nothing has changed.
         """
-        pointers, block, is_bf16 = (ctypes.c_void_p * (2 * len(layers)))(), 4, False
-        for number, (pair, kind) in enumerate(zip(layers, self.config.pattern, strict=True)):
+        pointers = pointers_to(layers)
+        call = self._call_in_blocks(layers, num_tokens, slots, table)
+        call.states, call.alike = ctypes.addressof(pointers), alike
+        return self._execute(call, tokens, where="row")
+
+    def guesses_in_blocks(
+        self,
+        tokens: Tensor,
+        layers: Sequence[tuple[Tensor, Tensor] | None],
+        *,
+        num_tokens: Tensor,
+        slots: Tensor,
+        table: Tensor,
+        starts: Tensor,
+    ) -> Guesses:
+        """As `in_blocks`, with several successive tokens of a sequence, one row for each: all but the first of each
+        sequence are guesses, which `Guesses.keep` takes back or lets count.
+
+        Args:
+            starts: [g + 1] int64 from 0 to the number of rows: sequence i has the rows starts[i] … starts[i + 1] - 1.
+
+        Raises:
+            UsageError: a token outside the vocabulary; nothing has changed.
+        """
+        c, rows = self.config, len(tokens)
+        after = [
+            (
+                pair[0].new_empty(rows, *pair[0].shape[1:]),
+                torch.empty(rows * (c.conv_size + c.num_ssm_heads)),
+            )
+            if pair is not None and kind == MAMBA
+            else None
+            for pair, kind in zip(layers, c.pattern, strict=True)
+        ]
+        places = (pointers_to(layers), pointers_to(after))
+        call = self._call_in_blocks(layers, num_tokens, slots, table)
+        call.states, call.after = (ctypes.addressof(each) for each in places)
+        call.starts, call.num_sequences = starts.data_ptr(), len(starts) - 1
+        logits = self._execute(call, tokens, where="row")
+        return Guesses(
+            logits, starts, call, ctypes.addressof(self._table), (self, layers, after, places, slots, num_tokens, table)
+        )
+
+    def _call_in_blocks(
+        self, layers: Sequence[tuple[Tensor, Tensor] | None], num_tokens: Tensor, slots: Tensor, table: Tensor
+    ) -> Call:
+        """A call without pointers to states."""
+        block, is_bf16 = 4, False
+        for pair, kind in zip(layers, self.config.pattern, strict=True):
             if pair is not None:
-                pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
                 is_bf16 = pair[0].dtype == torch.bfloat16
                 block = pair[0].shape[2] if kind == ATTENTION else block
-        call = Call(
+        return Call(
             is_bf16=is_bf16,
             num_tokens=num_tokens.data_ptr(),
-            states=ctypes.addressof(pointers),
             slots=slots.data_ptr(),
             table=table.data_ptr(),
             table_stride=table.shape[1],
             block=block,
-            alike=alike,
         )
-        return self._execute(call, tokens, where="row")
 
     def _execute(self, call: Call, tokens: Tensor, *, where: str) -> Tensor:
         """Run a call whose states are there: one logits row [v] per token."""
@@ -226,6 +270,15 @@ class CompiledStep:
         for number, module in enumerate(modules):
             layer.matrices[number] = self._matrix(module)
         return layer
+
+
+def pointers_to(layers: Sequence[tuple[Tensor, Tensor] | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """Two for each layer, null where it has no memory; valid as long as the tensors are."""
+    pointers = (ctypes.c_void_p * (2 * len(layers)))()
+    for number, pair in enumerate(layers):
+        if pair is not None:
+            pointers[2 * number], pointers[2 * number + 1] = pair[0].data_ptr(), pair[1].data_ptr()
+    return pointers
 
 
 def rotary_frequencies(config: ModelConfig) -> tuple[Tensor, float]:

@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include "decode_attention.h"
+#include "decode_guesses.h"
 
 struct Thread {
   const Model& model;
@@ -103,8 +104,8 @@ struct Thread {
 
   // The state that token `row` starts from, and where it leaves its own: the same memory, except in a sequence.
   template <class T>
-  static T* before(const Call& call, T* state, T* after, int64_t row, int64_t size) {
-    return call.after ? (row ? after + (row - 1) * size : state) : state + call.home(row) * size;
+  static T* before(const Call& call, T* state, T* after, int64_t row, int64_t first, int64_t size) {
+    return call.after && row > first ? after + (row - 1) * size : state + call.home(row) * size;
   }
   template <class T>
   static T* behind(const Call& call, T* state, T* after, int64_t row, int64_t size) {
@@ -113,14 +114,14 @@ struct Thread {
 
   template <class T>
   void convolve(const Layer& layer, T* window, T* after) {
-    int64_t c = model.conv_size, vectors = (c + LANES - 1) / LANES, kept = model.taps - 1, steps = call.steps();
+    int64_t c = model.conv_size, vectors = (c + LANES - 1) / LANES, kept = model.taps - 1;
     share(call.sequences() * vectors, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
-        int64_t i = piece % vectors * LANES, first = piece / vectors;
+        int64_t i = piece % vectors * LANES, sequence = piece / vectors, first = call.first(sequence);
         int part = (int)(c - i < LANES ? c - i : LANES);
         auto put = [&](T* to, f16 v) { part == LANES ? store(to, v) : store_part(to, v, part); };
-        for (int64_t row = first; row < first + steps; row++) {
-          const T* w = before(call, window, after, row, kept * c) + i;
+        for (int64_t row = first; row < call.end(sequence); row++) {
+          const T* w = before(call, window, after, row, first, kept * c) + i;
           T* next = behind(call, window, after, row, kept * c) + i;
           f16 raw = load_to(b.wide + row * b.stride_wide + model.inner + i, 0, part);
           f16 y = load_to(layer.conv_bias + i, 0, part) + raw * load_to(layer.conv_weight + kept * c + i, 0, part);
@@ -136,8 +137,8 @@ struct Thread {
     });
   }
 
-  // One head of one token: `s` [p n] to `next`, which may be the same.
-  void scan(const Layer& layer, const float* s, float* next, int64_t row, int64_t head) {
+  // One head of one token: `s` [p n] to `next`, which may be the same. Returns dt.
+  float scan(const Layer& layer, const float* s, float* next, int64_t row, int64_t head) {
     int64_t inner = model.inner, p = model.ssm_dim, n = model.state, group = head / (model.ssm_heads / model.groups);
     const float* wide = b.wide + row * b.stride_wide;
     const float* x = b.convolved + row * model.conv_size + head * p;
@@ -167,10 +168,12 @@ struct Thread {
       f16 z = load_to(wide + head * p + q, 0, part), v = load_to(y + q, 0, part) * z * sigmoid(z);
       part == LANES ? store(y + q, v) : store_part(y + q, v, part);
     }
+    return dt;
   }
 
   void mamba(const Layer& layer, const LayerState& state, const LayerState& after) {
-    int64_t inner = model.inner, heads = model.ssm_heads, size = model.ssm_dim * model.state, steps = call.steps();
+    int64_t inner = model.inner, heads = model.ssm_heads, size = model.ssm_dim * model.state;
+    if (call.starts) b.convolved = (float*)after.second;
     normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
     multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
     if (call.is_bf16)
@@ -179,9 +182,16 @@ struct Thread {
       convolve(layer, (float*)state.first, (float*)after.first);
     share(call.sequences() * heads, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
-        int64_t head = piece % heads, first = piece / heads;
-        for (int64_t row = first; row < first + steps; row++) {
-          const float* s = before(call, (float*)state.second, (float*)after.second, row, heads * size);
+        int64_t head = piece % heads, sequence = piece / heads, first = call.first(sequence);
+        for (int64_t row = first; row < call.end(sequence); row++) {
+          if (call.starts) {  // the first token for good, guesses in memory that stays in a cache
+            float* s = (float*)state.second + (call.home(row) * heads + head) * size;
+            float* guess = b.guessed + number * size;
+            float dt = scan(layer, row <= first + 1 ? s : guess, row == first ? s : guess, row, head);
+            b.convolved[call.rows * model.conv_size + row * heads + head] = dt;
+            continue;
+          }
+          const float* s = before(call, (float*)state.second, (float*)after.second, row, first, heads * size);
           float* next = behind(call, (float*)state.second, (float*)after.second, row, heads * size);
           scan(layer, s + head * size, next + head * size, row, head);
         }

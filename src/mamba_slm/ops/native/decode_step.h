@@ -37,6 +37,10 @@ struct LayerState {
 //
 // With `after`, the rows are successive tokens of one sequence: the states of M are left as they are, and those after
 // each token are written to after[layer]: window [b taps-1 c], ssm [b h p n].
+//
+// With `starts`, and a table, row starts[g] is the next token of sequence g, and the rows up to starts[g + 1] are guesses
+// of what follows it. The SSM states of M advance by the first row of a sequence only; after[layer] gets the windows
+// [b taps-1 c] after each row, and what `decode_keep` needs to let guesses count: convolved inputs [b c] and dt [b h].
 struct Call {
   int64_t rows, threads, length, capacity, is_bf16, has_padding;  // is_bf16: windows, keys and values
   const int64_t *tokens, *num_tokens;                             // [b]
@@ -48,8 +52,10 @@ struct Call {
   const int64_t *slots, *table;                                   // null, or [b] and [b table_stride]
   int64_t table_stride, block;
   int64_t alike;  // whether a row must be the same to the last bit whatever other rows there are
+  const int64_t* starts;  // null, or [num_sequences + 1]
+  int64_t num_sequences;
 
-  int64_t state_row(int64_t row) const { return after ? 0 : row; }  // whose slots a token is put into
+  int64_t state_row(int64_t row) const { return after ? 0 : row; }  // whose slots a token is put into, without a table
   int64_t slot(int64_t row) const { return table ? num_tokens[row] : after ? length + row : length; }  // and which
   int64_t home(int64_t row) const { return slots ? slots[row] : row; }  // where a row has its states of M
 
@@ -63,8 +69,9 @@ struct Call {
     for (int64_t row = 0; row < rows; row++) most = most > slot(row) + 1 ? most : slot(row) + 1;
     return most;
   }
-  int64_t sequences() const { return after ? 1 : rows; }                        // that advance on their own
-  int64_t steps() const { return after ? rows : 1; }                            // tokens of each of them
+  int64_t sequences() const { return starts ? num_sequences : after ? 1 : rows; }  // that advance on their own
+  int64_t first(int64_t sequence) const { return starts ? starts[sequence] : sequence; }  // row of each of them
+  int64_t end(int64_t sequence) const { return starts ? starts[sequence + 1] : after ? rows : sequence + 1; }
 };
 
 constexpr int64_t CHUNK = 256;  // key slots that one thread looks at in one piece
@@ -106,7 +113,7 @@ struct Barrier {
 
 struct Buffers {
   int64_t stride_h, stride_wide, chunks;
-  float *h, *wide, *convolved, *gated, *attended, *partial;
+  float *h, *wide, *convolved, *gated, *attended, *partial, *guessed;
   Rows in;
 };
 
@@ -129,6 +136,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   b.gated = memory.take<float>(rows * padded(model.inner));
   b.attended = memory.take<float>(rows * padded(attention));
   b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
+  b.guessed = memory.take<float>(call.starts ? call.threads * model.ssm_dim * model.state : 0);
   b.in.rows = rows;
   b.in.alike = call.alike;
   b.in.x = memory.take<float>(rows * most);

@@ -84,6 +84,8 @@ class Call(ctypes.Structure):
         ("table_stride", SIZE),
         ("block", SIZE),
         ("alike", SIZE),
+        ("starts", POINTER),
+        ("num_sequences", SIZE),
     )
 
 
@@ -93,4 +95,5 @@ def functions() -> ctypes.CDLL:
     found = library("decode_step")
     found.decode_memory.argtypes, found.decode_memory.restype = [POINTER, POINTER], SIZE
     found.decode_step.argtypes, found.decode_step.restype = [POINTER, POINTER], SIZE
+    found.decode_keep.argtypes, found.decode_keep.restype = [POINTER, POINTER, POINTER], None
     return found

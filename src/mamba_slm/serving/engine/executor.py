@@ -107,14 +107,14 @@ class CompiledExecutor(TorchExecutor):
     def __init__(self, runtime: CompiledRuntime, pool: Pool, *, is_batch_invariant: bool = False):
         super().__init__(runtime.model, pool, is_batch_invariant=is_batch_invariant)
         self.description = runtime.description
-        self._step = runtime.compiled_step
+        self.compiled_step = runtime.compiled_step
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
         if len(sequences) > MOST_ROWS:
             halves = (slice(0, MOST_ROWS), slice(MOST_ROWS, None))
             return torch.cat([self.step(sequences[half], tokens[half]) for half in halves])
         most = max(len(sequence.blocks) for sequence in sequences)
-        logits = self._step.in_blocks(
+        logits = self.compiled_step.in_blocks(
             torch.tensor(tokens),
             self.pool.layers,
             num_tokens=torch.tensor([sequence.num_tokens for sequence in sequences]),

@@ -1,0 +1,109 @@
+"""Reading guesses: several successive tokens of many sequences in one call; each keeps those that were right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mamba_slm.core.errors import ConfigError
+from mamba_slm.generation.compiled.guesses import Guesses
+from mamba_slm.generation.compiled.runtime import MOST_ROWS
+from mamba_slm.serving.engine.executor import CompiledExecutor, Executor, ReadPiece, TorchExecutor
+from mamba_slm.serving.memory.pool import Pool, Sequence
+
+
+class Checker(Protocol):
+    """Every `check` is followed by one `keep`, before anything else is done with the sequences."""
+
+    most_tokens: int
+    """Of one call."""
+
+    def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
+        """For each sequence its next token and guesses of what follows it; the logits [t v] after each of them."""
+        ...
+
+    def keep(self, counts: Rows[int]) -> None:
+        """Let each sequence have read so many of its tokens, at least one, and no more."""
+        ...
+
+
+class ReadChecker:
+    """By what any executor can do: the states after each token are kept until it is known which one is needed."""
+
+    most_tokens = 1024
+
+    def __init__(self, executor: Executor, pool: Pool):
+        self._executor, self._pool = executor, pool
+        self._taken: list[tuple[Sequence, int, list[list[tuple[Tensor, Tensor]]]]] = []
+
+    def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
+        reads = self._executor.read(
+            [
+                ReadPiece(sequence=sequence, tokens=given, keep_after=range(1, len(given)), all_logits=True)
+                for sequence, given in zip(sequences, tokens, strict=True)
+            ]
+        )
+        self._taken = [
+            (sequence, sequence.num_tokens - len(given), read.states)
+            for sequence, given, read in zip(sequences, tokens, reads, strict=True)
+        ]
+        return [read.logits for read in reads]
+
+    def keep(self, counts: Rows[int]) -> None:
+        for (sequence, before, states), count in zip(self._taken, counts, strict=True):
+            if count <= len(states):
+                self._pool.rewind(sequence, before + count, states[count - 1])
+        self._taken = []
+
+
+class CompiledChecker:
+    """One compiled step, a row for each token, which reads the matrices once and the states in place."""
+
+    most_tokens = MOST_ROWS
+
+    def __init__(self, executor: CompiledExecutor, pool: Pool):
+        self._step, self._pool = executor.compiled_step, pool
+        self._sequences: Rows[Sequence] = ()
+        self._guesses: Guesses | None = None
+
+    def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
+        lengths = torch.tensor([len(given) for given in tokens])
+        most = max(len(sequence.blocks) for sequence in sequences)
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        before = torch.tensor([sequence.num_tokens for sequence in sequences]) - starts[:-1]
+        table = torch.tensor([s.blocks + [0] * (most - len(s.blocks)) for s in sequences])
+        self._sequences = sequences
+        self._guesses = self._step.guesses_in_blocks(
+            torch.tensor([token for given in tokens for token in given]),
+            self._pool.layers,
+            num_tokens=before.repeat_interleave(lengths) + torch.arange(int(starts[-1])),
+            slots=torch.tensor([sequence.slot for sequence in sequences]).repeat_interleave(lengths),
+            table=table.repeat_interleave(lengths, dim=0),
+            starts=starts,
+        )
+        return list(self._guesses.logits.split(lengths.tolist()))
+
+    def keep(self, counts: Rows[int]) -> None:
+        assert self._guesses is not None
+        self._guesses.keep(counts)
+        for sequence, count in zip(self._sequences, counts, strict=True):
+            sequence.num_tokens += count
+        self._guesses = None
+
+
+def checker_of(executor: Executor, pool: Pool) -> Checker:
+    """
+    Raises:
+        ConfigError: what computes cannot take tokens back.
+    """
+    if isinstance(executor, CompiledExecutor):
+        return CompiledChecker(executor, pool)
+    if isinstance(executor, TorchExecutor):
+        return ReadChecker(executor, pool)
+    raise ConfigError(
+        f"guessed tokens must be taken back where they were wrong, which {executor.description} cannot",
+        hint="serve the model folder from which it was exported, or leave --draft and --prompt-lookup out",
+    )
