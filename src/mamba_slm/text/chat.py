@@ -81,6 +81,7 @@ def render_chat(
     add_generation_prompt: bool = False,
     template: str = CHATML_TEMPLATE,
     find_answers: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> RenderedChat:
     """Token ids of a conversation, and which of them are answers.
 
@@ -92,6 +93,7 @@ def render_chat(
         find_answers: make the mask also with a template that has no such blocks, as most have none: an answer is what
             comes after the generation prompt, up to the special token that ends it. Text before and after that border
             is encoded apart, as it is when the model goes on by itself.
+        tools: functions that the model may call, for templates that write them.
 
     Raises:
         DataError: a message without role or content, a template that fails, or a tokenizer without ChatML's tokens;
@@ -110,7 +112,9 @@ def render_chat(
     names_of = {id: name for name, id in specials.items()}
     ends = names_of.get(tokenizer.bos_id, ""), names_of.get(tokenizer.eos_id, "")
     variables = variables_of(messages, add_generation_prompt, *ends)
-    variables["messages"] = broken_up(variables["messages"], any_special, breaker)
+    variables["tools"] = None if tools is None else list(tools)
+    for name in ("messages", "tools"):
+        variables[name] = broken_up(variables[name], any_special, breaker)
     text = render_template(template, variables, generation_marks=(begin, end))
     if find_answers and not GENERATION_BLOCK.search(template):
         text = with_marks(text, answer_spans(text, variables, template, any_special), begin, end)

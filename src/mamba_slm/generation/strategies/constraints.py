@@ -130,6 +130,21 @@ def following_schema(schema: str, tokenizer: Tokenizer, *, end_ids: Sequence[int
     return Constraint(grammar, tokenizer, what="the JSON schema", end_ids=end_ids)
 
 
+def following_grammar(
+    lark: str, tokenizer: Tokenizer, *, what: str = "the grammar", end_ids: Sequence[int] = ()
+) -> Constraint:
+    """Text that follows a grammar in llguidance's dialect of Lark.
+
+    Args:
+        what: the constraint in the words of the user, for errors.
+
+    Raises:
+        ConfigError: not a grammar, or one that llguidance cannot follow.
+    """
+    llguidance = require("llguidance", extra="grammar", purpose="constrained text")
+    return Constraint(llguidance.LLMatcher.grammar_from_lark(lark), tokenizer, what=what, end_ids=end_ids)
+
+
 def matching(regex: str, tokenizer: Tokenizer, *, end_ids: Sequence[int] = ()) -> Constraint:
     """Text that matches a regular expression (of Rust's syntax) from its beginning to its end.
 

@@ -13,8 +13,10 @@ from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.strategies.constraints import following_schema
 from mamba_slm.generation.strategies.penalties import Processor
 from mamba_slm.generation.text import prompt_tokens
-from mamba_slm.serving.api.schemas import ChatBody, CompletionBody, Sampling
+from mamba_slm.serving.api.schemas import ChatBody, ChatMessage, CompletionBody, Sampling
 from mamba_slm.serving.api.service import ServedModel
+from mamba_slm.serving.api.tools.bodies import Tool
+from mamba_slm.serving.api.tools.choice import ToolUse, messages_for, shown, tool_use
 from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.text.chat import Message, render_chat
 
@@ -35,6 +37,8 @@ class RenderedPrompt:
     constraint: Processor | None = None
     text: str = ""
     """As it was given, for `echo`."""
+    tool_use: ToolUse | None = None
+    """Where the answer may call functions."""
 
 
 def completion_prompts(body: CompletionBody, model: ServedModel) -> list[RenderedPrompt]:
@@ -59,23 +63,18 @@ def chat_prompt(body: ChatBody, model: ServedModel) -> RenderedPrompt:
     """Messages through the model's template. Done beside the engine: it takes milliseconds.
 
     Raises:
-        ConfigError: the model has no template, or the schema cannot be followed.
+        ConfigError: the model has no template, or a schema cannot be followed.
         DataError: the template refuses the messages.
     """
-    if model.template is None:
-        raise ConfigError(
-            f"the model {model.name!r} has no chat template: it continues texts and knows no turns",
-            hint="use /v1/completions, or serve a model that was fine-tuned for chat",
-        )
-    messages = [message.as_message() for message in body.messages]
-    tokenizer, template = model.tokenizer, model.template
+    template, tokenizer = template_of(model), model.tokenizer
+    use = tool_use(body, template)
+    tokens = chat_tokens(body.messages, model, tools=() if use is None else use.tools)
 
     def encode(messages: Sequence[Message], open_reply: bool) -> list[int]:
         return render_chat(messages, tokenizer, add_generation_prompt=open_reply, template=template).ids
 
-    tokens = encode(messages, True)
     end = end_of_turn(encode, tokenizer)
-    constraint = None
+    constraint = None if use is None else use.constraint(tokenizer, end=end)
     wanted = body.response_format
     if wanted is not None and wanted.type != "text":
         schema = wanted.json_schema.schema_ if wanted.json_schema is not None else {"type": "object"}
@@ -85,7 +84,44 @@ def chat_prompt(body: ChatBody, model: ServedModel) -> RenderedPrompt:
         boundaries=message_ends(tokens, end),
         stop_ids=frozenset({end}),
         constraint=constraint,
+        tool_use=use,
     )
+
+
+def chat_tokens(
+    messages: Sequence[ChatMessage], model: ServedModel, *, tools: Sequence[Tool] = (), open_reply: bool = True
+) -> list[int]:
+    """A conversation in tokens.
+
+    Args:
+        open_reply: end with the beginning of an answer.
+
+    Raises:
+        ConfigError: the model has no template.
+        DataError: the template refuses the messages.
+    """
+    template = template_of(model)
+    return render_chat(
+        messages_for(messages, tools, template),
+        model.tokenizer,
+        add_generation_prompt=open_reply,
+        template=template,
+        tools=[shown(tool) for tool in tools] or None,
+    ).ids
+
+
+def template_of(model: ServedModel) -> str:
+    """The chat template.
+
+    Raises:
+        ConfigError: the model has none.
+    """
+    if model.template is None:
+        raise ConfigError(
+            f"the model {model.name!r} has no chat template: it continues texts and knows no turns",
+            hint="use /v1/completions, or serve a model that was fine-tuned for chat",
+        )
+    return model.template
 
 
 def message_ends(tokens: Sequence[int], end: int) -> tuple[int, ...]:

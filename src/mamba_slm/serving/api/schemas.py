@@ -6,20 +6,13 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from mamba_slm.core.errors import ConfigError
-
-Text = Annotated[str, Field(max_length=10_000_000)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=1_000_000)]
-
-
-class Body(BaseModel):
-    """Unknown fields are errors."""
-
-    model_config: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
+from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds
+from mamba_slm.serving.api.tools.bodies import Tool, ToolCall, ToolChoice
 
 
 class StreamOptions(Body):
@@ -112,17 +105,23 @@ class TextPart(Body):
 
 
 class ChatMessage(Body):
-    """One message."""
+    """One message. What clients send back beside the text of an answer is accepted and means nothing."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Annotated[list[TextPart], Field(max_length=1024)] | None = None
-    name: str | None = None
+    name: Annotated[str, Field(max_length=512)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=512)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=512)] | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
 
-    def as_message(self) -> dict[str, str]:
-        """With text as its content; the role `developer` is called `system` by templates."""
+    @property
+    def text(self) -> str:
+        """The parts of its content together."""
         content = self.content or ""
-        text = content if isinstance(content, str) else "".join(part.text for part in content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
 class JsonSchema(BaseModel):
@@ -149,5 +148,8 @@ class ChatBody(Sampling):
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=512)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = True
     metadata: dict[str, str] | None = None
     store: bool | None = None

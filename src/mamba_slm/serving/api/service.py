@@ -5,7 +5,8 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from mamba_slm.serving.api import errors
 from mamba_slm.serving.engine.thread import Engine
@@ -32,6 +33,15 @@ class Service:
     engine: Engine
     """It runs already."""
     model: ServedModel
+    hindrances: list[Callable[[], str | None]] = field(default_factory=list)
+    """Asked whether there is a reason to take no requests for now, such as that the server is shutting down; for
+    GET /ready."""
+
+    def reason_not_ready(self) -> str | None:
+        """The first reason to send requests elsewhere."""
+        if not self.engine.is_ready:
+            return "the engine takes no requests"
+        return next((reason for ask in self.hindrances if (reason := ask()) is not None), None)
 
     def check_model(self, name: str) -> None:
         """Nothing is fine: it means the model that is served.

@@ -45,9 +45,14 @@ class Engine:
         return self.core.config
 
     @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs; a draining engine lives."""
+        return self._thread.is_alive()
+
+    @property
     def is_ready(self) -> bool:
         """Whether requests are taken."""
-        return self._accepts and self._thread.is_alive()
+        return self._accepts and self.is_alive
 
     def start(self) -> None:
         """Begin to work."""

@@ -13,7 +13,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from mamba_slm.serving.api.answers import chat_logprobs, finish_of, head
+from mamba_slm.serving.api.answers import head
+from mamba_slm.serving.api.chat_answers import ChatChoice
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, collect_while_connected, total_usage
 from mamba_slm.serving.api.prompts import chat_prompt, engine_requests
 from mamba_slm.serving.api.schemas import ChatBody
@@ -36,38 +37,23 @@ def router(service: Service) -> APIRouter:
         limit = body.max_completion_tokens or body.max_tokens
         requests = engine_requests(body, prompt, model, max_new_tokens=limit, logprobs=logprobs)
         id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+        choices = [
+            ChatChoice(number, model.tokenizer, use=prompt.tool_use, with_logprobs=logprobs is not None)
+            for number in range(len(requests))
+        ]
         if body.stream:
-            begun: set[int] = set()
 
             def chunks(number: int, piece: Piece) -> list[dict[str, Any]]:
-                choice = {"index": number, "delta": {}, "logprobs": None, "finish_reason": None}
-                made = []
-                if number not in begun:
-                    begun.add(number)
-                    made.append({**choice, "delta": {"role": "assistant", "content": ""}})
-                told = None if logprobs is None else chat_logprobs([piece], model.tokenizer)
-                if piece.text or (told and told["content"]):
-                    made.append({**choice, "delta": {"content": piece.text}, "logprobs": told})
-                if piece.finish_reason is not None:
-                    made.append({**choice, "finish_reason": finish_of(piece)})
-                return made
+                return choices[number].chunks(piece)
 
             start = head("chat.completion.chunk", id, created, model.name)
             return await streamed(service.engine, requests, start, chunks, body, prompts=1)
         answers = await collect_while_connected(service.engine, requests, client)
         if answers is None:
             return Response(status_code=CLIENT_CLOSED)
-        choices = [
-            {
-                "index": number,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                "logprobs": None if logprobs is None else chat_logprobs(answer.pieces, model.tokenizer),
-                "finish_reason": finish_of(answer.last),
-            }
-            for number, answer in enumerate(answers)
-        ]
         usages = [answer.last.usage for answer in answers if answer.last.usage is not None]
         start = head("chat.completion", id, created, model.name)
-        return JSONResponse({**start, "choices": choices, "usage": total_usage(usages, prompts=1)})
+        whole = [choice.whole(answer.pieces) for choice, answer in zip(choices, answers, strict=True)]
+        return JSONResponse({**start, "choices": whole, "usage": total_usage(usages, prompts=1)})
 
     return routes
