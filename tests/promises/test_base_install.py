@@ -63,6 +63,15 @@ NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
         "routes.completions",
         "routes.chat",
         "routes.health",
+        "routes.tokens",
+        "chat_answers",
+        "bodies.strict",
+        "bodies.operations",
+        "bodies.tokens",
+        "bodies.tgi",
+        "tools.bodies",
+        "tools.choice",
+        "tools.grammar",
     )
 }
 NEEDING_AN_EXTRA |= {

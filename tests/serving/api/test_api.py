@@ -1,55 +1,23 @@
 """The API as OpenAI's own client sees it, over real sockets, with the small model behind it."""
 
-import asyncio
 import json
 import threading
 
 import httpx
 import openai
 import pytest
-import uvicorn
 
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.text import generate_text, prompt_tokens
-from mamba_slm.serving.api.app import create_app
-from mamba_slm.serving.api.server import listen
-from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
-from mamba_slm.serving.engine.thread import Engine
-from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
-from serving.engines import Engine as Cores
+from mamba_slm.text.chat import render_chat
+from serving.servers import Served
 from small_models import small_tokenizer, varied_model
 
 MODEL = varied_model(max_context_tokens=256).eval().requires_grad_(False)
 TOKENIZER = small_tokenizer()
 PROMPT = "def naïve("
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a lake? <|im_end|>"}]
-
-
-class Served:
-    """A server on loopback in a thread."""
-
-    def __init__(self, *, template=CHATML_TEMPLATE, **settings):
-        self.cores = Cores(MODEL, tokenizer=TOKENIZER, **settings)
-        self.engine = Engine(self.cores.core)
-        self.engine.start()
-        model = ServedModel(name="small", tokenizer=TOKENIZER, context_tokens=256, template=template, created=1)
-        self.socket = listen("127.0.0.1", 0)
-        config = uvicorn.Config(create_app(Service(engine=self.engine, model=model)), log_level="error", lifespan="off")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])))
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
-        self.http = httpx.Client(base_url=self.url, timeout=60)
-
-    def close(self):
-        self.client.close()
-        self.http.close()
-        self.server.should_exit = True
-        self.thread.join()
-        self.engine.stop()
-        self.socket.close()
 
 
 @pytest.fixture(scope="module")
