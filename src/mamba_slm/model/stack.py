@@ -56,9 +56,12 @@ class Sublayer(nn.Module):
         self.mixer = MIXERS[kind](config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
-        first = getattr(self.mixer, FIRST_PROJECTION[self.kind])
-        update = self.mixer(self.norm(h, product_dtype(first.weight)), context, state)
+        update = self.mixer(self.normed(h), context, state)
         return h[:, -update.shape[1] :] + update
+
+    def normed(self, h: Tensor) -> Tensor:
+        """What the mixer reads of the residual stream [b t d], in the dtype that it multiplies."""
+        return self.norm(h, product_dtype(getattr(self.mixer, FIRST_PROJECTION[self.kind]).weight))
 
 
 def uninitialized_embedding(rows: int, size: int) -> nn.Embedding:

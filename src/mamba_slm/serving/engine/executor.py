@@ -16,6 +16,7 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.serving.memory.gathered import Gathered
 from mamba_slm.serving.memory.pool import Pool, Sequence
+from mamba_slm.serving.memory.ragged import Ragged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +72,16 @@ class TorchExecutor:
         """Told before a call of the model which adapter each of its rows uses (`Sequence.adapter`)."""
 
     def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
-        return [self._read(piece) for piece in pieces]
-
-    @torch.no_grad()
-    def _read(self, piece: ReadPiece) -> Read:
-        gathered = Gathered(self.pool, [piece.sequence], len(piece.tokens))
-        if piece.keep_after:
-            gathered.remember()
-        given = torch.tensor([list(piece.tokens)], device=self.pool.device)
-        with self.rows_use([piece.sequence.adapter]):
-            logits = self.model(given, state=gathered.state, last_only=not piece.all_logits)[0]
-        states = gathered.states_after(self.model, piece.keep_after) if piece.keep_after else []
-        gathered.put_back()
-        return Read(logits if piece.all_logits else logits[0], states)
+        call = Ragged(
+            self.model,
+            self.pool,
+            [(piece.sequence, piece.tokens) for piece in pieces],
+            cuts=[piece.keep_after for piece in pieces],
+            all_logits=[piece.all_logits for piece in pieces],
+            rows_use=self.rows_use,
+        )
+        logits = call.logits()
+        return [Read(one, part.kept) for one, part in zip(logits, call.parts, strict=True)]
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
         if self._is_batch_invariant:

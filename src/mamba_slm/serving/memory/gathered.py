@@ -14,10 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.pattern import MAMBA
-from mamba_slm.model.stack import Backbone
-from mamba_slm.model.state import InferenceState, KeyValueState, LayerState, MambaHistory, MambaState
+from mamba_slm.model.state import InferenceState, KeyValueState, LayerState, MambaState
 from mamba_slm.serving.memory.pool import Pool, Sequence
 
 
@@ -73,31 +71,6 @@ class Gathered:
             has_padding=bool((lengths != longest).any()),
             window=pool.config.attention_window,
         )
-
-    def remember(self) -> None:
-        """Let the call leave what `states_after` needs."""
-        for layer in self.state.layers:
-            if isinstance(layer, MambaState):
-                layer.history = MambaHistory(window=layer.window.clone(), ssm=layer.ssm.clone())
-
-    def states_after(self, model: Backbone, counts: Rows[int]) -> list[list[tuple[Tensor, Tensor]]]:
-        """Windows [w c] and SSM states [h p n] of the Mamba layers after so many of the new tokens of the only row.
-
-        They are scanned again from what the projections made of the tokens: no matrix is read for that.
-        """
-        kept: list[list[tuple[Tensor, Tensor]]] = [[] for _ in counts]
-        for sublayer, layer in zip(model.sublayers, self.state.layers, strict=True):
-            if not isinstance(layer, MambaState):
-                continue
-            assert layer.history is not None and isinstance(sublayer.mixer, Mamba2)
-            ((xBC, dt, mask),) = layer.history.inputs
-            assert mask is None, "a prompt is read without padding"
-            at, state = 0, MambaState(window=layer.history.window, ssm=layer.history.ssm)
-            for states, count in zip(kept, counts, strict=True):
-                sublayer.mixer.scan(xBC[:, at:count], dt[:, at:count], None, None, state)
-                states.append((state.window[0].clone(), state.ssm[0].clone()))
-                at = count
-        return kept
 
     def put_back(self) -> None:
         """Write what the Mamba layers remember now into the slots, and count the tokens."""
