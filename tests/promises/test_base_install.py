@@ -72,6 +72,7 @@ NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
         "tools.bodies",
         "tools.choice",
         "tools.grammar",
+        "routes.adapters",
     )
 }
 NEEDING_AN_EXTRA |= {

@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mamba_slm.cli import console
+from mamba_slm.cli import console, serve_adapters
 from mamba_slm.cli.runtime_flags import add_runtime_flags, runtime_settings
 from mamba_slm.core.units import format_bytes, parse_count
 
@@ -20,6 +20,7 @@ examples:
   mamba-slm serve runs/quickstart --port 8080 --name my-model --weights int8
   mamba-slm serve runs/quickstart --max-running 16 --prefix-cache-bytes 4Gi
   mamba-slm serve runs/quickstart --batch-invariant
+  mamba-slm serve runs/quickstart --adapter-dir adapters --preload-adapter stories
 """
 
 
@@ -71,6 +72,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how long requests may go on after SIGTERM or Ctrl-C, default 30",
     )
+    serve_adapters.add_flags(parser)
     add_runtime_flags(parser)
 
 
@@ -97,9 +99,11 @@ def run(args: argparse.Namespace) -> int:
         cache=CacheSettings(max_bytes=args.prefix_cache_bytes),
     )
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
-    core = open_engine(loaded.runtime, settings, tokenizer=loaded.tokenizer)
+    name = args.name or Path(args.model).resolve().name
+    adapters = serve_adapters.open_store(args, loaded, name)
+    core = open_engine(loaded.runtime, settings, tokenizer=loaded.tokenizer, adapters=adapters)
     model = ServedModel(
-        name=args.name or Path(args.model).resolve().name,
+        name=name,
         tokenizer=loaded.tokenizer,
         context_tokens=loaded.runtime.config.max_context_tokens,
         template=read_chat_template(loaded.folder),
@@ -116,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         drain_seconds=args.drain_seconds,
         say=console.say,
+        adapters=adapters,
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from mamba_slm.model.adapter import merge
 from mamba_slm.model.adapter_choice import AdapterChoice
 from mamba_slm.model.fingerprint import fingerprint
-from mamba_slm.serving.adapters.executor import AdaptedExecutor
+from mamba_slm.serving.adapters.executor import with_adapters
 from mamba_slm.serving.adapters.loaded import load
 from mamba_slm.serving.adapters.store import AdapterSettings, AdapterStore
 from mamba_slm.serving.engine.executor import TorchExecutor
@@ -27,10 +27,10 @@ def adapted_engine(model, store, **settings):
 
     def executor(model, pool, *, is_batch_invariant):
         plain = TorchExecutor(model, pool, is_batch_invariant=is_batch_invariant)
-        return AdaptedExecutor(plain, plain, store.by_key, is_batch_invariant=is_batch_invariant)
+        return with_adapters(plain, store, is_batch_invariant=is_batch_invariant)
 
     engine = Engine(model, executor=executor, **settings)
-    engine.core.adapters, store.on_engine = store, engine.executor.forget
+    engine.core.adapters = store
     return engine
 
 

@@ -12,10 +12,12 @@ from collections.abc import Sequence as Rows
 import torch
 from torch import Tensor
 
+from mamba_slm.core.errors import UsageError
 from mamba_slm.serving.adapters.loaded import LoadedAdapter
 from mamba_slm.serving.adapters.own_tensors import with_own
 from mamba_slm.serving.adapters.rows import AdapterRows
-from mamba_slm.serving.engine.executor import Executor, Read, ReadPiece, TorchExecutor
+from mamba_slm.serving.adapters.store import AdapterStore
+from mamba_slm.serving.engine.executor import CompiledExecutor, Executor, Read, ReadPiece, TorchExecutor
 from mamba_slm.serving.memory.pool import Sequence
 
 
@@ -92,3 +94,22 @@ class AdaptedExecutor:
             own.rows_use = self.rows.using
             self._own[key] = own
         return self._own[key]
+
+
+def with_adapters(executor: Executor, store: AdapterStore, *, is_batch_invariant: bool) -> AdaptedExecutor:
+    """The same executor for sequences with and without adapters of a store.
+
+    Raises:
+        UsageError: it does not run by PyTorch.
+    """
+    if not isinstance(executor, TorchExecutor):
+        raise UsageError(
+            f"adapters by name are run by PyTorch, and this model by {executor.description}",
+            hint="use --runtime torch or compiled with the model folder, or export the model with its adapter merged",
+        )
+    shared = executor
+    if isinstance(executor, CompiledExecutor):  # its step knows no adapters
+        shared = TorchExecutor(executor.model, executor.pool, is_batch_invariant=is_batch_invariant)
+    adapted = AdaptedExecutor(executor, shared, store.by_key, is_batch_invariant=is_batch_invariant)
+    store.on_engine = adapted.forget
+    return adapted

@@ -24,8 +24,11 @@ from mamba_slm.model.matrices import EMBEDDING, HEAD, matrix_shapes
 from mamba_slm.model.packed import PackedModel
 from mamba_slm.model.projection import product_dtype
 from mamba_slm.model.stack import LanguageModel
+from mamba_slm.text.chat_template import read_chat_template
+from mamba_slm.text.tokenizer import Tokenizer
 
 MERGE = "serve it as a model of its own: mamba-slm adapters merge ADAPTER --into base --out FOLDER"
+TOKENIZER_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class LoadedAdapter:
     """By the name of the module, "sublayers.0.mixer.in_proj"."""
     full: Mapping[str, Tensor]
     """Small tensors of its own, by their names in the model."""
+    template: str | None = None
+    """Of chats, where it has one of its own."""
 
     @property
     def key(self) -> str:
@@ -72,8 +77,14 @@ def digest_of(folder: Path) -> str:
 
 
 @torch.no_grad()
-def load(name: str, folder: Path, model: LanguageModel, *, base_fingerprint: str) -> LoadedAdapter:
+def load(
+    name: str, folder: Path, model: LanguageModel, *, base_fingerprint: str, tokenizer_fingerprint: str | None = None
+) -> LoadedAdapter:
     """Read an adapter for a model, which stays as it is. It is copied: its files may change or go afterwards.
+
+    Args:
+        base_fingerprint: of the model (`model/fingerprint.py`).
+        tokenizer_fingerprint: of the one that it is served with; None: whatever tokenizer the adapter brings.
 
     Raises:
         DataError: no adapter there.
@@ -82,6 +93,10 @@ def load(name: str, folder: Path, model: LanguageModel, *, base_fingerprint: str
     digest = digest_of(folder)
     adapter = read_adapter(folder)
     require_same_base(adapter.description, base_fingerprint)
+    own_tokenizer = folder / TOKENIZER_FILE
+    has_own = tokenizer_fingerprint is not None and own_tokenizer.is_file()
+    if has_own and Tokenizer.load(own_tokenizer).fingerprint != tokenizer_fingerprint:
+        raise CheckpointError(f"the adapter {name!r} was trained with another tokenizer", hint=MERGE)
     shapes = matrix_shapes(model.config)
     changes: dict[str, Change] = {}
     for weight_name, low_rank in adapter.low_rank.items():
@@ -100,9 +115,10 @@ def load(name: str, folder: Path, model: LanguageModel, *, base_fingerprint: str
         if own is None or own.shape != stored.shape:
             raise unfitting(name, tensor_name, tuple(stored.shape), None if own is None else tuple(own.shape))
         full[tensor_name] = stored.to(own.device, own.dtype, copy=True)
+    template = read_chat_template(folder)
     if digest_of(folder) != digest:
         raise CheckpointError(f"the adapter {folder} changed while it was read", hint="load it again")
-    return LoadedAdapter(name=name, digest=digest, changes=changes, full=full)
+    return LoadedAdapter(name=name, digest=digest, changes=changes, full=full, template=template)
 
 
 def change_of(name: str, module_name: str, low_rank: LowRank, model: LanguageModel) -> Change:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from mamba_slm import __version__
 from mamba_slm.serving.api import errors
-from mamba_slm.serving.api.routes import chat, completions, health, models, tokens
+from mamba_slm.serving.api.routes import adapters, chat, completions, health, models, tokens
 from mamba_slm.serving.api.service import Service
 from mamba_slm.serving.metrics import exposition as metrics
 
@@ -20,6 +20,7 @@ def create_app(service: Service) -> FastAPI:
     errors.install(app)
     app.include_router(health.router(service))
     app.include_router(models.router(service))
+    app.include_router(adapters.router(service))
     app.include_router(completions.router(service))
     app.include_router(chat.router(service))
     app.include_router(tokens.router(service))

@@ -167,6 +167,7 @@ def engine_requests(
             stops=body.stops,
             logprobs=logprobs,
             boundaries=prompt.boundaries,
+            adapter=model.adapter,
             salt=body.cache_salt,
             use_cache=body.cache_prompt,
             priority=body.priority,

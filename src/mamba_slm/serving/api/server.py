@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from mamba_slm.core.errors import SetupError
+from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api.app import create_app
 from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.engine.core import EngineCore
@@ -44,6 +45,7 @@ def serve(
     port: int,
     drain_seconds: float,
     say: Callable[[str], None],
+    adapters: AdapterStore | None = None,
 ) -> int:
     """Answer until SIGTERM or Ctrl-C; then let the requests that are there finish. The exit code.
 
@@ -54,7 +56,7 @@ def serve(
     engine = Engine(core, say=say)
     engine.start()
     config = uvicorn.Config(
-        create_app(Service(engine=engine, model=model)),
+        create_app(Service(engine=engine, model=model, adapters=adapters)),
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api import errors
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.text.tokenizer import Tokenizer
@@ -24,6 +27,10 @@ class ServedModel:
     """Of chats; None: the model knows documents only."""
     created: int
     """Seconds since 1970."""
+    adapter: str = ""
+    """Key of the adapter that makes it another model than `parent`."""
+    parent: str | None = None
+    """Name of the model that the adapter belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,8 @@ class Service:
     engine: Engine
     """It runs already."""
     model: ServedModel
+    adapters: AdapterStore | None = None
+    """Further models by the names of adapters."""
     hindrances: list[Callable[[], str | None]] = field(default_factory=list)
     """Asked whether there is a reason to take no requests for now, such as that the server is shutting down; for
     GET /ready."""
@@ -43,11 +52,38 @@ class Service:
             return "the engine takes no requests"
         return next((reason for ask in self.hindrances if (reason := ask()) is not None), None)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the model and its adapters: what `model` in a request may be."""
+        return [self.model.name, *([] if self.adapters is None else self.adapters.names)]
+
+    async def served(self, name: str) -> ServedModel:
+        """The model that a request means: the base for nothing, or an adapter, read where it is not in memory.
+
+        Raises:
+            UnknownModelError: a name that is not served.
+            MambaSlmError: the adapter cannot be read now.
+        """
+        self.check_model(name)
+        if not name or name == self.model.name or self.adapters is None:
+            return self.model
+        try:
+            adapter = await asyncio.to_thread(self.adapters.get, name)
+        except UnknownNameError as error:  # unloaded since
+            raise errors.UnknownModelError("model", name, self.names) from error
+        return replace(
+            self.model,
+            name=name,
+            parent=self.model.name,
+            adapter=adapter.key,
+            template=adapter.template or self.model.template,
+        )
+
     def check_model(self, name: str) -> None:
         """Nothing is fine: it means the model that is served.
 
         Raises:
             UnknownModelError: a name that is not served.
         """
-        if name and name != self.model.name:
-            raise errors.UnknownModelError("model", name, [self.model.name])
+        if name and name not in self.names:
+            raise errors.UnknownModelError("model", name, self.names)

@@ -10,6 +10,8 @@ from mamba_slm.core.errors import UsageError
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.runtime import Runtime, TorchRuntime
 from mamba_slm.generation.stream import TokenBytes
+from mamba_slm.serving.adapters.executor import with_adapters
+from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.engine.core import EngineCore
 from mamba_slm.serving.engine.executor import CompiledExecutor, Executor, TorchExecutor
 from mamba_slm.serving.engine.settings import EngineSettings
@@ -22,15 +24,23 @@ def open_engine(
     *,
     tokenizer: TokenBytes | None = None,
     clock: Callable[[], float] = time.monotonic,
+    adapters: AdapterStore | None = None,
 ) -> EngineCore:
     """An engine over a runtime of PyTorch, compiled or not, with quantized weights or not, or of ONNX Runtime.
 
+    Args:
+        adapters: that requests may use by name.
+
     Raises:
-        UsageError: another runtime.
+        UsageError: another runtime, or one that cannot run adapters.
         ConfigError: `kv_tokens` do not hold the model's context.
     """
     executor, pool = open_executor(runtime, settings)
-    return EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
+    if adapters is not None:
+        executor = with_adapters(executor, adapters, is_batch_invariant=settings.batch_invariant)
+    core = EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
+    core.adapters = adapters or core.adapters
+    return core
 
 
 def open_executor(runtime: Runtime[Any], settings: EngineSettings) -> tuple[Executor, Pool]:

@@ -26,12 +26,11 @@ from mamba_slm.serving.engine.request import Piece
 def router(service: Service) -> APIRouter:
     """Its routes."""
     routes = APIRouter()
-    model = service.model
 
     @routes.post("/v1/chat/completions")
     async def chat(body: ChatBody, client: Request) -> Response:
         """Answer a conversation."""
-        service.check_model(body.model)
+        model = await service.served(body.model)
         prompt = await asyncio.to_thread(chat_prompt, body, model)
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         limit = body.max_completion_tokens or body.max_tokens

@@ -25,12 +25,11 @@ from mamba_slm.serving.engine.request import Piece
 def router(service: Service) -> APIRouter:
     """Its routes."""
     routes = APIRouter()
-    model = service.model
 
     @routes.post("/v1/completions")
     async def completions(body: CompletionBody, client: Request) -> Response:
         """Continue texts."""
-        service.check_model(body.model)
+        model = await service.served(body.model)
         prompts = await asyncio.to_thread(completion_prompts, body, model)
         limit = body.max_tokens or DEFAULT_COMPLETION_TOKENS
         requests = [

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from mamba_slm.serving.api.service import ServedModel, Service
+from mamba_slm.serving.api.service import Service
 
 
 def router(service: Service) -> APIRouter:
@@ -19,23 +19,25 @@ def router(service: Service) -> APIRouter:
     @routes.get("/v1/models")
     async def models() -> dict[str, Any]:
         """What is served."""
-        return {"object": "list", "data": [described(service.model)]}
+        return {"object": "list", "data": [described(service, name) for name in service.names]}
 
     @routes.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         """One of them."""
         service.check_model(name)
-        return described(service.model)
+        return described(service, name)
 
     return routes
 
 
-def described(model: ServedModel) -> dict[str, Any]:
-    """An entry of the list of models; `max_model_len` is vLLM's field."""
+def described(service: Service, name: str) -> dict[str, Any]:
+    """An entry of the list of models; `max_model_len`, and `parent` of an adapter, are vLLM's fields."""
+    model = service.model
     return {
-        "id": model.name,
+        "id": name,
         "object": "model",
         "created": model.created,
         "owned_by": "mamba-slm",
         "max_model_len": model.context_tokens,
+        "parent": None if name == model.name else model.name,
     }
