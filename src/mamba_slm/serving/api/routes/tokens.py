@@ -20,16 +20,15 @@ from mamba_slm.serving.api.bodies.tokens import (
     TokenizeText,
 )
 from mamba_slm.serving.api.prompts import chat_tokens
-from mamba_slm.serving.api.service import Service
+from mamba_slm.serving.api.service import ServedModel, Service
 
 
 def router(service: Service) -> APIRouter:
     """Its routes."""
     routes = APIRouter(tags=["tokens"])
-    model = service.model
-    tokenizer = model.tokenizer
+    tokenizer = service.model.tokenizer  # also that of adapters
 
-    def tokens_of(body: TokenizeText | TokenizeChat) -> dict[str, object]:
+    def tokens_of(body: TokenizeText | TokenizeChat, model: ServedModel) -> dict[str, object]:
         if isinstance(body, TokenizeChat):
             tokens = chat_tokens(body.messages, model, tools=body.tools or (), open_reply=body.add_generation_prompt)
         elif body.add_special_tokens:
@@ -42,8 +41,8 @@ def router(service: Service) -> APIRouter:
     @routes.post("/tokenize", response_model=TokenizeAnswer)
     async def tokenize(body: TokenizeText | TokenizeChat) -> Response:
         """The ids of a text or of a conversation."""
-        service.check_model(body.model)
-        return JSONResponse(await asyncio.to_thread(tokens_of, body))
+        model = await service.served(body.model)
+        return JSONResponse(await asyncio.to_thread(tokens_of, body, model))
 
     @routes.post("/detokenize", response_model=DetokenizeAnswer)
     async def detokenize(body: DetokenizeBody) -> Response:
