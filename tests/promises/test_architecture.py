@@ -22,7 +22,7 @@ ALLOWED = {
     "finetuning": BASE | {"ops", "model", "data", "text", "runs", "tasks", "generation", "quantization", "training"},
     "export": BASE | {"ops", "model", "text", "runs", "quantization"},
     "serving": BASE | {"ops", "model", "text", "quantization", "generation"},
-    "dashboard": BASE | {"runs"},
+    "dashboard": BASE | {"runs", "text", "model", "data", "training"},
 }
 ALLOWED["cli"] = set(ALLOWED)
 

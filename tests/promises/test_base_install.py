@@ -79,6 +79,10 @@ NEEDING_AN_EXTRA |= {
     f"mamba_slm.serving.metrics.{name}": "[serve]"
     for name in ("libraries", "families", "vllm", "own", "http", "exposition")
 }
+NEEDING_AN_EXTRA |= {
+    f"mamba_slm.dashboard.{name}": "[dashboard]"
+    for name in ("libraries", "access", "app", "server", "routes.answers", "routes.pages", "routes.run")
+}
 """Modules that consist of another package's classes, and the extra that their error must name."""
 
 

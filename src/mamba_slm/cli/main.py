@@ -50,6 +50,7 @@ COMMANDS = {
     "bench": ("mamba_slm.cli.bench", "speed and memory of a model here, beside transformers; a server under load"),
     "runs": ("mamba_slm.cli.runs", "list, show and compare runs"),
     "report": ("mamba_slm.cli.report", "the report card of a run, as a page and as Markdown"),
+    "dashboard": ("mamba_slm.cli.dashboard", "the runs in a browser: watch, compare, start and stop them, and chat"),
 }
 """Command -> (module, one line of help)."""
 

@@ -1,0 +1,1 @@
+"""The pages: each a function from what the runs say to HTML."""

@@ -1,0 +1,87 @@
+"""The process: a socket, the address to open, the end."""
+
+from __future__ import annotations
+
+import mamba_slm.dashboard.libraries  # noqa: F401 (first: it says what to install)
+
+# isort: split
+import contextlib
+import socket
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+
+from mamba_slm.core.errors import SetupError
+from mamba_slm.dashboard.app import create_app
+from mamba_slm.dashboard.config import DashboardConfig
+from mamba_slm.dashboard.service import Checker
+
+MOST_CONNECTIONS = 512
+CLOSING_SECONDS = 2
+
+
+def serve(
+    config: DashboardConfig,
+    *,
+    check_command: Checker,
+    say: Callable[[str], None],
+    show: Callable[[str], None],
+    opens_browser: bool,
+) -> int:
+    """Answer until SIGTERM or Ctrl-C; the exit code.
+
+    Args:
+        show: takes the address with the token, which belongs on a terminal and in no log.
+
+    Raises:
+        SetupError: the address cannot be had.
+    """
+    bound = listen(config.host, config.port)
+    port = bound.getsockname()[1]
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    name = "localhost" if name in ("0.0.0.0", "[::]") else name
+    address = f"http://{name}:{port}{config.root_path}/?token={config.token}"
+    if config.root_path:
+        say(f"behind a proxy that shows it at {config.root_path}")
+    show(address)
+    say("runs go on without the dashboard; stop it with Ctrl-C")
+    if opens_browser and not config.root_path:
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(address)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(config, check_command=check_command),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=CLOSING_SECONDS,
+            server_header=False,
+            proxy_headers=False,
+        )
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the one that ended it once more
+        server.run(sockets=[bound])
+    bound.close()
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address.
+
+    Raises:
+        SetupError: it is taken, not ours, or no address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with contextlib.ExitStack() as unless_bound:
+            found = unless_bound.enter_context(socket.socket(family, kind, protocol))
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+            found.listen(512)
+            unless_bound.pop_all()
+    except (OSError, OverflowError) as error:
+        raise SetupError(f"cannot listen at {host}:{port}: {error}", hint="choose another one: --port 0") from error
+    return found
