@@ -15,6 +15,7 @@ from mamba_slm.serving.api.app import create_app
 from mamba_slm.serving.api.server import listen
 from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
+from mamba_slm.serving.engine.beside import Reader
 from mamba_slm.serving.engine.executor import TorchExecutor
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.text.chat import CHATML_TEMPLATE
@@ -34,7 +35,7 @@ class Served:
         model = ServedModel(
             name=name, tokenizer=self.tokenizer, context_tokens=context_tokens, template=template, created=1
         )
-        self.service = Service(engine=self.engine, model=model)
+        self.service = Service(engine=self.engine, model=model, reader=Reader(self.model))
         if service is not None:
             self.service = replace(self.service, **service(self))
         self.app = create_app(self.service)

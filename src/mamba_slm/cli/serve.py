@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from mamba_slm.serving.api.server import serve
     from mamba_slm.serving.api.service import ServedModel
     from mamba_slm.serving.cache.prefix_cache import CacheSettings
+    from mamba_slm.serving.engine.beside import reader_of
     from mamba_slm.serving.engine.opening import open_engine
     from mamba_slm.serving.engine.settings import EngineSettings
     from mamba_slm.text.chat_template import read_chat_template
@@ -116,6 +117,7 @@ def run(args: argparse.Namespace) -> int:
     return serve(
         core,
         model,
+        reader=reader_of(loaded.runtime),
         host=args.host,
         port=args.port,
         drain_seconds=args.drain_seconds,

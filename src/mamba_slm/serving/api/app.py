@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from mamba_slm import __version__
 from mamba_slm.serving.api import errors
-from mamba_slm.serving.api.routes import adapters, chat, completions, health, models, tokens
+from mamba_slm.serving.api.routes import adapters, chat, completions, embeddings, health, models, tgi, tokens
 from mamba_slm.serving.api.service import Service
 from mamba_slm.serving.metrics import exposition as metrics
 
@@ -23,6 +23,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(adapters.router(service))
     app.include_router(completions.router(service))
     app.include_router(chat.router(service))
+    app.include_router(embeddings.router(service))
     app.include_router(tokens.router(service))
+    app.include_router(tgi.router(service))
     metrics.install(app, service)
     return app

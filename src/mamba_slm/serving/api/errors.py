@@ -45,6 +45,13 @@ def response_of(error: MambaSlmError) -> JSONResponse:
     return JSONResponse(error_body(text, kind="server_error"), status_code=500)
 
 
+def first_mistake(error: RequestValidationError) -> tuple[str, str]:
+    """What is wrong with a body, and with which field of it."""
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"] if part != "body")
+    return f"{param}: {first['msg']}" if param else str(first["msg"]), param
+
+
 def install(app: FastAPI) -> None:
     """Answer every error in this form."""
 
@@ -54,9 +61,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"] if part != "body")
-        message = f"{param}: {first['msg']}" if param else str(first["msg"])
+        message, param = first_mistake(error)
         return JSONResponse(error_body(message, kind="invalid_request_error", param=param or None), status_code=400)
 
     async def by_http(request: Request, error: Exception) -> JSONResponse:

@@ -16,6 +16,7 @@ from mamba_slm.core.errors import SetupError
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api.app import create_app
 from mamba_slm.serving.api.service import ServedModel, Service
+from mamba_slm.serving.engine.beside import Reader
 from mamba_slm.serving.engine.core import EngineCore
 from mamba_slm.serving.engine.thread import Engine
 
@@ -41,6 +42,7 @@ def serve(
     core: EngineCore,
     model: ServedModel,
     *,
+    reader: Reader | None,
     host: str,
     port: int,
     drain_seconds: float,
@@ -49,6 +51,9 @@ def serve(
 ) -> int:
     """Answer until SIGTERM or Ctrl-C; then let the requests that are there finish. The exit code.
 
+    Args:
+        reader: of hidden states, for embeddings; None: what runs the model does not show them.
+
     Raises:
         SetupError: the address cannot be had.
     """
@@ -56,7 +61,7 @@ def serve(
     engine = Engine(core, say=say)
     engine.start()
     config = uvicorn.Config(
-        create_app(Service(engine=engine, model=model, adapters=adapters)),
+        create_app(Service(engine=engine, model=model, adapters=adapters, reader=reader)),
         log_level="warning",
         access_log=False,
         lifespan="off",

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mamba_slm.core.errors import UnknownNameError
+from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api import errors
+from mamba_slm.serving.engine.beside import Reader
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.text.tokenizer import Tokenizer
 
@@ -42,6 +43,8 @@ class Service:
     model: ServedModel
     adapters: AdapterStore | None = None
     """Further models by the names of adapters."""
+    reader: Reader | None = None
+    """Of hidden states; None: what runs the model does not show them."""
     hindrances: list[Callable[[], str | None]] = field(default_factory=list)
     """Asked whether there is a reason to take no requests for now, such as that the server is shutting down; for
     GET /ready."""
@@ -78,6 +81,24 @@ class Service:
             adapter=adapter.key,
             template=adapter.template or self.model.template,
         )
+
+    def required_reader(self, model: ServedModel) -> Reader:
+        """For embeddings, and for how likely the tokens of a prompt are.
+
+        Raises:
+            ConfigError: what runs the model does not show hidden states, or an adapter is meant.
+        """
+        if model.adapter:
+            raise ConfigError(
+                f"embeddings and likelihoods of prompts come from the base model, and {model.name!r} is an adapter",
+                hint=f"ask {self.model.name!r}, or serve the merged model: mamba-slm adapters merge",
+            )
+        if self.reader is None:
+            raise ConfigError(
+                "embeddings and likelihoods of prompts need hidden states, which what runs this model does not show",
+                hint="serve it with --runtime torch",
+            )
+        return self.reader
 
     def check_model(self, name: str) -> None:
         """Nothing is fine: it means the model that is served.

@@ -23,6 +23,8 @@ from mamba_slm.serving.engine.thread import Engine
 
 Chunks = Callable[[int, Piece], list[dict[str, Any]]]
 """What a piece of an answer adds to `choices`; called in order."""
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+"""Of streams: nothing on the way may hold them back."""
 
 
 async def streamed(
@@ -62,8 +64,7 @@ async def streamed(
             yield event({**start, "choices": [], "usage": counted})
         yield "data: [DONE]\n\n"
 
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(events(), media_type="text/event-stream", headers=HEADERS)
 
 
 def event(value: dict[str, Any]) -> str:

@@ -8,18 +8,22 @@ schemas, sending) happens elsewhere and holds up no step.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
 import traceback
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
+from typing import TypeVar
 
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.serving.engine.core import EngineCore, not_finished
 from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
+
+Result = TypeVar("Result")
 
 
 class Engine:
@@ -35,6 +39,8 @@ class Engine:
         self.load = Load()
         self._say = say
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._beside: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        """Work for between two steps; one piece of it for each of them."""
         self._thread = threading.Thread(target=self._run, name="mamba-slm-engine", daemon=True)
         self._stops = False
         self._accepts = False
@@ -101,6 +107,30 @@ class Engine:
             if not done:
                 self._inbox.put(partial(self._cancel, ticket))
 
+    async def between_steps(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns, done by the engine's thread between two steps. It should be short: requests wait.
+
+        Raises:
+            Exception: what `work` raises.
+            SetupError: the engine does not run.
+        """
+        if not self.is_ready:
+            raise SetupError("the server is shutting down", hint="try again in a moment")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Result] = loop.create_future()
+
+        def act() -> None:
+            try:
+                tell = partial(done.set_result, work())
+            except Exception as error:
+                tell = partial(done.set_exception, error)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(lambda: None if done.done() else tell())
+
+        self._beside.put(act)
+        self._inbox.put(None)
+        return await done
+
     def _submit(self, request: EngineRequest, deliver: Callable[[Answer], None], ticket: _Ticket) -> None:
         try:
             ticket.number = self.core.submit(request, deliver)
@@ -124,8 +154,10 @@ class Engine:
                 has_work = True  # look at the others without waiting
                 if action is not None:
                     action()
+            with contextlib.suppress(queue.Empty):
+                self._beside.get_nowait()()
             try:
-                has_work = self.core.step()
+                has_work = self.core.step() or not self._beside.empty()
             except Exception as error:
                 self._say("".join(traceback.format_exception(error)))
                 self.core.fail_all(not_finished(error))
