@@ -12,6 +12,7 @@ from mamba_slm.core.units import parse_count
 if TYPE_CHECKING:
     from mamba_slm.generation.loading import LoadedModel
     from mamba_slm.generation.request import Strategy
+    from mamba_slm.generation.speculative.decode import Speculative
     from mamba_slm.generation.states.prompt_cache import PromptCache
 
 GUESSES = {"draft": "--draft", "prompt_lookup": "--prompt-lookup"}
@@ -21,6 +22,17 @@ GUESSES = {"draft": "--draft", "prompt_lookup": "--prompt-lookup"}
 def add_reuse_flags(parser: argparse.ArgumentParser) -> None:
     """All flags of this file."""
     group = parser.add_argument_group("saving work (the text stays the same)")
+    add_guess_flags(group)
+    group.add_argument(
+        "--prompt-cache", metavar="DIR", help="keep what reading prompts left there, and do not read them again"
+    )
+    group.add_argument(
+        "--prompt-cache-bytes", type=parse_count, default=2**30, metavar="N", help="at most so many bytes, default 1Gi"
+    )
+
+
+def add_guess_flags(group: argparse._ArgumentGroup) -> None:
+    """Who guesses."""
     group.add_argument(
         "--prompt-lookup",
         type=parse_count,
@@ -40,15 +52,9 @@ def add_reuse_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="guesses of the draft model at a time, default 4",
     )
-    group.add_argument(
-        "--prompt-cache", metavar="DIR", help="keep what reading prompts left there, and do not read them again"
-    )
-    group.add_argument(
-        "--prompt-cache-bytes", type=parse_count, default=2**30, metavar="N", help="at most so many bytes, default 1Gi"
-    )
 
 
-def speculative_of(args: argparse.Namespace) -> Strategy | None:
+def speculative_of(args: argparse.Namespace) -> Speculative | None:
     """The guessing that the flags describe, or None.
 
     Raises:

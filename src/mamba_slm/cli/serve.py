@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mamba_slm.cli import console, serve_adapters
+from mamba_slm.cli import console, serve_adapters, serve_guesses
 from mamba_slm.cli.runtime_flags import add_runtime_flags, runtime_settings
 from mamba_slm.core.units import format_bytes, parse_count
 
@@ -21,6 +21,7 @@ examples:
   mamba-slm serve runs/quickstart --max-running 16 --prefix-cache-bytes 4Gi
   mamba-slm serve runs/quickstart --batch-invariant
   mamba-slm serve runs/quickstart --adapter-dir adapters --preload-adapter stories
+  mamba-slm serve runs/quickstart --prompt-lookup 8
 """
 
 
@@ -73,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long requests may go on after SIGTERM or Ctrl-C, default 30",
     )
     serve_adapters.add_flags(parser)
+    serve_guesses.add_flags(parser)
     add_runtime_flags(parser)
 
 
@@ -102,7 +104,13 @@ def run(args: argparse.Namespace) -> int:
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     name = args.name or Path(args.model).resolve().name
     adapters = serve_adapters.open_store(args, loaded, name)
-    core = open_engine(loaded.runtime, settings, tokenizer=loaded.tokenizer, adapters=adapters)
+    core = open_engine(
+        loaded.runtime,
+        settings,
+        tokenizer=loaded.tokenizer,
+        adapters=adapters,
+        guesses=serve_guesses.source(args),
+    )
     model = ServedModel(
         name=name,
         tokenizer=loaded.tokenizer,
@@ -112,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
     )
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason})")
     console.say(f"prefix cache: {reuse(settings.cache.max_bytes, core.state_bytes)}")
+    if core.guessing is not None:
+        console.say(core.guessing.description)
     if model.template is None:
         console.say("no chat template in the model folder: /v1/completions only")
     return serve(

@@ -20,13 +20,15 @@ from mamba_slm.generation.stream import TokenBytes
 from mamba_slm.model.count import forward_flops_per_token
 from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
 from mamba_slm.serving.engine.choosing import choose
+from mamba_slm.serving.engine.drawn import Drawn
 from mamba_slm.serving.engine.executor import Executor, ReadPiece
 from mamba_slm.serving.engine.followers import leader_of
+from mamba_slm.serving.engine.guessing import Guessing
 from mamba_slm.serving.engine.holds import Holds
 from mamba_slm.serving.engine.keeping import Keeper
 from mamba_slm.serving.engine.load import Load, load_of
 from mamba_slm.serving.engine.observer import Observer, StepCounts
-from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure, Piece
+from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
 from mamba_slm.serving.engine.task import Task
 from mamba_slm.serving.memory.pool import Pool, Sequence, Snapshot
@@ -80,6 +82,8 @@ class EngineCore:
         """Told what happens; set it before the first request."""
         self.adapters = Holds()
         """Told which adapters are in use; set it before the first request."""
+        self.guessing: Guessing | None = None
+        """Who guesses tokens ahead; set it before the first request."""
         self.decoded_tokens = self.read_tokens = 0
         """That the model computed so far: newest ones of running requests, and those of prompts."""
 
@@ -182,7 +186,8 @@ class EngineCore:
             self._suspend(self._tasks[number])
         for number in made.start:
             self._start(self._tasks[number], now)
-        self._decode([self._tasks[number] for number in made.decode])
+        spare = self._limits.step_tokens - len(made.decode) - sum(count for _, count in made.read)
+        self._decode([self._tasks[number] for number in made.decode], spare)
         self._read([(self._tasks[number], count) for number, count in made.read if number in self._tasks])
         self.observer.stepped(
             StepCounts(
@@ -258,19 +263,50 @@ class EngineCore:
         self._make_room(self._limits.blocks(task.sequence.num_tokens + new_tokens) - len(task.sequence.blocks))
         return self._pool.grow(task.sequence, new_tokens)
 
-    def _decode(self, tasks: list[Task]) -> None:
-        """One token of every task that has one to feed."""
+    def _decode(self, tasks: list[Task], spare: int) -> None:
+        """One token of every task that has one to feed, and more where they are guessed; `spare` guesses at most."""
         ready = sorted(
             (task for task in tasks if task.sequence is not None and self._grow(task, 1)),
             key=lambda task: task.sequence.slot if task.sequence is not None else 0,  # neighbours need no copy
         )
-        if not ready:
-            return
-        logits = self._executor.step(
-            [task.sequence for task in ready if task.sequence is not None], [task.made[-1] for task in ready]
+        guesses = self.guessing.propose(ready, spare=spare, pool=self._pool) if self.guessing and ready else {}
+        stepped = [task for task in ready if task.request.adapter] if guesses else ready
+        if stepped:
+            logits = self._executor.step(
+                [task.sequence for task in stepped if task.sequence is not None], [task.made[-1] for task in stepped]
+            )
+            self.decoded_tokens += len(stepped)
+            self._take(stepped, logits)
+        if guesses:
+            self._check({task: guesses.get(task, []) for task in ready if not task.request.adapter})
+
+    def _check(self, guesses: dict[Task, list[int]]) -> None:
+        """The next token of every task, and those behind it as far as they were guessed."""
+        assert self.guessing is not None
+        tasks, checker = list(guesses), self.guessing.checker
+        for task, guessed in guesses.items():
+            grown = task.sequence is not None and self._pool.grow(task.sequence, 1 + len(guessed))
+            assert grown, "guesses were given blocks"
+        logits = checker.check(
+            [task.sequence for task in tasks if task.sequence is not None],
+            [[task.made[-1], *guessed] for task, guessed in guesses.items()],
         )
-        self.decoded_tokens += len(ready)
-        self._take(ready, logits)
+        drawn: dict[Task, Drawn] = {task: Drawn(task.latest) for task in tasks}
+        rows, going = dict(zip(tasks, logits, strict=True)), tasks
+        for place in range(1 + max(map(len, guesses.values()))):
+            self._draw(going, torch.stack([rows[task][place] for task in going]), drawn)
+            going = [task for task in going if drawn[task].is_as_guessed(guesses[task], place)]
+            if not going:
+                break
+        counts = [max(len(drawn[task].pieces), 1) for task in tasks]
+        checker.keep(counts)
+        self.decoded_tokens += sum(counts)
+        for task, count in zip(tasks, counts, strict=True):
+            if guessed := len(guesses[task]):
+                right = count - 1 + drawn[task].is_as_guessed(guesses[task], count - 1)
+                self.guessing.told(task, guessed=guessed, right=right)
+                self.observer.guessed(drafted=guessed, accepted=right)
+        self._tell(drawn)
 
     def _read(self, wanted: list[tuple[Task, int]]) -> None:
         """Up to so many more tokens of prompts, keeping states on the way; first tokens where nothing is left.
@@ -315,29 +351,44 @@ class EngineCore:
 
     def _take(self, tasks: list[Task], logits: Tensor) -> None:
         """Draw the next token of each from its row of [b v], and tell."""
+        drawn = {task: Drawn(task.latest) for task in tasks}
+        self._draw(tasks, logits, drawn)
+        self._tell(drawn)
+
+    def _draw(self, tasks: list[Task], logits: Tensor, drawn: dict[Task, Drawn]) -> None:
+        """Draw one more token of each from its row of [b v]."""
         choices = choose(logits, [task.row for task in tasks], one_by_one=self.settings.batch_invariant)
         now = self._clock()
-        firsts: list[float] = []
-        gaps: list[float] = []
-        pieces: list[tuple[Task, Piece]] = []
         for task, choice in zip(tasks, choices, strict=True):
             if isinstance(choice, MambaSlmError):
-                self._fail(task, choice)
-                continue
-            self._served[task.request.tenant] += 1
-            if task.latest is None:
-                firsts.append(now - task.submitted)
+                drawn[task].error = choice
             else:
-                gaps.append(now - task.latest)
-            piece = task.take(choice, now)
-            if piece.finish_reason is not None and piece.usage is not None:
+                self._served[task.request.tenant] += 1
+                drawn[task].pieces.append(task.take(choice, now))
+
+    def _tell(self, drawn: dict[Task, Drawn]) -> None:
+        """End what has come to its end, and deliver."""
+        firsts: list[float] = []
+        gaps: list[float] = []
+        for task, each in drawn.items():
+            if task.latest is not None and each.pieces:
+                if each.before is None:
+                    firsts.append(task.latest - task.submitted)
+                else:
+                    gaps.append(task.latest - each.before)
+            last = each.pieces[-1] if each.pieces else None
+            if last is not None and last.finish_reason is not None and last.usage is not None:
                 self._keeper.keep_end(task)
                 self._forget(task)
-                self.observer.finished(task.request, piece.usage, piece.finish_reason)
-            pieces.append((task, piece))
-        self.observer.delivered(len(pieces), first_seconds=firsts, gap_seconds=gaps)
-        for task, piece in pieces:
-            task.deliver(piece)
+                self.observer.finished(task.request, last.usage, last.finish_reason)
+        self.observer.delivered(
+            sum(len(each.pieces) for each in drawn.values()), first_seconds=firsts, gap_seconds=gaps
+        )
+        for task, each in drawn.items():
+            for piece in each.pieces:
+                task.deliver(piece)
+            if each.error is not None:
+                self._fail(task, each.error)
 
 
 def not_finished(error: Exception) -> CheckFailedError:

@@ -9,11 +9,13 @@ from typing import Any
 from mamba_slm.core.errors import UsageError
 from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.runtime import Runtime, TorchRuntime
+from mamba_slm.generation.speculative.proposals import Source
 from mamba_slm.generation.stream import TokenBytes
 from mamba_slm.serving.adapters.executor import with_adapters
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.engine.core import EngineCore
 from mamba_slm.serving.engine.executor import CompiledExecutor, Executor, TorchExecutor
+from mamba_slm.serving.engine.guessing import open_guessing
 from mamba_slm.serving.engine.settings import EngineSettings
 from mamba_slm.serving.memory.pool import Pool
 
@@ -25,21 +27,24 @@ def open_engine(
     tokenizer: TokenBytes | None = None,
     clock: Callable[[], float] = time.monotonic,
     adapters: AdapterStore | None = None,
+    guesses: Source | None = None,
 ) -> EngineCore:
     """An engine over a runtime of PyTorch, compiled or not, with quantized weights or not, or of ONNX Runtime.
 
     Args:
         adapters: that requests may use by name.
+        guesses: who guesses tokens ahead.
 
     Raises:
         UsageError: another runtime, or one that cannot run adapters.
-        ConfigError: `kv_tokens` do not hold the model's context.
+        ConfigError: `kv_tokens` do not hold the model's context, or guesses that do not go with it.
     """
     executor, pool = open_executor(runtime, settings)
+    guessing = None if guesses is None else open_guessing(guesses, runtime, executor, pool, settings)
     if adapters is not None:
         executor = with_adapters(executor, adapters, is_batch_invariant=settings.batch_invariant)
     core = EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
-    core.adapters = adapters or core.adapters
+    core.adapters, core.guessing = adapters or core.adapters, guessing
     return core
 
 

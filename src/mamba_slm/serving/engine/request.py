@@ -50,6 +50,9 @@ class EngineRequest:
     use_cache: bool = True
     """Whether states of earlier prompts may be taken over, and are kept."""
 
+    guess: bool = True
+    """Whether tokens may be guessed ahead where the engine can; the answer is the same."""
+
     priority: int = 0
     """Smaller is more urgent."""
 
