@@ -49,7 +49,8 @@ def first_mistake(error: RequestValidationError) -> tuple[str, str]:
     """What is wrong with a body, and with which field of it."""
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part != "body")
-    return f"{param}: {first['msg']}" if param else str(first["msg"]), param
+    words = str(first["msg"]).removeprefix("Value error, ")
+    return f"{param}: {words}" if param else words, param
 
 
 def install(app: FastAPI) -> None:

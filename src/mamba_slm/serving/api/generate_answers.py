@@ -66,11 +66,6 @@ def details_of(
     }
 
 
-def mean_logprob(answer: Collected) -> float:
-    """Of the tokens of an answer, by which the best is found."""
-    return sum(piece.logprob.logprob for piece in answer.pieces if piece.logprob is not None) / len(answer.pieces)
-
-
 def streamed_token(
     answer: Collected, request: EngineRequest, tokenizer: Tokenizer, *, before: str, top: int | None
 ) -> dict[str, Any]:

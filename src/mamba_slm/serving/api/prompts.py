@@ -37,6 +37,8 @@ class RenderedPrompt:
     constraint: Processor | None = None
     text: str = ""
     """As it was given, for `echo`."""
+    num_before: int = 0
+    """Tokens before those of the text: the one that begins a document."""
     tool_use: ToolUse | None = None
     """Where the answer may call functions."""
 
@@ -55,7 +57,7 @@ def completion_prompts(body: CompletionBody, model: ServedModel) -> list[Rendere
         is_text = isinstance(prompt, str)
         tokens = prompt_tokens(model.tokenizer, prompt) if is_text else list(prompt)
         text = prompt if is_text else model.tokenizer.decode(tokens) if max(tokens, default=0) < 2**31 else ""
-        rendered.append(RenderedPrompt(tokens=tuple(tokens), text=text))
+        rendered.append(RenderedPrompt(tokens=tuple(tokens), text=text, num_before=int(is_text)))
     return rendered
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds
@@ -83,9 +83,31 @@ class CompletionBody(Sampling):
         | Annotated[list[TokenIds], Field(max_length=2048)]
     )
     echo: bool | None = False
+    max_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    """0: with `echo`, to learn how likely the prompt is."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    suffix: None = None
+    best_of: Annotated[int, Field(ge=1, le=128)] | None = None
+    suffix: Text | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """What fields say together."""
+        if self.suffix:
+            raise ValueError("suffix cannot be followed: the model was not trained to fill in text")
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens is 0: nothing would be answered, except the prompt with echo")
+        if self.max_tokens == 0 and self.stream:
+            raise ValueError("max_tokens is 0: there is nothing to stream")
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise ValueError(f"best_of is {self.best_of}, less than n, which is {self.n}")
+        if self.num_made > (self.n or 1) and self.stream:
+            raise ValueError("best_of cannot be streamed")
+        return self
+
+    @property
+    def num_made(self) -> int:
+        """Texts for each prompt, of which the best are answered."""
+        return max(self.best_of or 1, self.n or 1)
 
     @property
     def prompts(self) -> list[str] | list[list[int]]:

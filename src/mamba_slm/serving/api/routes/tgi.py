@@ -25,7 +25,8 @@ from mamba_slm.core.errors import ConfigError, MambaSlmError
 from mamba_slm.serving.api import errors
 from mamba_slm.serving.api.bodies.tgi import CompatibleBody, GenerateAnswer, GenerateBody, GenerateError, InfoAnswer
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, Collected, collect_while_connected, merged
-from mamba_slm.serving.api.generate_answers import details_of, mean_logprob, streamed_token
+from mamba_slm.serving.api.completion_answers import mean_logprob
+from mamba_slm.serving.api.generate_answers import details_of, streamed_token
 from mamba_slm.serving.api.generate_requests import requests_of
 from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.api.streaming import HEADERS, event
@@ -87,7 +88,7 @@ def router(service: Service) -> APIRouter:
             return None
         before = body.inputs if wanted.return_full_text else ""
         if not wanted.details:
-            return {"generated_text": before + max(answers, key=mean_logprob).text}
+            return {"generated_text": before + max(answers, key=likelihood).text}
         prefill: list[ReadToken] = []
         if wanted.decoder_input_details:
             prefill = await service.required_reader(model).likelihoods(engine, requests[0].prompt, top=0)
@@ -98,7 +99,7 @@ def router(service: Service) -> APIRouter:
             }
             for answer, request in zip(answers, requests, strict=True)
         ]
-        best = max(range(len(made)), key=lambda number: mean_logprob(answers[number]))
+        best = max(range(len(made)), key=lambda number: likelihood(answers[number]))
         others = [{"generated_text": one["generated_text"], **one["details"]} for one in made if one is not made[best]]
         if others:
             made[best]["details"]["best_of_sequences"] = others
@@ -169,3 +170,8 @@ def router(service: Service) -> APIRouter:
         )
 
     return routes
+
+
+def likelihood(answer: Collected) -> float:
+    """By which the best of several answers is found."""
+    return mean_logprob(answer.pieces)
