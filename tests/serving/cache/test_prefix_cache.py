@@ -1,5 +1,6 @@
 """What the cache keeps, what it lets go, and what it says about it; no model is needed for that."""
 
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -35,10 +36,10 @@ class Machine:
         self.dropped.append(state)
         self.blocks.release(state.blocks)
 
-    def put(self, tokens, *, namespace="", blocks=0, logits=None, shared=()):
+    def put(self, tokens, *, namespace="", blocks=0, shared=(), **settings):
         self.blocks.share(shared)
         state = State((*shared, *self.blocks.take(blocks)))
-        return self.cache.put(namespace, tokens, state, logits=logits), state
+        return self.cache.put(namespace, tokens, state, **settings), state
 
 
 def test_the_longest_state_that_a_prompt_continues_is_found():
@@ -155,3 +156,34 @@ def test_a_prompt_is_cut_at_messages_at_the_branch_at_its_end_and_nowhere_before
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(ConfigError, match="prefix cache"):
         CacheSettings(**wrong)
+
+
+def test_the_order_of_eviction_is_that_of_worth_whatever_was_put_used_and_evicted_before():
+    generator = random.Random(3)
+    machine = Machine(max_bytes=1500)
+    cache = machine.cache
+    for _ in range(300):
+        tokens = tuple(generator.choices((1, 2), k=generator.randint(2, 9)))
+        if generator.random() < 0.3:
+            cache.find("", (*tokens, 7))
+        elif not cache.has("", tokens):
+            machine.put(tokens, is_guess=generator.random() < 0.5)
+            if len(cache) > 1 and generator.random() < 0.3:
+                ranks = {node: cache.rank(node) for node in cache._nodes}
+                cache._evict_one()
+                (gone,) = ranks.keys() - cache._nodes.keys()
+                assert ranks[gone] == min(ranks.values())
+    assert cache.counts.evicted > 50
+
+
+def test_states_on_a_grid_are_thinned_before_ends_of_prompts_go_and_count_fully_once_used():
+    machine = Machine(max_bytes=1000)
+    for prompt in (1, 2):
+        for at in (10, 20, 30, 40):
+            machine.put((prompt,) * at, is_guess=at < 40)
+    machine.cache.find("", (*(1,) * 20, 9))  # somebody parted here
+    for number in range(3, 8):
+        machine.put((number,) * 40)
+    kept = {at for at in (10, 20, 30, 40) if machine.cache.has("", (1,) * at)}
+    assert kept == {20, 40} and machine.cache.has("", (2,) * 40)
+    assert all(machine.cache.has("", (number,) * 40) for number in range(3, 8))

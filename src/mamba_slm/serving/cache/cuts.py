@@ -6,29 +6,30 @@ from collections.abc import Iterable
 
 
 def grid_cuts(length: int, every: int) -> list[int]:
-    """Positions inside a prompt, dense near its end and sparse at its beginning.
+    """Positions inside a prompt, so dense that one which parts from it anywhere reads little again.
 
-    Prompts part near their ends more often than near their beginnings, and a state is large. At a distance from the end
-    below 4 * every the positions are multiples of `every`, and the spacing doubles with the distance, so that their
-    number grows with the logarithm of the length, and what is read again is less than half of what stays behind it.
+    Neighbours are `every` tokens apart, or a power of two times that where this is at most a sixteenth of what stands
+    before them: then a prompt that parts there is read in a sixteenth of its time, and its new part. Near the end,
+    where most part, they are denser: at a distance below 4 * every always `every` apart, with double the distance half
+    as dense. So their number grows with the logarithm of the length.
 
-    >>> grid_cuts(2000, 64)
-    [512, 1024, 1280, 1536, 1664, 1792, 1856, 1920, 1984]
-    >>> grid_cuts(50, 64), grid_cuts(1000, 0)
-    ([], [])
+    >>> grid_cuts(300, 64), grid_cuts(50, 64), grid_cuts(1000, 0)
+    ([64, 128, 192, 256], [], [])
+    >>> [len(grid_cuts(length, 64)) for length in (2048, 4096, 8192, 65536)]
+    [31, 49, 67, 121]
     """
     if not every:
         return []
-    return [at for at in range(every, length, every) if at % spacing(length - at, every) == 0]
+    return [at for at in range(every, length, every) if at % spacing(at, length - at, every) == 0]
 
 
-def spacing(distance: int, every: int) -> int:
-    """Distance of neighbouring grid positions, `distance` before the end.
+def spacing(before: int, behind: int, every: int) -> int:
+    """Distance of neighbouring grid positions where so many tokens stand before and behind.
 
-    >>> [spacing(distance, 64) for distance in (1, 127, 255, 256, 511, 512, 1024)]
-    [64, 64, 64, 128, 128, 256, 512]
+    >>> [spacing(before, 10_000, 64) for before in (64, 2047, 2048, 4096)], [spacing(9000, n, 64) for n in (255, 256)]
+    ([64, 64, 128, 256], [64, 128])
     """
-    while distance >= 4 * every:
+    while behind >= 4 * every and before >= 32 * every:
         every *= 2
     return every
 

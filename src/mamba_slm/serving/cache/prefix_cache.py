@@ -2,11 +2,15 @@
 
 A namespace (adapter and salt) has a tree of its own. What goes first where there is no room saves the fewest FLOPs per
 byte and use (Marconi, arXiv:2411.19379): FLOPs from the nearest state before it to its own, over the bytes that would
-become free, less with every prompt since it was used last.
+become free, less with every prompt since it was used last. States that were kept at regular distances, for a prompt
+that may part from an earlier one anywhere, count less than those at the ends of prompts and messages until they are
+used.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +18,14 @@ from typing import Protocol
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.serving.cache.counts import CacheCounts, Miss
-from mamba_slm.serving.cache.radix import Match, Node, RadixTree, nearest_above
+from mamba_slm.serving.cache.radix import Match, Node, RadixTree, nearest_above, nearest_below
 
 MOST_GHOSTS = 4096
 """So many evicted states are remembered by their tokens, to tell why a prompt missed."""
 HALF_LIFE = 64
 """A state that was not used for so many prompts is worth half."""
+GUESS_WORTH = 1 / 8
+"""Of a state at a place where nothing ended and nothing parted, beside one where something did."""
 
 
 class Kept(Protocol):
@@ -36,6 +42,9 @@ class Memory(Protocol):
     """Who knows how many hold a block."""
 
     def owners(self, block: int) -> int: ...
+
+    @property
+    def changes(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +77,10 @@ class Entry:
     """After the last token, where they are known: then not even that one needs to be read."""
     used: int
     """When, counted in prompts."""
+    is_guess: bool = False
+    """Whether it lies on a grid, and was never used."""
+    rank: float = 0.0
+    """As it was when somebody looked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +119,11 @@ class PrefixCache:
         self._ghosts: dict[Node[Entry], RadixTree[Entry]] = {}
         self._held: Counter[int] = Counter()
         self._state_bytes = 0
+        self._heap: list[tuple[float, int, Node[Entry]]] = []
+        """Ranks, the lowest first; those of states that are gone, and older ones of others, too."""
+        self._serial = 0
+        self._reclaimable = (-1, 0)
+        """At how many changes of the memory the number of reclaimable blocks was counted."""
 
     @property
     def num_bytes(self) -> int:
@@ -118,7 +136,10 @@ class PrefixCache:
 
     def reclaimable_blocks(self) -> int:
         """Blocks that nobody but this cache holds."""
-        return sum(self._memory.owners(block) == count for block, count in self._held.items())
+        if self._reclaimable[0] != self._memory.changes:
+            count = sum(self._memory.owners(block) == held for block, held in self._held.items())
+            self._reclaimable = (self._memory.changes, count)
+        return self._reclaimable[1]
 
     def find(
         self,
@@ -146,7 +167,7 @@ class PrefixCache:
             if entry is None or (usable is not None and not usable(node.depth)):
                 continue
             if node.depth < len(tokens) or entry.logits is not None:
-                entry.used = self.counts.queries
+                entry.used, entry.is_guess = self.counts.queries, False
                 self.counts.hits += 1
                 self.counts.reused_tokens += node.depth
                 return Found(length=node.depth, entry=entry, branch=match.common, miss=None)
@@ -172,8 +193,19 @@ class PrefixCache:
         last = None if tree is None else tree.match(tokens).path[-1]
         return last is not None and last.depth == len(tokens) and last.value is not None
 
-    def put(self, namespace: str, tokens: Sequence[int], kept: Kept, *, logits: object | None = None) -> bool:
+    def put(
+        self,
+        namespace: str,
+        tokens: Sequence[int],
+        kept: Kept,
+        *,
+        logits: object | None = None,
+        is_guess: bool = False,
+    ) -> bool:
         """Keep a state, or drop it at once where it is there already, too short, or larger than all the room.
+
+        Args:
+            is_guess: nothing ends here, and nothing is known to part here.
 
         Returns:
             Whether it stays.
@@ -183,12 +215,14 @@ class PrefixCache:
             self._drop(kept)
             return False
         tree = self._trees.setdefault(namespace, RadixTree())
-        node = tree.put(tokens, Entry(kept=kept, logits=logits, used=self.counts.queries))
+        node = tree.put(tokens, Entry(kept=kept, logits=logits, used=self.counts.queries, is_guess=is_guess))
         self._ghosts.pop(node, None)
         self._nodes[node] = tree
         self._state_bytes += kept.num_bytes
         self._held.update(kept.blocks)
         self.counts.stored += 1
+        for one in (node, *nearest_below(node)):
+            self._rank(one)
         while self.num_bytes > self.settings.max_bytes:
             self._evict_one()
         return node in self._nodes
@@ -206,25 +240,54 @@ class PrefixCache:
             self._remove(node, remember=False)
         self._trees.clear()
         self._ghosts.clear()
+        self._heap.clear()
 
-    def worth(self, node: Node[Entry]) -> float:
-        """FLOPs that a state saves per byte that it takes, less with time."""
+    def rank(self, node: Node[Entry]) -> float:
+        """The logarithm of the FLOPs that a state saves per byte that it alone takes, as of the prompt counted 0.
+
+        All are worth less with time, at one rate, so that time changes no order: none has to be looked at again for it.
+        """
         entry = node.value
         assert entry is not None
         above = nearest_above(node)
         saved = self._flops(node.depth) - self._flops(0 if above is None else above.depth)
-        mine = sum(self._memory.owners(block) == 1 for block in entry.kept.blocks)
-        num_bytes = entry.kept.num_bytes + mine * self._block_bytes
-        age = self.counts.queries - entry.used
-        return saved / max(num_bytes, 1) * 0.5 ** (age / HALF_LIFE)
+        mine = sum(self._held[block] == 1 for block in entry.kept.blocks)
+        worth = saved / max(entry.kept.num_bytes + mine * self._block_bytes, 1) * (GUESS_WORTH if entry.is_guess else 1)
+        return math.log2(max(worth, 1e-300)) + entry.used / HALF_LIFE
+
+    def _rank(self, node: Node[Entry]) -> None:
+        """Note what a state is worth now. Who is worth more than was noted is met too early, and noted again then; so
+        this is needed only where something is worth less."""
+        entry = node.value
+        assert entry is not None
+        entry.rank = self.rank(node)
+        self._serial += 1
+        heapq.heappush(self._heap, (entry.rank, self._serial, node))
+        if len(self._heap) > 4 * len(self._nodes) + 64:
+            self._heap = [
+                (one.value.rank, number, one) for number, one in enumerate(self._nodes) if one.value is not None
+            ]
+            heapq.heapify(self._heap)
+
+    def _least(self) -> Node[Entry]:
+        """The state that is worth least."""
+        while True:
+            rank, _, node = heapq.heappop(self._heap)
+            if node not in self._nodes or node.value is None or node.value.rank != rank:
+                continue
+            if self.rank(node) <= rank:
+                return node
+            self._rank(node)
 
     def _evict_one(self) -> int:
         """Let the state go that is worth least; how many blocks became free."""
-        node = min(self._nodes, key=self.worth)
-        entry = node.value
+        node = self._least()
+        entry, above = node.value, nearest_above(node)
         assert entry is not None
         freed = sum(self._memory.owners(block) == 1 for block in entry.kept.blocks)
         self._remove(node, remember=True)
+        if above is not None:  # blocks that both held are its own now
+            self._rank(above)
         self.counts.evicted += 1
         return freed
 

@@ -41,6 +41,7 @@ class RadixTree(Generic[T]):
 
     def match(self, tokens: Sequence[int]) -> Match[T]:
         """Follow a sequence as far as it agrees."""
+        tokens = tuple(tokens)
         node, path = self.root, [self.root]
         while True:
             child = node.children.get(tokens[node.depth]) if node.depth < len(tokens) else None
@@ -110,13 +111,21 @@ class RadixTree(Generic[T]):
 
 
 def common_length(edge: Sequence[int], tokens: Sequence[int], start: int) -> int:
-    """How many tokens of `edge` agree with `tokens` from `start` on.
+    """How many tokens of `edge` agree with `tokens`, which is of the same type, from `start` on.
 
     >>> common_length((5, 6, 7), (1, 5, 6, 8), 1)
     2
     """
-    most = min(len(edge), len(tokens) - start)
-    return next((i for i in range(most) if edge[i] != tokens[start + i]), most)
+    low, high = 0, max(min(len(edge), len(tokens) - start), 0)
+    if edge[:high] == tokens[start : start + high]:
+        return high
+    while high - low > 1:  # comparing slices is a hundred times as fast as comparing tokens one by one
+        middle = (low + high) // 2
+        if edge[low:middle] == tokens[start + low : start + middle]:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def nearest_above(node: Node[T]) -> Node[T] | None:
@@ -125,3 +134,14 @@ def nearest_above(node: Node[T]) -> Node[T] | None:
     while above is not None and above.value is None:
         above = above.parent
     return above
+
+
+def nearest_below(node: Node[T]) -> Iterator[Node[T]]:
+    """The nodes with a value that have `node` as the nearest one above, or would have if it had a value."""
+    stack = list(node.children.values())
+    while stack:
+        below = stack.pop()
+        if below.value is None:
+            stack += below.children.values()
+        else:
+            yield below

@@ -28,7 +28,9 @@ def leader_of(task: Task, others: Iterable[Task]) -> int | None:
             and (theirs.namespace, theirs.priority, theirs.tenant)
             == (request.namespace, request.priority, request.tenant)
         ):
-            shared = common_length(request.prompt, theirs.prompt, 0)
+            if other.number not in task.shared:
+                task.shared[other.number] = common_length(request.prompt, theirs.prompt, 0)
+            shared = task.shared[other.number]
             if shared - other.at >= WORTH_WAITING_TOKENS:
                 other.wanted.add(shared)
                 other.cuts = sorted({*other.cuts, shared})

@@ -23,6 +23,7 @@ class Keeper:
     def plan_cuts(self, task: Task, branch: int) -> None:
         """Decide where the state of a prompt will be kept; up to `branch` it agrees with one that was read before."""
         if task.request.use_cache and self._settings.cache.max_bytes:
+            task.wanted.add(branch)
             task.cuts = sorted({*self._cuts(task, branch), *task.wanted})
 
     def _cuts(self, task: Task, branch: int) -> list[int]:
@@ -47,7 +48,10 @@ class Keeper:
         return lambda at: at == length or at % INVARIANT_PIECE_TOKENS == 0
 
     def inner_cuts(self, task: Task, stop: int) -> list[int]:
-        """Positions behind what a task has read and before `stop` whose states are wanted."""
+        """Positions behind what a task has read and before `stop` whose states are wanted; the scan stops there, which
+        moves its rounding, so in batch-invariant mode none."""
+        if self._settings.batch_invariant:
+            return []
         return [cut for cut in task.cuts if task.at < cut < stop and not self._has(task, cut)]
 
     def keep(self, task: Task, inner: Sequence[int], read: Read) -> None:
@@ -72,4 +76,6 @@ class Keeper:
         return num_tokens < self._settings.cache.min_tokens or self._cache.has(task.request.namespace, tokens)
 
     def _put(self, task: Task, snapshot: Snapshot, *, logits: Tensor | None = None) -> None:
-        self._cache.put(task.request.namespace, task.tokens[: snapshot.num_tokens], snapshot, logits=logits)
+        at, request = snapshot.num_tokens, task.request
+        is_guess = at < len(request.prompt) and at not in task.wanted and at not in request.boundaries
+        self._cache.put(request.namespace, task.tokens[:at], snapshot, logits=logits, is_guess=is_guess)

@@ -35,7 +35,9 @@ class Task:
     cuts: list[int] = field(default_factory=list)
     """Positions in the prompt where a state is to be kept, in order."""
     wanted: set[int] = field(default_factory=set)
-    """Of them, those at which others will take over."""
+    """Of them, those at which others will take over, or have parted already."""
+    shared: dict[int, int] = field(default_factory=dict)
+    """Tokens that the prompt has in common with those of others, by their numbers."""
     made: list[int] = field(default_factory=list)
     cached: int = 0
     started: float | None = None

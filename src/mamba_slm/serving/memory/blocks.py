@@ -12,6 +12,8 @@ class Blocks:
         self.count = count
         self._free = list(range(count - 1, -1, -1))
         self._owners = [0] * count
+        self.changes = 0
+        """How often blocks got or lost an owner beside others: while it stands still, `owners` of those in use does."""
 
     @property
     def num_free(self) -> int:
@@ -29,12 +31,14 @@ class Blocks:
 
     def share(self, blocks: Iterable[int]) -> None:
         """One more owner for each."""
+        self.changes += 1
         for block in blocks:
             assert self._owners[block] > 0, "a free block cannot be shared"
             self._owners[block] += 1
 
     def release(self, blocks: Iterable[int]) -> None:
         """One owner less for each; free without any."""
+        self.changes += 1
         for block in blocks:
             self._owners[block] -= 1
             assert self._owners[block] >= 0, "a block was released more often than held"
