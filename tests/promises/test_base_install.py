@@ -65,6 +65,8 @@ NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
         "routes.health",
         "routes.tokens",
         "chat_answers",
+        "guard.connections",
+        "guard.install",
         "bodies.strict",
         "bodies.operations",
         "bodies.tokens",

@@ -41,6 +41,7 @@ COMMANDS = {
     "generate": ("mamba_slm.cli.generate", "continue a prompt with a trained model"),
     "chat": ("mamba_slm.cli.chat", "talk with a trained model in the terminal"),
     "serve": ("mamba_slm.cli.serve", "a model behind OpenAI's HTTP API: many requests at once, prompts read once"),
+    "api-keys": ("mamba_slm.cli.api_keys", "who may use a server: make, list and remove API keys"),
     "eval": ("mamba_slm.cli.eval", "scores on benchmarks, with the questions of lm-evaluation-harness"),
     "score": ("mamba_slm.cli.score", "BLEU, chrF, ROUGE and variety of generated texts"),
     "quantize": ("mamba_slm.cli.quantize", "store a model in 8 or 4 bits, and measure what that costs"),

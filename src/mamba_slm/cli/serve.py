@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mamba_slm.cli import console, serve_adapters, serve_guesses
+from mamba_slm.cli import console, serve_adapters, serve_guard, serve_guesses
 from mamba_slm.cli.runtime_flags import add_runtime_flags, runtime_settings
 from mamba_slm.core.units import format_bytes, parse_count
 
@@ -22,6 +22,7 @@ examples:
   mamba-slm serve runs/quickstart --batch-invariant
   mamba-slm serve runs/quickstart --adapter-dir adapters --preload-adapter stories
   mamba-slm serve runs/quickstart --prompt-lookup 8
+  mamba-slm serve runs/quickstart --host 0.0.0.0 --api-keys api-keys.json --tokens-per-minute 100k
 """
 
 
@@ -75,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     serve_adapters.add_flags(parser)
     serve_guesses.add_flags(parser)
+    serve_guard.add_flags(parser)
     add_runtime_flags(parser)
 
 
@@ -82,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command until it is told to stop."""
     from mamba_slm.core.optional import require
 
-    for module in ("fastapi", "uvicorn"):
+    for module in ("fastapi", "uvicorn", "httptools"):
         require(module, extra="serve", purpose="`mamba-slm serve`")
     from mamba_slm.generation.loading import load
     from mamba_slm.serving.api.server import serve
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
         batch_invariant=args.batch_invariant,
         cache=CacheSettings(max_bytes=args.prefix_cache_bytes),
     )
+    guard = serve_guard.settings(args)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     name = args.name or Path(args.model).resolve().name
     adapters = serve_adapters.open_store(args, loaded, name)
@@ -133,6 +136,8 @@ def run(args: argparse.Namespace) -> int:
         drain_seconds=args.drain_seconds,
         say=console.say,
         adapters=adapters,
+        guard=guard,
+        drain_delay_seconds=args.drain_delay_seconds,
     )
 
 

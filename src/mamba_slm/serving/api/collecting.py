@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from mamba_slm.serving.api.guard.caller import charge
 from mamba_slm.serving.engine.request import EngineRequest, Piece, Usage
 from mamba_slm.serving.engine.thread import Engine
 
@@ -73,11 +74,13 @@ async def disconnected(client: Request) -> None:
 async def merged(engine: Engine, requests: Sequence[EngineRequest]) -> AsyncGenerator[tuple[int, Piece]]:
     """Pieces of all requests as they come, each with the number of its request."""
     ready: asyncio.Queue[tuple[int, Piece] | Exception | None] = asyncio.Queue()
+    unpaid = {id(request.prompt): len(request.prompt) for request in requests}  # answers to one prompt share it
 
     async def feed(number: int, request: EngineRequest) -> None:
         try:
             async with aclosing(engine.generate(request)) as pieces:
                 async for piece in pieces:
+                    charge(prompt_tokens=unpaid.pop(id(request.prompt), 0), new_tokens=1)
                     ready.put_nowait((number, piece))
             ready.put_nowait(None)
         except Exception as error:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mamba_slm.core.errors import MambaSlmError, SetupError, UnknownNameError
+from mamba_slm.serving.api.guard.caller import NotAllowedError
 from mamba_slm.serving.engine.core import QueueFullError
 
 RETRY_AFTER_SECONDS = 1
@@ -36,6 +37,8 @@ def response_of(error: MambaSlmError) -> JSONResponse:
     if isinstance(error, UnknownModelError):
         body = error_body(text, kind="invalid_request_error", param="model", code="model_not_found")
         return JSONResponse(body, status_code=404)
+    if isinstance(error, NotAllowedError):
+        return JSONResponse(error_body(text, kind="invalid_request_error", code="key_not_allowed"), status_code=403)
     if isinstance(error, SetupError):
         body = error_body(text, kind="server_error", code="unavailable")
         return JSONResponse(body, status_code=503, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -2,5 +2,5 @@
 
 from mamba_slm.core.optional import require
 
-for name in ("fastapi", "uvicorn"):
+for name in ("fastapi", "uvicorn", "httptools"):
     require(name, extra="serve", purpose="`mamba-slm serve`")

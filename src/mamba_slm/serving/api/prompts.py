@@ -13,6 +13,7 @@ from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.strategies.constraints import following_schema
 from mamba_slm.generation.strategies.penalties import Processor
 from mamba_slm.generation.text import prompt_tokens
+from mamba_slm.serving.api.guard.caller import tenant
 from mamba_slm.serving.api.schemas import ChatBody, ChatMessage, CompletionBody, Sampling
 from mamba_slm.serving.api.service import ServedModel
 from mamba_slm.serving.api.tools.bodies import Tool
@@ -173,7 +174,7 @@ def engine_requests(
             salt=body.cache_salt,
             use_cache=body.cache_prompt,
             priority=body.priority,
-            tenant=body.user or "",
+            tenant=tenant(otherwise=body.user or ""),
         )
         for number in range(body.n or 1)
     ]

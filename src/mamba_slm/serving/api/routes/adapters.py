@@ -8,13 +8,14 @@ import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to ins
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api import errors
+from mamba_slm.serving.api.guard.caller import require_admin
 from mamba_slm.serving.api.schemas import Body
 from mamba_slm.serving.api.service import Service
 
@@ -37,22 +38,12 @@ class UnloadBody(Body):
     """Accepted; names are enough."""
 
 
-def require_admin(client: Request) -> None:
-    """Only from this machine, as long as there are no keys.
-
-    Raises:
-        HTTPException: 403.
-    """
-    if client.client is None or client.client.host not in ("127.0.0.1", "::1"):
-        raise HTTPException(403, "adapters are loaded and unloaded from this machine only")
-
-
 def router(service: Service) -> APIRouter:
     """Its routes."""
     routes = APIRouter()
 
     def store_of(client: Request) -> AdapterStore:
-        require_admin(client)
+        require_admin(client.scope)
         if service.adapters is None:
             raise ConfigError("this server offers no adapters", hint="start it with --adapter-dir FOLDER")
         return service.adapters
