@@ -193,6 +193,12 @@ class PrefixCache:
         last = None if tree is None else tree.match(tokens).path[-1]
         return last is not None and last.depth == len(tokens) and last.value is not None
 
+    def depth(self, namespace: str, tokens: Sequence[int]) -> int:
+        """Tokens of the longest beginning whose state is there; counts nothing."""
+        tree = self._trees.get(namespace)
+        path = () if tree is None else tree.match(tokens).path
+        return max((node.depth for node in path if node.value is not None), default=0)
+
     def put(
         self,
         namespace: str,

@@ -72,7 +72,8 @@ class EngineCore:
             flops=lambda tokens: tokens * forward_flops_per_token(executor.config, max(tokens, 1)),
             drop=pool.drop,  # type: ignore[arg-type]
         )
-        self._keeper = Keeper(self.cache, pool, settings)
+        self.keeper = Keeper(self.cache, pool, settings)
+        """Puts states into the cache; set its `disk` before the first request."""
         self._tasks: dict[int, Task] = {}
         self._served: Counter[str] = Counter()
         self._next_number = 0
@@ -219,7 +220,7 @@ class EngineCore:
             request.namespace,
             request.prompt,
             enabled=request.use_cache,
-            usable=self._keeper.usable(len(request.prompt)),
+            usable=self.keeper.usable(len(request.prompt)),
         )
         task.sequence = self._continued(found, len(request.prompt))
         at = found.length
@@ -231,7 +232,7 @@ class EngineCore:
         task.sequence.adapter = request.adapter
         task.started, task.at, task.cached = now, at, at
         self.observer.started(request, queued_seconds=now - task.submitted, cached_tokens=at)
-        self._keeper.plan_cuts(task, found.branch)
+        self.keeper.plan_cuts(task, found.branch)
         if not task.unread:
             assert found.entry is not None
             assert isinstance(found.entry.logits, Tensor)
@@ -328,7 +329,7 @@ class EngineCore:
 
     def _read_once(self, stops: dict[Task, int]) -> None:
         """One call that reads every task up to its stop."""
-        inner = {task: self._keeper.inner_cuts(task, stop) for task, stop in stops.items()}
+        inner = {task: self.keeper.inner_cuts(task, stop) for task, stop in stops.items()}
         pieces = [
             ReadPiece(
                 sequence=task.sequence,
@@ -343,7 +344,7 @@ class EngineCore:
             self._served[task.request.tenant] += stop - task.at
             self.read_tokens += stop - task.at
             task.at = stop
-            self._keeper.keep(task, inner[task], read)
+            self.keeper.keep(task, inner[task], read)
             if not task.unread:
                 done.append((task, read.logits))
         if done:
@@ -378,7 +379,7 @@ class EngineCore:
                     gaps.append(task.latest - each.before)
             last = each.pieces[-1] if each.pieces else None
             if last is not None and last.finish_reason is not None and last.usage is not None:
-                self._keeper.keep_end(task)
+                self.keeper.keep_end(task)
                 self._forget(task)
                 self.observer.finished(task.request, last.usage, last.finish_reason)
         self.observer.delivered(

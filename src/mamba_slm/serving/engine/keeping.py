@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from mamba_slm.serving.cache.cuts import cuts_between
+from mamba_slm.serving.cache.disk.disk_cache import DiskCache
+from mamba_slm.serving.cache.disk.stored_state import StoredState, snapshot_in
 from mamba_slm.serving.cache.prefix_cache import PrefixCache
 from mamba_slm.serving.engine.executor import Read
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
@@ -19,6 +21,8 @@ class Keeper:
 
     def __init__(self, cache: PrefixCache, pool: Pool, settings: EngineSettings):
         self._cache, self._pool, self._settings = cache, pool, settings
+        self.disk: DiskCache | None = None
+        """Where states are kept for the next life of the server, too."""
 
     def plan_cuts(self, task: Task, branch: int) -> None:
         """Decide where the state of a prompt will be kept; up to `branch` it agrees with one that was read before."""
@@ -78,4 +82,19 @@ class Keeper:
     def _put(self, task: Task, snapshot: Snapshot, *, logits: Tensor | None = None) -> None:
         at, request = snapshot.num_tokens, task.request
         is_guess = at < len(request.prompt) and at not in task.wanted and at not in request.boundaries
-        self._cache.put(request.namespace, task.tokens[:at], snapshot, logits=logits, is_guess=is_guess)
+        tokens = task.tokens[:at]
+        is_kept = self._cache.put(request.namespace, tokens, snapshot, logits=logits, is_guess=is_guess)
+        if is_kept and not is_guess and self.disk is not None:
+            self.disk.keep(request.namespace, tokens, snapshot, logits)
+
+    def adopt(self, namespace: str, tokens: Sequence[int], state: StoredState) -> None:
+        """Put a state of the disk into the cache, if there is room."""
+        size = self._pool.block_tokens
+        missing = -(-state.num_tokens // size) - self._pool.blocks.num_free
+        if missing > 0:
+            self._cache.give_up(missing)
+        snapshot = snapshot_in(self._pool, state)
+        if snapshot is None:
+            return
+        logits = state.tensors.get("logits")
+        self._cache.put(namespace, tokens, snapshot, logits=None if logits is None else logits.to(self._pool.device))

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.model.config import ModelConfig
+from mamba_slm.serving.cache.disk.disk_cache import Candidate
 from mamba_slm.serving.engine.core import EngineCore, not_finished
 from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
@@ -87,18 +88,27 @@ class Engine:
         if not self.is_ready:
             raise SetupError("the server is shutting down", hint="try again in a moment")
         loop = asyncio.get_running_loop()
-        answers: asyncio.Queue[Answer] = asyncio.Queue()
+        answers: asyncio.Queue[Answer | Candidate] = asyncio.Queue()
 
-        def deliver(answer: Answer) -> None:
+        def deliver(answer: Answer | Candidate) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(answers.put_nowait, answer)
 
         ticket = _Ticket()
-        self._inbox.put(partial(self._submit, request, deliver, ticket))
+        disk = self.core.keeper.disk
+        stored = None if disk is None or not request.use_cache else disk.find(request.namespace, request.prompt)
+        self._inbox.put(partial(self._submit, request, deliver, ticket, stored))
         done = False
         try:
             while not done:
                 answer = await answers.get()
+                if isinstance(answer, Candidate):
+                    assert disk is not None
+                    state = await asyncio.to_thread(disk.read, answer)
+                    if state is not None:
+                        self._inbox.put(partial(self.core.keeper.adopt, request.namespace, answer.tokens, state))
+                    self._inbox.put(partial(self._submit, request, deliver, ticket))
+                    continue
                 done = isinstance(answer, Failure) or answer.finish_reason is not None
                 if isinstance(answer, Failure):
                     raise answer.error
@@ -131,7 +141,17 @@ class Engine:
         self._inbox.put(None)
         return await done
 
-    def _submit(self, request: EngineRequest, deliver: Callable[[Answer], None], ticket: _Ticket) -> None:
+    def _submit(
+        self,
+        request: EngineRequest,
+        deliver: Callable[[Answer | Candidate], None],
+        ticket: _Ticket,
+        stored: Candidate | None = None,
+    ) -> None:
+        """On the engine's thread. With a state on the disk that is longer than any here, that is to be read first."""
+        if stored is not None and self.core.cache.depth(request.namespace, request.prompt) < len(stored.tokens):
+            deliver(stored)
+            return
         try:
             ticket.number = self.core.submit(request, deliver)
         except MambaSlmError as error:

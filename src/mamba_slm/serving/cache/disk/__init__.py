@@ -1,0 +1,1 @@
+"""States of prompts on the disk, for a server that is started again."""
