@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mamba_slm.cli import console, serve_adapters, serve_guard, serve_guesses
+from mamba_slm.cli import console, serve_adapters, serve_disk_cache, serve_guard, serve_guesses
 from mamba_slm.cli.runtime_flags import add_runtime_flags, runtime_settings
 from mamba_slm.core.units import format_bytes, parse_count
 
@@ -23,6 +23,7 @@ examples:
   mamba-slm serve runs/quickstart --adapter-dir adapters --preload-adapter stories
   mamba-slm serve runs/quickstart --prompt-lookup 8
   mamba-slm serve runs/quickstart --host 0.0.0.0 --api-keys api-keys.json --tokens-per-minute 100k
+  mamba-slm serve runs/quickstart --prefix-cache-dir ~/.cache/my-states
 """
 
 
@@ -75,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long requests may go on after SIGTERM or Ctrl-C, default 30",
     )
     serve_adapters.add_flags(parser)
+    serve_disk_cache.add_flags(parser)
     serve_guesses.add_flags(parser)
     serve_guard.add_flags(parser)
     add_runtime_flags(parser)
@@ -123,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     )
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason})")
     console.say(f"prefix cache: {reuse(settings.cache.max_bytes, core.state_bytes)}")
+    serve_disk_cache.open_disk_cache(args, loaded, core)
     if core.guessing is not None:
         console.say(core.guessing.description)
     if model.template is None:

@@ -133,6 +133,8 @@ def serve(
         bound.close()
         write.close()
         say(f"stopped; prefix cache: {core.cache.counts}")
+        if core.keeper.disk is not None:
+            say(f"on the disk: {core.keeper.disk.counts}")
     return 0
 
 

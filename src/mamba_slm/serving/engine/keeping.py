@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from mamba_slm.serving.cache.cuts import cuts_between
-from mamba_slm.serving.cache.disk.disk_cache import DiskCache
+from mamba_slm.serving.cache.disk.disk_cache import DiskCache, DiskCacheSettings
 from mamba_slm.serving.cache.disk.stored_state import StoredState, snapshot_in
 from mamba_slm.serving.cache.prefix_cache import PrefixCache
 from mamba_slm.serving.engine.executor import Read
@@ -23,6 +23,13 @@ class Keeper:
         self._cache, self._pool, self._settings = cache, pool, settings
         self.disk: DiskCache | None = None
         """Where states are kept for the next life of the server, too."""
+
+    def keep_on_disk(
+        self, settings: DiskCacheSettings, identity: str, *, say: Callable[[str], None] = lambda line: None
+    ) -> DiskCache:
+        """Keep states in files, too; before the first request. Arguments and errors as of `DiskCache`."""
+        self.disk = DiskCache(settings, identity, self._pool, say=say)
+        return self.disk
 
     def plan_cuts(self, task: Task, branch: int) -> None:
         """Decide where the state of a prompt will be kept; up to `branch` it agrees with one that was read before."""

@@ -78,6 +78,8 @@ class Engine:
         self._stops = True
         self._inbox.put(None)
         self._thread.join()
+        if self.core.keeper.disk is not None:
+            self.core.keeper.disk.close()
 
     async def generate(self, request: EngineRequest) -> AsyncGenerator[Piece]:
         """The tokens of a request as they are made. Closing the generator cancels it within a step.

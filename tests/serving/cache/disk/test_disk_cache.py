@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mamba_slm.generation.generate import generate
-from mamba_slm.serving.cache.disk.disk_cache import DiskCache, DiskCacheSettings
+from mamba_slm.serving.cache.disk.disk_cache import DiskCacheSettings
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
 from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.serving.engine.thread import Engine
@@ -24,13 +24,8 @@ class Life:
     def __init__(self, folder, *, identity="one", max_bytes=2**24, **settings):
         self.cores = Cores(MODEL, **settings)
         self.said = []
-        self.disk = DiskCache(
-            DiskCacheSettings(folder=folder, max_bytes=max_bytes, min_tokens=8),
-            identity,
-            self.cores.pool,
-            say=self.said.append,
-        )
-        self.cores.core.keeper.disk = self.disk
+        settings = DiskCacheSettings(folder=folder, max_bytes=max_bytes, min_tokens=8)
+        self.disk = self.cores.core.keeper.keep_on_disk(settings, identity, say=self.said.append)
         self.engine = Engine(self.cores.core)
 
     def __enter__(self):
@@ -39,7 +34,6 @@ class Life:
 
     def __exit__(self, *error):
         self.engine.stop()
-        self.disk.close()
 
     def ask(self, prompt, max_new_tokens=4, **settings):
         """Tokens, their logprobs, and how many of the prompt were reused."""

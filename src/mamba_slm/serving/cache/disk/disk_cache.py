@@ -148,7 +148,7 @@ class DiskCache:
         return state
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write what waits, and stop; once more does no harm."""
         self._waiting.put(None)
         self._thread.join()
 
