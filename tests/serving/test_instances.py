@@ -89,7 +89,7 @@ def instances(tmp_path_factory):
     *ports, nginx_port, prometheus_port = free_ports(5)
     conf = nginx_folder(tmp_path, port=nginx_port, instances=ports)
     watch = prometheus_folder(tmp_path, instances=ports)
-    flags = ["--runtime", "torch", "--max-running", "8", "--drain-seconds", "2"]
+    flags = ["--runtime", "torch", "--max-running", "8", "--drain-seconds", "120"]
     with contextlib.ExitStack() as opened:
         logs = [tmp_path / f"serve-{port}.log" for port in ports]
         processes = []
@@ -207,6 +207,20 @@ def test_one_of_three_killed_under_load_loses_no_request_that_had_not_begun(inst
         instances.ask_prometheus(query)
         assert name
     assert instances.ask_prometheus(with_variables("sum(rate(vllm:generation_tokens_total[$__rate_interval]))"))
+
+
+def test_one_that_is_told_to_stop_finishes_what_it_has_and_loses_nothing(instances):
+    askers = [Asker(instances.client, number, stream=number % 2 == 0) for number in range(12)]
+    for asker in askers[::2]:
+        assert asker.begun.wait(120)
+    instances.processes[2].terminate()
+    while instances.processes[2].poll() is None:  # others come while it drains
+        askers.append(Asker(instances.client, len(askers), stream=False))
+        askers[-1].join(120)
+    for asker in askers:
+        asker.join(120)
+    assert [(asker.error, asker.outcome) for asker in askers] == [(None, "length")] * len(askers)
+    assert instances.processes[2].returncode == 0
 
 
 def test_when_nobody_is_left_nginx_says_so_in_the_form_of_the_api(instances):

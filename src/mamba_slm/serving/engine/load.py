@@ -22,12 +22,19 @@ class Load:
     """Requests that gave their slot back for now."""
     deferred: int = 0
     """Requests that wait for another to read what both begin with."""
+    adapters_running: frozenset[str] = frozenset()
+    """Keys of the adapters that running requests use."""
+    adapters_waiting: frozenset[str] = frozenset()
+    """Keys of those that the others want."""
 
 
 def load_of(tasks: Iterable[Task], *, kv_usage: float) -> Load:
     """What all requests of an engine amount to."""
     running = suspended = deferred = others = 0
+    used, wanted = set[str](), set[str]()
     for task in tasks:
+        if task.request.adapter:
+            (wanted if task.sequence is None else used).add(task.request.adapter)
         if task.sequence is not None:
             running += 1
         elif task.parked is not None:
@@ -36,4 +43,6 @@ def load_of(tasks: Iterable[Task], *, kv_usage: float) -> Load:
             deferred += 1
         else:
             others += 1
-    return Load(running, others + suspended + deferred, kv_usage, suspended, deferred)
+    return Load(
+        running, others + suspended + deferred, kv_usage, suspended, deferred, frozenset(used), frozenset(wanted)
+    )

@@ -49,20 +49,26 @@ class Families(Collector):
         return self._collect()
 
 
-def install(app: FastAPI, service: Service) -> None:
-    """Count what this server does from now on, and tell it at `/metrics`. Call it last: what layers refuse counts."""
-    engine, recorder, counts = service.engine, Recorder(service.model.context_tokens), HttpCounts()
+def registry_of(service: Service, recorder: Recorder, counts: HttpCounts) -> CollectorRegistry:
+    """Everything that there is to tell, as of each time it is asked."""
     labels = Labels(("model_name", "engine"), (service.model.name, ENGINE))
-    engine.core.observer = recorder
 
     def collect() -> Iterator[Metric]:
-        yield from vllm_families(labels, engine, recorder)
-        yield from own_families(labels, engine, recorder)
+        yield from vllm_families(labels, service.engine, recorder)
+        yield from own_families(labels, service, recorder)
         yield from http_families(labels, counts)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Families(collect))
     ProcessCollector(registry=registry)
+    return registry
+
+
+def install(app: FastAPI, service: Service) -> None:
+    """Count what this server does from now on, and tell it at `/metrics`. Call it last: what layers refuse counts."""
+    recorder, counts = Recorder(service.model.context_tokens), HttpCounts()
+    service.engine.core.observer = recorder
+    registry = registry_of(service, recorder, counts)
     routes = APIRouter()
 
     @routes.get("/metrics", response_class=Text)

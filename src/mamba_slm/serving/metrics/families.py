@@ -34,10 +34,10 @@ class Labels:
             family.add_metric((*self.values, kind), value)
         return family
 
-    def info(self, name: str, help: str, facts: Mapping[str, str]) -> Metric:
-        """Facts as labels of a series that is always 1."""
+    def info(self, name: str, help: str, facts: Mapping[str, str], *, value: float = 1.0) -> Metric:
+        """Facts as labels of a series whose value says nothing, or when they held."""
         family = GaugeMetricFamily(name, help, labels=(*self.names, *facts))
-        family.add_metric((*self.values, *facts.values()), 1.0)
+        family.add_metric((*self.values, *facts.values()), value)
         return family
 
     def counter(self, name: str, help: str, value: float) -> Metric:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import mamba_slm.serving.metrics.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 from prometheus_client.metrics_core import Metric
 
 from mamba_slm import __version__
+from mamba_slm.serving.adapters.store import AdapterStore
+from mamba_slm.serving.api.service import Service
+from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.serving.metrics.devices import gpu_bytes
 from mamba_slm.serving.metrics.families import Labels
 from mamba_slm.serving.metrics.recorder import Recorder
 
 
-def own_families(of: Labels, engine: Engine, recorder: Recorder) -> Iterator[Metric]:
+def own_families(of: Labels, service: Service, recorder: Recorder) -> Iterator[Metric]:
     """All of them, as of now."""
+    engine = service.engine
     yield of.info("mamba_slm:build_info", "What runs.", {"version": __version__})
-    yield of.gauge("mamba_slm:ready", "Whether requests are taken.", engine.is_ready)
+    yield of.gauge("mamba_slm:ready", "Whether requests are taken.", service.reason_not_ready() is None)
     yield from cache_families(of, engine)
     yield from state_families(of, engine, recorder)
+    if service.adapters is not None:
+        yield from adapter_families(of, engine.load, service.adapters)
     memory = gpu_bytes()
     if memory:
         yield of.gauges("mamba_slm:gpu_memory_bytes", "Of the device, and of it by this process.", "kind", memory)
@@ -57,3 +64,24 @@ def state_families(of: Labels, engine: Engine, recorder: Recorder) -> Iterator[M
     yield of.counter("mamba_slm:suspensions", "States that were moved out of their slots.", recorder.suspensions)
     yield of.histogram("mamba_slm:step_seconds", "Time of a step; its sum is the engine's work.", recorder.step_seconds)
     yield of.counter("mamba_slm:failed_requests", "Requests that ended with an error.", recorder.ends["error"])
+
+
+def adapter_families(of: Labels, load: Load, store: AdapterStore) -> Iterator[Metric]:
+    """Adapters, under vLLM's name and ours; only where the server offers any."""
+
+    def names(keys: Iterable[str]) -> str:
+        return ",".join(sorted(key.rpartition("@")[0] for key in keys))
+
+    yield of.info(
+        "vllm:lora_requests_info",
+        "Adapters of running and waiting requests, as of the second that is its value.",
+        {
+            "max_lora": str(len(store.names)),
+            "running_lora_adapters": names(load.adapters_running),
+            "waiting_lora_adapters": names(load.adapters_waiting),
+        },
+        value=time.time(),
+    )
+    yield of.gauge("mamba_slm:adapters", "Adapters that are offered.", len(store.names))
+    yield of.gauge("mamba_slm:adapter_bytes", "Of the adapters in memory.", store.num_bytes)
+    yield of.gauge("mamba_slm:adapter_capacity_bytes", "What they may take.", store.settings.max_bytes)
