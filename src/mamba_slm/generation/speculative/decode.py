@@ -90,12 +90,14 @@ class Draws:
     """What the sampler would draw at the next places, without using up the row's random numbers."""
 
     def __init__(self, sampler: Sampler, generator: torch.Generator, history: History | None):
-        self._sampler = sampler
-        self._generators = [torch.Generator(generator.device)]
-        self._generators[0].set_state(generator.get_state())
-        self._history = None if history is None else history.select([0])
+        self._sampler, self._generator, self._history = sampler, generator, history
+        self._generators: list[torch.Generator] = []
 
     def __call__(self, logits: Tensor) -> int:
+        if not self._generators:  # copied late: not everybody who guesses draws
+            self._generators = [torch.Generator(self._generator.device)]
+            self._generators[0].set_state(self._generator.get_state())
+            self._history = None if self._history is None else self._history.select([0])
         token = int(self._sampler.sample(logits, self._generators, self._history))
         if self._history is not None:
             self._history.append([token])

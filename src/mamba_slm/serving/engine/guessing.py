@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,6 +37,9 @@ FORGETS = 0.9
 
 TIMED_TOKENS = 8
 """Guesses whose reading is timed."""
+
+LEAST_ROUNDS, MOST_ROUNDS, TIMING_SECONDS = 3, 40, 0.5
+"""How often, and how long, unless a model takes longer for the least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,31 +199,33 @@ def open_guessing(
     return Guessing(source, runtime, checker, measured_costs(checker, pool, source))
 
 
-def measured_costs(checker: Checker, pool: Pool, source: Source, *, rounds: int = 3) -> Costs:
-    """The shortest times of a few calls with one token and with several; leaves the pool as it was."""
-    one, several = (_seconds(checker, pool, count, rounds) for count in (1, 1 + TIMED_TOKENS))
-    per_token = max((several - one) / TIMED_TOKENS, 1e-9)
-    drafting = 0.0
+def measured_costs(checker: Checker, pool: Pool, source: Source) -> Costs:
+    """The shortest times of calls with one token and with several, taken in turns; leaves the pool as it was."""
+    calls: list[Callable[[], float]] = [partial(read_once, checker, pool, count) for count in (1, 1 + TIMED_TOKENS)]
     if isinstance(source, DraftModel):
         state, token = source.runtime.new_state(1), torch.tensor([[0]], device=source.runtime.device)
-        drafting = math.inf
-        for _ in range(rounds):
-            started = time.perf_counter()
-            source.runtime.next_logits(token, None, state)
-            drafting = min(drafting, time.perf_counter() - started)
-    return Costs(fixed_seconds=max(one - per_token, 0.0), token_seconds=per_token, guess_seconds=drafting)
+        calls.append(lambda: float(source.runtime.next_logits(token, None, state)[0, 0]))
+    clock = time.process_time if pool.device.type == "cpu" else time.perf_counter  # others may use the processor, too
+    best, began, rounds = [math.inf] * len(calls), time.perf_counter(), 0
+    while rounds < LEAST_ROUNDS or (rounds < MOST_ROUNDS and time.perf_counter() - began < TIMING_SECONDS):
+        for place, call in enumerate(calls):
+            started = clock()
+            call()
+            best[place] = min(best[place], clock() - started)
+        rounds += 1
+    one, several, *guess = best
+    per_token = max((several - one) / TIMED_TOKENS, 1e-9)
+    return Costs(
+        fixed_seconds=max(one - per_token, 0.0), token_seconds=per_token, guess_seconds=guess[0] if guess else 0.0
+    )
 
 
-def _seconds(checker: Checker, pool: Pool, count: int, rounds: int) -> float:
-    """Of reading so many tokens at once; they are all kept."""
-    best = math.inf
-    for _ in range(rounds):
-        sequence = pool.open()
-        if sequence is None or not pool.grow(sequence, count):
-            raise ConfigError("an engine that serves already cannot be timed", hint="open a new one")
-        started = time.perf_counter()
-        checker.check([sequence], [[0] * count])
-        checker.keep([count])
-        best = min(best, time.perf_counter() - started)
-        pool.close(sequence)
-    return best
+def read_once(checker: Checker, pool: Pool, count: int) -> float:
+    """So many tokens at once, in a sequence that is closed again; a logit, for which a GPU must have finished."""
+    sequence = pool.open()
+    if sequence is None or not pool.grow(sequence, count):
+        raise ConfigError("an engine that serves already cannot be timed", hint="open a new one")
+    (logits,) = checker.check([sequence], [[0] * count])
+    checker.keep([1])
+    pool.close(sequence)
+    return float(logits[0, 0])
