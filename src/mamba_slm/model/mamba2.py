@@ -5,6 +5,8 @@ Letters: b batch, t time, d width, i inner size, h heads, p head dim, g groups, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,34 +80,68 @@ class Mamba2(KeptFloat32):
         self, xBC: Tensor, dt: Tensor, mask: Tensor | None, document_ids: Tensor | None, state: MambaState | None
     ) -> Tensor:
         """Convolution and scan of a whole sequence: [b t c], [b t h] to float32 [b t i]."""
+        window = None if state is None else state.window
+        x, B, C, dt = self.scan_inputs(xBC, dt, mask, document_ids, window)
+        y, ssm = self.ssd(x, dt, B, C, document_ids, None if state is None else state.ssm)
+        if state is not None:
+            state.ssm = ssm
+            state.window = last_real_inputs(xBC, mask, state.window)
+        return y.flatten(2)
+
+    def scan_and_keep(
+        self, xBC: Tensor, dt: Tensor, state: MambaState, cuts: Sequence[int]
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """`scan` of one row without padding, and windows [w c] and SSM states [h p n] after so many of its tokens.
+
+        Args:
+            cuts: ascending, less than t. The scan stops there, so that nothing is computed twice.
+        """
+        x, B, C, inputs_dt = self.scan_inputs(xBC, dt, None, None, state.window)
+        parts: list[Tensor] = []
+        kept: list[tuple[Tensor, Tensor]] = []
+        start, window = 0, state.window
+        for end in (*cuts, xBC.shape[1]):
+            of = (slice(None), slice(start, end))
+            y, state.ssm = self.ssd(x[of], inputs_dt[of], B[of], C[of], None, state.ssm)
+            state.window = last_real_inputs(xBC[:, :end], None, window)
+            parts.append(y)
+            kept.append((state.window[0], state.ssm[0]))
+            start = end
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).flatten(2), kept[:-1]
+
+    def scan_inputs(
+        self, xBC: Tensor, dt: Tensor, mask: Tensor | None, document_ids: Tensor | None, window: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the scan reads: x [b t h p], B and C [b t g n] behind the convolution, and dt [b t h] in float32."""
         convolved = causal_conv_silu(
             xBC,
             self.conv_weight,
             self.conv_bias,
-            window=None if state is None else state.window,
+            window=window,
             document_ids=document_ids,
             dtype=scan_dtype(xBC.dtype, xBC.device.type, self.scan_backend),
         )
         dt = F.softplus(dt.float() + self.dt_bias.float())
         if mask is not None:
             convolved, dt = convolved * mask, dt * mask
-        x, B, C = self.split_convolved(convolved)
-        y, ssm = ssd_scan_with_skip(
+        return *self.split_convolved(convolved), dt
+
+    def ssd(
+        self, x: Tensor, dt: Tensor, B: Tensor, C: Tensor, document_ids: Tensor | None, ssm: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The scan alone, from an SSM state on: y [b t h p] and the state after it."""
+        return ssd_scan_with_skip(
             x,
             dt,
             -torch.exp(self.A_log.float()),
             B,
             C,
             self.D.float(),
-            state=None if state is None else state.ssm,
+            state=ssm,
             document_ids=document_ids,
             chunk_size=self.config.chunk_size,
             backend=self.scan_backend,
         )
-        if state is not None:
-            state.ssm = ssm
-            state.window = last_real_inputs(xBC, mask, state.window)
-        return y.flatten(2)
 
     def step(self, xBC: Tensor, dt: Tensor, state: MambaState) -> Tensor:
         """One token: [b c], [b h] to float32 [b i]. Overwrites the SSM state, unless a history still needs it."""

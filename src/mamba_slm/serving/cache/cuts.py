@@ -8,15 +8,17 @@ from collections.abc import Iterable
 def grid_cuts(length: int, every: int) -> list[int]:
     """Positions inside a prompt, so dense that one which parts from it anywhere reads little again.
 
-    Neighbours are `every` tokens apart, or a power of two times that where this is at most a sixteenth of what stands
-    before them: then a prompt that parts there is read in a sixteenth of its time, and its new part. Near the end,
-    where most part, they are denser: at a distance below 4 * every always `every` apart, with double the distance half
-    as dense. So their number grows with the logarithm of the length.
+    Neighbours are twice `every` apart, or a power of two times that where this is at most an eighth of what stands
+    before them: who parts there reads that eighth again at most, and its new part. Near the end, where most part, they
+    are denser: `every` apart at a distance below 4 * every, and with double the distance half as dense. So their number
+    grows with the logarithm of the length. Each costs memory, and a moment while the prompt is read.
 
-    >>> grid_cuts(300, 64), grid_cuts(50, 64), grid_cuts(1000, 0)
-    ([64, 128, 192, 256], [], [])
+    >>> grid_cuts(2000, 64)
+    [128, 256, 384, 512, 640, 768, 896, 1024, 1152, 1280, 1408, 1536, 1664, 1792, 1856, 1920, 1984]
+    >>> grid_cuts(50, 64), grid_cuts(1000, 0)
+    ([], [])
     >>> [len(grid_cuts(length, 64)) for length in (2048, 4096, 8192, 65536)]
-    [31, 49, 67, 121]
+    [17, 27, 37, 67]
     """
     if not every:
         return []
@@ -27,9 +29,10 @@ def spacing(before: int, behind: int, every: int) -> int:
     """Distance of neighbouring grid positions where so many tokens stand before and behind.
 
     >>> [spacing(before, 10_000, 64) for before in (64, 2047, 2048, 4096)], [spacing(9000, n, 64) for n in (255, 256)]
-    ([64, 64, 128, 256], [64, 128])
+    ([128, 128, 256, 512], [64, 128])
     """
-    while behind >= 4 * every and before >= 32 * every:
+    first = every
+    while behind >= 4 * every and (every == first or before >= 16 * every):
         every *= 2
     return every
 

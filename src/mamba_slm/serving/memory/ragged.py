@@ -147,13 +147,11 @@ class Ragged:
         scanned: list[Tensor] = []
         for part in self.parts:
             slot = slice(part.sequence.slot, part.sequence.slot + 1)
-            state, at = MambaState(window=pair[0][slot], ssm=pair[1][slot]), part.tokens.start
-            for number, count in enumerate((*part.cuts, part.tokens.stop - part.tokens.start)):
-                end = part.tokens.start + count
-                scanned.append(mixer.scan(xBC[:, at:end], dt[:, at:end], None, None, state))
-                if number < len(part.cuts):
-                    part.kept[number].append((state.window[0], state.ssm[0]))
-                at = end
+            state = MambaState(window=pair[0][slot], ssm=pair[1][slot])
+            y, kept = mixer.scan_and_keep(xBC[:, part.tokens], dt[:, part.tokens], state, part.cuts)
+            scanned.append(y)
+            for states, one in zip(part.kept, kept, strict=True):
+                states.append(one)
             pair[0][slot], pair[1][slot] = state.window, state.ssm
         y = torch.cat(scanned, dim=1).transpose(0, 1)
         if rows is not None:
