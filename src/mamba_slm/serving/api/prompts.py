@@ -173,6 +173,7 @@ def engine_requests(
             adapter=model.adapter,
             salt=body.cache_salt,
             use_cache=body.cache_prompt,
+            guess=body.speculative,
             priority=body.priority,
             tenant=tenant(otherwise=body.user or ""),
         )

@@ -49,6 +49,8 @@ class Sampling(Body):
     """Only requests of equal salt take over each other's states."""
     cache_prompt: bool = True
     """Whether states of earlier prompts may be taken over, and are kept."""
+    speculative: bool = True
+    """Whether tokens may be guessed ahead where the server does so; the answer is the same."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Smaller is more urgent."""
 
