@@ -25,7 +25,7 @@ from small_models import save_small_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 STREAMS, WHOLE = 12, 24
-STREAM_TOKENS, WHOLE_TOKENS = 1500, 200
+STREAM_TOKENS, WHOLE_TOKENS = 1000, 120
 PROMPTS = ("def first(values):\n", "import os\n", "class Naïve:\n    ")
 VLLM_QUERIES = (
     'histogram_quantile(0.99, sum by(le) (rate(vllm:e2e_request_latency_seconds_bucket{model_name="small"}[20s])))',

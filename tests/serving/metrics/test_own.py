@@ -2,9 +2,10 @@
 
 import pytest
 
+from mamba_slm.serving.cache.disk.disk_cache import DiskCacheSettings
 from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.metrics.families import Labels
-from mamba_slm.serving.metrics.own import adapter_families
+from mamba_slm.serving.metrics.own import adapter_families, disk_families
 from mamba_slm.serving.metrics.recorder import Recorder
 from serving.adapters.adapted_engine import adapted_engine, store_of
 from serving.adapters.adapter_folders import write_adapter
@@ -47,6 +48,29 @@ def test_a_server_that_takes_no_requests_is_not_ready():
         assert Scraped(served).one("mamba_slm:ready") == 0
     finally:
         served.close()
+
+
+def test_states_on_the_disk_are_counted_in_this_life_and_the_next(tmp_path):
+    (prompt,) = random_prompts([40])
+    told = []
+    for _ in range(2):
+        served = Served()
+        settings = DiskCacheSettings(folder=tmp_path / "disk", min_tokens=8)
+        disk = served.engine.core.keeper.keep_on_disk(settings, "the small model")
+        served.complete(prompt=prompt)
+        served.close()  # writes what still waits
+        told.append(
+            {
+                (sample.name, sample.labels.get("event")): sample.value
+                for family in disk_families(LABELS, disk)
+                for sample in family.samples
+            }
+        )
+    first, second = told
+    states, tokens = "mamba_slm:disk_cache_states_total", ("mamba_slm:disk_cache_restored_tokens_total", None)
+    assert first[states, "written"] == first["mamba_slm:disk_cache_files", None] > 0 == first[tokens]
+    assert second[states, "restored"] == 1 and 8 <= second[tokens] <= len(prompt)
+    assert 0 < second["mamba_slm:disk_cache_bytes", None] <= second["mamba_slm:disk_cache_capacity_bytes", None]
 
 
 def test_guesses_are_counted_by_their_place():

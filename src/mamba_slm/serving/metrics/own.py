@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from mamba_slm import __version__
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api.service import Service
+from mamba_slm.serving.cache.disk.disk_cache import DiskCache
 from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.serving.metrics.devices import gpu_bytes
@@ -27,6 +28,8 @@ def own_families(of: Labels, service: Service, recorder: Recorder) -> Iterator[M
     yield of.gauge("mamba_slm:ready", "Whether requests are taken.", service.reason_not_ready() is None)
     yield from cache_families(of, engine)
     yield from state_families(of, engine, recorder)
+    if engine.core.keeper.disk is not None:
+        yield from disk_families(of, engine.core.keeper.disk)
     if service.adapters is not None:
         yield from adapter_families(of, engine.load, service.adapters)
     memory = gpu_bytes()
@@ -51,6 +54,26 @@ def cache_families(of: Labels, engine: Engine) -> Iterator[Metric]:
     yield of.gauge("mamba_slm:cache_states", "States that are there.", len(cache))
     yield of.gauge("mamba_slm:cache_bytes", "Of states, and of keys and values that they hold.", cache.num_bytes)
     yield of.gauge("mamba_slm:cache_capacity_bytes", "What the cache may hold.", cache.settings.max_bytes)
+
+
+def disk_families(of: Labels, disk: DiskCache) -> Iterator[Metric]:
+    """States that outlive the server; only where it keeps any."""
+    counts = disk.counts
+    yield of.counters(
+        "mamba_slm:disk_cache_states",
+        "written; restored for a prompt; refused: damaged or foreign; dropped: too many waited, or the disk failed.",
+        ["event"],
+        {
+            ("written",): counts.written,
+            ("restored",): counts.restored,
+            ("refused",): counts.refused,
+            ("dropped",): counts.dropped,
+        },
+    )
+    yield of.counter("mamba_slm:disk_cache_restored_tokens", "Of prompts, not read for that.", counts.restored_tokens)
+    yield of.gauge("mamba_slm:disk_cache_files", "States on the disk.", len(disk.files))
+    yield of.gauge("mamba_slm:disk_cache_bytes", "Of them.", disk.files.num_bytes)
+    yield of.gauge("mamba_slm:disk_cache_capacity_bytes", "What they may take.", disk.settings.max_bytes)
 
 
 def state_families(of: Labels, engine: Engine, recorder: Recorder) -> Iterator[Metric]:
