@@ -5,7 +5,8 @@ import math
 
 from starlette.testclient import TestClient
 
-from mamba_slm.cli.dashboard import check_command
+from mamba_slm.cli.dashboard_plan import plan_of_training
+from mamba_slm.cli.main import load_command
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.dashboard.app import create_app
 from mamba_slm.dashboard.config import DashboardConfig
@@ -60,7 +61,7 @@ def make_run(home, name="20260401-nano", *, steps=50, state="done", samples=(0, 
 
 def client_of(*homes, signed_in=True, base="http://localhost:8888", **settings):
     """A client of the dashboard over some homes."""
-    app = create_app(DashboardConfig(homes=homes, token=TOKEN, **settings), check_command=check_command)
+    app = create_app(DashboardConfig(homes=homes, token=TOKEN, **settings), plan_training=plan_of_training)
     client = TestClient(app, base_url=base, follow_redirects=False)
     if signed_in:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -70,3 +71,9 @@ def client_of(*homes, signed_in=True, base="http://localhost:8888", **settings):
 def append(run, *rows):
     with run.metrics_file.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def parse(words):
+    """Parse the words after `mamba-slm` as the command line would."""
+    _, parser = load_command(words[0])
+    return parser.parse_args(words[1:])

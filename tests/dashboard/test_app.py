@@ -1,12 +1,13 @@
 """What pages and their scripts get, on runs of every condition."""
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 
-from dashboard.made_runs import EVIL, append, client_of, make_run, train_row
+from dashboard.made_runs import EVIL, append, client_of, make_run, parse, train_row
 from mamba_slm.runs.lock import RunLock
 
 OWN = {"Origin": "http://localhost:8888"}
@@ -60,10 +61,6 @@ def test_a_running_run_says_how_long_it_takes_and_how_to_stop_it(tmp_path):
 
 
 def test_commands_that_are_shown_are_commands_that_exist(tmp_path):
-    import shlex
-
-    from mamba_slm.cli.dashboard import check_command
-
     make_run(tmp_path, state="failed")
     client = client_of(tmp_path)
     facts = client.get(f"{RUN}/live?after=0.0.0").json()["facts"]
@@ -74,7 +71,7 @@ def test_commands_that_are_shown_are_commands_that_exist(tmp_path):
     for command in shown:
         words = shlex.split(command)
         assert words[0] == "mamba-slm"
-        check_command(words[1:])
+        parse(words[1:])
 
 
 def test_samples_are_pages_from_step_0_on(tmp_path):

@@ -88,7 +88,19 @@ NEEDING_AN_EXTRA |= {
 }
 NEEDING_AN_EXTRA |= {
     f"mamba_slm.dashboard.{name}": "[dashboard]"
-    for name in ("libraries", "access", "app", "server", "routes.answers", "routes.pages", "routes.run")
+    for name in (
+        "libraries",
+        "access",
+        "app",
+        "server",
+        "routes.answers",
+        "routes.pages",
+        "routes.run",
+        "routes.runs",
+        "routes.train",
+        "routes.chat",
+        "talking",
+    )
 }
 """Modules that consist of another package's classes, and the extra that their error must name."""
 

@@ -59,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command until it is told to stop."""
+    from mamba_slm.cli.dashboard_plan import plan_of_training
     from mamba_slm.dashboard.config import DashboardConfig
     from mamba_slm.dashboard.server import serve
     from mamba_slm.dashboard.tokens import kept_token
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     )
     return serve(
         config,
-        check_command=check_command,
+        plan_training=plan_of_training,
         say=console.say,
         show=lambda address: print(address, flush=True),
         opens_browser=not args.no_open and has_screen(),
@@ -93,15 +94,3 @@ def has_screen() -> bool:
     if os.environ.get("SSH_CONNECTION"):
         return False
     return os.uname().sysname == "Darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-
-
-def check_command(words: list[str]) -> None:
-    """Parse the words of a command of ours as the command line would, without running it.
-
-    Raises:
-        MambaSlmError: the command line would refuse them.
-    """
-    from mamba_slm.cli.main import load_command
-
-    _, parser = load_command(words[0] if words else "")
-    parser.parse_args(words[1:])

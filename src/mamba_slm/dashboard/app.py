@@ -18,20 +18,20 @@ from mamba_slm.dashboard.config import DashboardConfig
 from mamba_slm.dashboard.page.layout import Place
 from mamba_slm.dashboard.page.trouble import error_page
 from mamba_slm.dashboard.reading.library import Library
-from mamba_slm.dashboard.routes import pages, run
+from mamba_slm.dashboard.routes import chat, pages, run, runs, train
 from mamba_slm.dashboard.routes.answers import as_error, as_json, status_of
-from mamba_slm.dashboard.service import Checker, Service
+from mamba_slm.dashboard.service import Planner, Service
 
 
-def create_app(config: DashboardConfig, *, check_command: Checker) -> ASGIApp:
+def create_app(config: DashboardConfig, *, plan_training: Planner) -> ASGIApp:
     """The dashboard of some homes.
 
     Args:
-        check_command: says whether the command line would take the words after `mamba-slm`.
+        plan_training: says what a training would take, see `service.Planner`.
     """
     assets = Assets.load()
     place = Place(config.root_path, f"{config.root_path}/assets/{assets.version}", config.is_read_only)
-    service = Service(config, place, Library(config.homes), check_command)
+    service = Service(config, place, Library(config.homes), plan_training)
 
     def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, MambaSlmError)
@@ -47,7 +47,13 @@ def create_app(config: DashboardConfig, *, check_command: Checker) -> ASGIApp:
         return HTMLResponse(error_page(place, shown, error.status_code), error.status_code)
 
     app = Starlette(
-        routes=[*pages.routes(service, assets), *run.routes(service)],
+        routes=[
+            *pages.routes(service, assets),
+            *runs.routes(service),
+            *run.routes(service),
+            *train.routes(service),
+            *chat.routes(service),
+        ],
         exception_handlers={MambaSlmError: ours, HTTPException: theirs},
     )
     return Access(app, config)

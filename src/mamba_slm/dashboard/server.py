@@ -15,7 +15,7 @@ import uvicorn
 from mamba_slm.core.errors import SetupError
 from mamba_slm.dashboard.app import create_app
 from mamba_slm.dashboard.config import DashboardConfig
-from mamba_slm.dashboard.service import Checker
+from mamba_slm.dashboard.service import Planner
 
 MOST_CONNECTIONS = 512
 CLOSING_SECONDS = 2
@@ -24,7 +24,7 @@ CLOSING_SECONDS = 2
 def serve(
     config: DashboardConfig,
     *,
-    check_command: Checker,
+    plan_training: Planner,
     say: Callable[[str], None],
     show: Callable[[str], None],
     opens_browser: bool,
@@ -51,7 +51,7 @@ def serve(
             webbrowser.open(address)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(config, check_command=check_command),
+            create_app(config, plan_training=plan_training),
             log_level="warning",
             access_log=False,
             lifespan="off",

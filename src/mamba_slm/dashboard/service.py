@@ -13,8 +13,8 @@ from mamba_slm.dashboard.page.layout import Place
 from mamba_slm.dashboard.reading.library import Library
 from mamba_slm.dashboard.reading.series import SeriesOfRuns
 
-Checker = Callable[[list[str]], None]
-"""Takes the words after `mamba-slm`; raises a MambaSlmError when the command line would refuse them."""
+Planner = Callable[[list[str]], dict[str, Any]]
+"""Takes the words after `mamba-slm train`; gives settings, model and estimate, or raises what the command would."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Service:
     config: DashboardConfig
     place: Place
     library: Library
-    check_command: Checker
+    plan_training: Planner
     series: SeriesOfRuns = field(default_factory=SeriesOfRuns)
     folder: Path = field(default_factory=Path.cwd)
     """Where commands start: relative paths that a user types begin here."""

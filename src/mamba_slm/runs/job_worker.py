@@ -36,6 +36,7 @@ def main(path: Path) -> int:
         stdin=subprocess.DEVNULL,
         preexec_fn=default_signals,
     )
+    signal.signal(signal.SIGTERM, lambda _number, _frame: child.terminate())
     code = child.wait()
     write_state(path, state="ended", exit_code=code, **me)
     return code if code >= 0 else 128 - code
@@ -44,6 +45,7 @@ def main(path: Path) -> int:
 def default_signals() -> None:
     """What a command expects: Ctrl-C ends it."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -201,6 +202,14 @@ def cancel_job(job: Job) -> bool:
     if job.state != "waiting":
         return False
     (job.path / "cancel").touch()
+    return True
+
+
+def end_job(job: Job) -> bool:
+    """Ask the command of a running job to end, as SIGTERM does; False when it does not run on this machine."""
+    if job.state != "running" or is_alive(job.pid, job.process_start) is not True:
+        return False
+    os.kill(job.pid, signal.SIGTERM)  # the worker passes it on
     return True
 
 

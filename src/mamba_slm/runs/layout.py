@@ -11,6 +11,7 @@ runs/20260401-nano/
     before_after.json   what a fine-tuning or alignment changed, on the same held-out examples
     evaluation.json the model beside the baselines
     trackers.json   the run's id in TensorBoard, wandb and trackio, if it goes there
+    notes.json      a remark and tags, written by whoever looks at the run
     log.txt         everything that was said
     report.md       the report card
     report.html     the same as a page with charts, in one file

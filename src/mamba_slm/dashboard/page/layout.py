@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mamba_slm import __version__
 from mamba_slm.dashboard.page.markup import Child, Markup, tag
 
-PAGES = {"": "Home", "runs": "Runs"}
+PAGES = {"": "Home", "runs": "Runs", "train": "Train", "chat": "Chat"}
 """Address below the root -> name in the navigation."""
 
 

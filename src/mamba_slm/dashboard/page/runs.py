@@ -47,7 +47,15 @@ def listing() -> Markup:
     header = tag(
         "tr",
         tag("th", tag("span", "choose", class_="unseen"), scope="col"),
-        [tag("th", tag("button", name, type="button", class_="sort", data_by=name), scope="col") for name in COLUMNS],
+        [
+            tag(
+                "th",
+                tag("button", name, type="button", class_="sort", data_by=name),
+                scope="col",
+                class_=None if name in ("run", "state", "notes") else "number",
+            )
+            for name in COLUMNS
+        ],
     )
     return tag(
         "div",

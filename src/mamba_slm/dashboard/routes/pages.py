@@ -5,8 +5,6 @@ from __future__ import annotations
 import mamba_slm.dashboard.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from dataclasses import asdict
-
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -14,12 +12,10 @@ from starlette.routing import BaseRoute, Route
 from mamba_slm.core.errors import UnknownNameError
 from mamba_slm.dashboard.assets import Assets
 from mamba_slm.dashboard.page.home import home_page
-from mamba_slm.dashboard.page.runs import runs_page
-from mamba_slm.dashboard.reading.facts import facts_of
+from mamba_slm.dashboard.reading.facts import last_line
 from mamba_slm.dashboard.routes.answers import as_json, json_object
 from mamba_slm.dashboard.service import Service
 from mamba_slm.runs.jobs import cancel_job, find_job, job_summary, list_jobs
-from mamba_slm.runs.summary import summarize
 
 FOR_EVER = "public, max-age=31536000, immutable"
 MOST_JOBS = 50
@@ -31,22 +27,9 @@ def routes(service: Service, assets: Assets) -> list[BaseRoute]:
     def home(_request: Request) -> Response:
         return HTMLResponse(home_page(service.place, service.library.homes))
 
-    def runs(_request: Request) -> Response:
-        return HTMLResponse(runs_page(service.place))
-
-    def list_runs(_request: Request) -> Response:
-        rows = []
-        for key, run in service.library.runs():
-            row = {**asdict(summarize(run)), "home": key.home, "name": key.name}
-            if row["state"] == "running":
-                facts = facts_of(run)
-                row |= {name: facts[name] for name in ("steps", "seconds_left", "cost_usd", "message")}
-            rows.append(row)
-        return as_json({"runs": rows})
-
     def jobs(_request: Request) -> Response:
         rows = [
-            {**job_summary(job), "home": number}
+            {**job_summary(job), "home": number, "last_line": last_line(job.log_file)}
             for number, folder in enumerate(service.library.homes)
             for job in list_jobs(folder)[-MOST_JOBS:]
         ]
@@ -69,8 +52,6 @@ def routes(service: Service, assets: Assets) -> list[BaseRoute]:
 
     return [
         Route("/", home, methods=["GET"]),
-        Route("/runs", runs, methods=["GET"]),
-        Route("/api/runs", list_runs, methods=["GET"]),
         Route("/api/jobs", jobs, methods=["GET"]),
         Route("/api/jobs/{home:int}/{id}/cancel", cancel, methods=["POST"]),
         Route("/assets/{version}/{name}", asset, methods=["GET"]),

@@ -1,0 +1,117 @@
+"""A real Chromium, a real dashboard, and a real run of `nano`."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+SIZES = {"phone": (390, 844), "laptop": (1366, 768), "wide": (2200, 1200)}
+QUICK = {
+    "context_tokens": 128, "batch_tokens": 512, "vocab_size": 300, "device": "cpu", "threads": 1, "kernels": "torch",
+    "log_every_steps": 1, "sample_every_steps": 10, "validate_every_steps": 10, "save_every_steps": 10,
+    "learning_rate": 3e-3, "prompts": "Once",
+}  # fmt: skip
+TEXT = "".join(
+    f"Once there was a {who} who met a {other} near the {place}. They talked, laughed and went home.\n\n"
+    for who in ("fox", "cat", "girl", "king", "bird", "tailor", "miller")
+    for other in ("bear", "wolf", "boy", "queen", "fish", "baker")
+    for place in ("river", "mill", "wood", "sea", "tower")
+)
+
+
+def train_words(home, steps, *more):
+    """The words of a training of `nano` that takes seconds."""
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
+    text = home / "text.txt"
+    text.write_text(TEXT * 3, encoding="utf-8")
+    return ["mamba-slm", "train", "nano", "--data", str(text), "--max-steps", str(steps), *settings, *more]
+
+
+def trained(home, name, steps):
+    """A finished run."""
+    words = train_words(home, steps, "--out", str(home / name))
+    done = subprocess.run([sys.executable, "-m", "mamba_slm.cli.main", *words[1:]], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return home / name
+
+
+@contextmanager
+def dashboard(*homes, port=0, more=()):
+    """A dashboard in a process of its own: yields (process, address with the token)."""
+    command = [sys.executable, "-m", "mamba_slm.cli.main", "dashboard", "--no-open", "--port", str(port), *more]
+    for home in homes:
+        command += ["--home", str(home)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=homes[0])
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def chromium():
+    """The browser of this machine."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page, with all that went wrong in it and everything that it asked for."""
+
+    def __init__(self, browser, address, *, size="laptop", theme="light"):
+        width, height = SIZES[size]
+        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        self.page = self.context.new_page()
+        self.origin = re.match(r"http://[^/]+", address)[0]
+        self.requested, self.problems = [], []
+        self.context.on("request", lambda request: self.requested.append(request.url))
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("console", self._console)
+        self.page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
+        self.page.goto(address)
+
+    def _console(self, message):
+        if message.type in ("error", "warning"):
+            self.problems.append(f"{message.type}: {message.text}")
+
+    def go(self, path):
+        self.page.goto(f"{self.origin}/{path.lstrip('/')}")
+        return self.page
+
+    def assert_clean(self):
+        """No error, no message of the policy, no request to anybody else."""
+        assert not self.problems
+        assert not [url for url in self.requested if not url.startswith((self.origin, "data:"))]
+
+
+def until(page, expression, *, seconds=60):
+    """Wait until an expression is true in a page (Playwright's own way needs eval, which the policy forbids)."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(50)
+
+
+def artefacts():
+    """Where pictures go that somebody should look at."""
+    folder = Path(os.environ.get("MAMBA_SLM_ARTEFACTS") or Path(__file__).parents[2] / "build" / "dashboard")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
