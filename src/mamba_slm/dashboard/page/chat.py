@@ -39,7 +39,14 @@ def models() -> Markup:
             tag(
                 "form",
                 tag("input", name="address", placeholder="http://localhost:8000", aria_label="Address", size="30"),
-                tag("input", name="key", type="password", placeholder="key, if it wants one", aria_label="Key"),
+                tag(
+                    "input",
+                    name="key",
+                    type="password",
+                    autocomplete="off",
+                    placeholder="key, if it wants one",
+                    aria_label="Key",
+                ),
                 tag("button", "Add", class_="quiet"),
                 id="elsewhere",
                 class_="uses",
