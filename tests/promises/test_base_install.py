@@ -71,6 +71,7 @@ NEEDING_AN_EXTRA |= {"mamba_slm.finetuning.qlora.linear": "[bnb]"} | {
         "bodies.operations",
         "bodies.tokens",
         "bodies.tgi",
+        "bodies.answers",
         "bodies.embeddings",
         "routes.embeddings",
         "routes.tgi",

@@ -107,7 +107,7 @@ def test_typical_keeps_what_transformers_keeps(p):
     assert torch.equal(Typical(p).filter(logits).isfinite(), theirs.isfinite())
 
 
-@pytest.mark.parametrize("temperature", [1e-38, 1e-6, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-38, 1e-6, 0.5, 1.0, 3.0])
 def test_temperature_never_makes_logits_overflow(temperature):
     logits = torch.tensor([[1e30, 0.0, -1e30]])
     assert Temperature(temperature).filter(logits).softmax(-1)[0].tolist() == [1.0, 0.0, 0.0]

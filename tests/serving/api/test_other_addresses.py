@@ -178,6 +178,7 @@ def test_the_events_of_a_stream_have_the_form_of_that_server(served):
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
     assert [event["index"] for event in events] == [1, 2, 3]
     assert all(set(event["token"]) == {"id", "text", "logprob", "special"} for event in events)
+    assert all(event["token"]["logprob"] < 0 for event in events)
     assert [event["generated_text"] is None for event in events] == [True, True, False]
     assert events[-1]["generated_text"] == "".join(event["token"]["text"] for event in events)
 

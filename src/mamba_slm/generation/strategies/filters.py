@@ -50,7 +50,7 @@ class Temperature:
             )
 
     def filter(self, logits: Tensor) -> Tensor:
-        if self.temperature == 0:
+        if self.temperature < torch.finfo(torch.float32).tiny:  # which is 0 where it is divided by
             return Greedy().filter(logits)
         # The maximum is subtracted first, so that a tiny temperature cannot overflow.
         return (logits - logits.amax(dim=-1, keepdim=True)) / self.temperature

@@ -6,11 +6,13 @@ import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to ins
 
 # isort: split
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI
 
 from mamba_slm import __version__
 from mamba_slm.serving.api import errors
+from mamba_slm.serving.api.bodies.operations import ErrorAnswer
 from mamba_slm.serving.api.guard.install import install as install_guard
 from mamba_slm.serving.api.guard.install import print_line
 from mamba_slm.serving.api.guard.settings import GuardSettings
@@ -28,7 +30,13 @@ def create_app(
         guard: who may ask for what; None: no guard at all, for tests of what is behind it.
         write: takes a line of the log.
     """
-    app = FastAPI(title="mamba-slm", version=__version__, description="A hybrid Mamba-Transformer language model.")
+    wrong: dict[int | str, dict[str, Any]] = {status: {"model": ErrorAnswer} for status in ("4XX", "5XX")}
+    app = FastAPI(
+        title="mamba-slm",
+        version=__version__,
+        description="A hybrid Mamba-Transformer language model.",
+        responses=wrong,
+    )
     errors.install(app)
     app.include_router(health.router(service))
     app.include_router(models.router(service))

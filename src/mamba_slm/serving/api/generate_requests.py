@@ -15,7 +15,7 @@ from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.text.tokenizer import Tokenizer
 
 
-def requests_of(body: GenerateBody, model: ServedModel, *, seed: int) -> list[EngineRequest]:
+def requests_of(body: GenerateBody, model: ServedModel, *, seed: int, is_streamed: bool) -> list[EngineRequest]:
     """One request for each of `best_of`; the first is drawn with `seed`.
 
     Raises:
@@ -37,11 +37,11 @@ def requests_of(body: GenerateBody, model: ServedModel, *, seed: int) -> list[En
         repetition_penalty=wanted.repetition_penalty,
         frequency_penalty=wanted.frequency_penalty,
         seed=seed,
-        stop=list(wanted.stop),
+        stop=wanted.stop,
         n=wanted.best_of or 1,
     )
     prompt = RenderedPrompt(tokens=tuple(tokens), constraint=constraint)
-    wants_logprobs = wanted.details or bool(wanted.top_n_tokens)
+    wants_logprobs = is_streamed or wanted.details or bool(wanted.top_n_tokens)
     top = (wanted.top_n_tokens or 0) if wants_logprobs or sampling.n != 1 else None
     return engine_requests(sampling, prompt, model, max_new_tokens=wanted.max_new_tokens, logprobs=top)
 

@@ -14,6 +14,6 @@ TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_leng
 
 
 class Body(BaseModel):
-    """Unknown fields are errors."""
+    """Unknown fields are errors, and so are values of another type: "1" is no number."""
 
-    model_config: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False}
+    model_config: ClassVar[ConfigDict] = {"extra": "forbid", "allow_inf_nan": False, "strict": True}

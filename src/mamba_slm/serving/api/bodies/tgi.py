@@ -24,7 +24,7 @@ class Parameters(Body):
 
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(gt=0, le=100)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     top_k: Annotated[int, Field(gt=0, le=2**31)] | None = None
     top_p: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -32,7 +32,7 @@ class Parameters(Body):
     do_sample: bool = False
     max_new_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = 100
     return_full_text: bool | None = None
-    stop: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+    stop: Annotated[list[Text], Field(max_length=64)] = Field(default=[])
     truncate: Annotated[int, Field(ge=1, le=2**31)] | None = None
     """Keep only so many tokens at the end of the prompt."""
     watermark: Literal[False] = False

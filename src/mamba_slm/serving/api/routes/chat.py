@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from mamba_slm.serving.api.answers import head
+from mamba_slm.serving.api.bodies.answers import STREAMED, ChatAnswer
 from mamba_slm.serving.api.chat_answers import ChatChoice
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, collect_while_connected, total_usage
 from mamba_slm.serving.api.prompts import chat_prompt, engine_requests
@@ -25,9 +26,9 @@ from mamba_slm.serving.engine.request import Piece
 
 def router(service: Service) -> APIRouter:
     """Its routes."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["openai"])
 
-    @routes.post("/v1/chat/completions")
+    @routes.post("/v1/chat/completions", response_model=ChatAnswer, responses=STREAMED)
     async def chat(body: ChatBody, client: Request) -> Response:
         """Answer a conversation."""
         model = await service.served(body.model)

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from mamba_slm.serving.api.answers import head
+from mamba_slm.serving.api.bodies.answers import STREAMED, CompletionAnswer
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, Collected, collect_while_connected, total_usage
 from mamba_slm.serving.api.completion_answers import CompletionChoice, mean_logprob
 from mamba_slm.serving.api.prompts import DEFAULT_COMPLETION_TOKENS, RenderedPrompt, completion_prompts, engine_requests
@@ -26,7 +27,7 @@ from mamba_slm.serving.engine.request import Piece
 
 def router(service: Service) -> APIRouter:
     """Its routes."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["openai"])
 
     async def prompt_read(prompt: RenderedPrompt, body: CompletionBody, model: ServedModel) -> list[ReadToken]:
         """How likely the tokens of a prompt are, where that is to be told; without the one that begins a document."""
@@ -36,7 +37,7 @@ def router(service: Service) -> APIRouter:
         read = await reader.likelihoods(service.engine, prompt.tokens, top=body.logprobs)
         return read[prompt.num_before :]
 
-    @routes.post("/v1/completions")
+    @routes.post("/v1/completions", response_model=CompletionAnswer, responses=STREAMED)
     async def completions(body: CompletionBody, client: Request) -> Response:
         """Continue texts."""
         model = await service.served(body.model)

@@ -9,19 +9,20 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from mamba_slm.serving.api.bodies.answers import Model, Models
 from mamba_slm.serving.api.service import Service
 
 
 def router(service: Service) -> APIRouter:
     """Its routes."""
-    routes = APIRouter()
+    routes = APIRouter(tags=["openai"])
 
-    @routes.get("/v1/models")
+    @routes.get("/v1/models", response_model=Models)
     async def models() -> dict[str, Any]:
         """What is served."""
         return {"object": "list", "data": [described(service, name) for name in service.names]}
 
-    @routes.get("/v1/models/{name:path}")
+    @routes.get("/v1/models/{name:path}", response_model=Model)
     async def one_model(name: str) -> dict[str, Any]:
         """One of them."""
         service.check_model(name)

@@ -19,10 +19,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
 from mamba_slm import __version__
 from mamba_slm.core.errors import ConfigError, MambaSlmError
 from mamba_slm.serving.api import errors
+from mamba_slm.serving.api.bodies.answers import STREAMED
 from mamba_slm.serving.api.bodies.tgi import CompatibleBody, GenerateAnswer, GenerateBody, GenerateError, InfoAnswer
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, Collected, collect_while_connected, merged
 from mamba_slm.serving.api.completion_answers import mean_logprob
@@ -65,24 +67,26 @@ class TgiRoute(APIRoute):
             except RequestValidationError as error:
                 message, _ = errors.first_mistake(error)
                 return failed(message, 422)
+            except HTTPException as error:
+                return failed(error.detail, 422 if error.status_code == 400 else error.status_code)
 
         return handler
 
 
 def router(service: Service) -> APIRouter:
     """Its routes."""
-    wrong: dict[int | str, dict[str, Any]] = {status: {"model": GenerateError} for status in (422, 429, 500, 503)}
+    wrong: dict[int | str, dict[str, Any]] = {status: {"model": GenerateError} for status in ("4XX", "5XX")}
     routes = APIRouter(tags=["text-generation-inference"], route_class=TgiRoute, responses=wrong)
     engine = service.engine
 
-    async def asked(body: GenerateBody, model: ServedModel) -> list[EngineRequest]:
+    async def asked(body: GenerateBody, model: ServedModel, *, is_streamed: bool) -> list[EngineRequest]:
         seed = secrets.randbits(63) if body.parameters.seed is None else body.parameters.seed
-        return await asyncio.to_thread(requests_of, body, model, seed=seed)
+        return await asyncio.to_thread(requests_of, body, model, seed=seed, is_streamed=is_streamed)
 
     async def whole(body: GenerateBody, client: Request) -> dict[str, Any] | None:
         wanted = body.parameters
         model = await service.served(wanted.adapter_id or "")
-        requests = await asked(body, model)
+        requests = await asked(body, model, is_streamed=False)
         answers = await collect_while_connected(engine, requests, client)
         if answers is None:
             return None
@@ -114,7 +118,7 @@ def router(service: Service) -> APIRouter:
             if given:
                 raise ConfigError(f"{name} cannot be streamed", hint="use /generate")
         model = await service.served(wanted.adapter_id or "")
-        requests = await asked(body, model)
+        requests = await asked(body, model, is_streamed=True)
         pieces = merged(engine, requests)
         first = await anext(pieces)
         before = body.inputs if wanted.return_full_text else ""
@@ -140,12 +144,12 @@ def router(service: Service) -> APIRouter:
         answer = await whole(body, client)
         return Response(status_code=CLIENT_CLOSED) if answer is None else JSONResponse(answer)
 
-    @routes.post("/generate_stream", responses={200: {"content": {"text/event-stream": {}}}}, response_class=Response)
+    @routes.post("/generate_stream", responses=STREAMED, response_class=Response)
     async def generate_stream(body: GenerateBody) -> Response:
         """Continue a text, token by token."""
         return await streamed(body)
 
-    @routes.post("/", response_model=list[GenerateAnswer], responses={200: {"content": {"text/event-stream": {}}}})
+    @routes.post("/", response_model=list[GenerateAnswer], responses=STREAMED)
     async def compatible(body: CompatibleBody, client: Request) -> Response:
         """What Hugging Face's inference client asks for."""
         if body.stream:
