@@ -48,8 +48,11 @@ def response_of(error: MambaSlmError) -> JSONResponse:
     return JSONResponse(error_body(text, kind="server_error"), status_code=500)
 
 
-def first_mistake(error: RequestValidationError) -> tuple[str, str]:
+def first_mistake(error: RequestValidationError, request: Request) -> tuple[str, str]:
     """What is wrong with a body, and with which field of it."""
+    kind = request.headers.get("Content-Type", "")
+    if request.method == "POST" and "json" not in kind:  # or any page could send requests from a browser unasked
+        return f"the body is of type {kind!r}: send JSON with the header Content-Type: application/json", ""
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part != "body")
     words = str(first["msg"]).removeprefix("Value error, ")
@@ -65,7 +68,7 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        message, param = first_mistake(error)
+        message, param = first_mistake(error, request)
         return JSONResponse(error_body(message, kind="invalid_request_error", param=param or None), status_code=400)
 
     async def by_http(request: Request, error: Exception) -> JSONResponse:

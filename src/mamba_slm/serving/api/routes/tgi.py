@@ -65,7 +65,7 @@ class TgiRoute(APIRoute):
             except MambaSlmError as error:
                 return error_of(error)
             except RequestValidationError as error:
-                message, _ = errors.first_mistake(error)
+                message, _ = errors.first_mistake(error, request)
                 return failed(message, 422)
             except HTTPException as error:
                 return failed(error.detail, 422 if error.status_code == 400 else error.status_code)
