@@ -58,7 +58,8 @@ def own_server(model: str, flags: Sequence[str] = ()) -> Iterator[OwnServer]:
             + " ".join(list(said)[-3:]),
             hint="its own words are above; try the same command by itself",
         )
-    reader = threading.Thread(target=said.extend, args=(line.rstrip() for line in process.stderr), daemon=True)
+    rest = (line.rstrip() for line in process.stderr)
+    reader = threading.Thread(target=said.extend, args=(rest,), daemon=True)
     reader.start()  # or a server that says much would wait for somebody to listen
     try:
         yield OwnServer(process, url, said)
