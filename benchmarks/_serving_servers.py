@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from _serving_tables import OURS, THEIRS
+
 from mamba_slm.core.errors import CheckFailedError, SetupError
 from mamba_slm.evaluation.bench.processes import stat_fields
 from mamba_slm.evaluation.load.own_server import own_server
 
-OURS, THEIRS = "ours", "llama.cpp"
 START_SECONDS = 120
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from _serving_model import write_models
-from _serving_servers import OURS, THEIRS, Contender, llama_cpp, ours
+from _serving_servers import Contender, llama_cpp, ours
+from _serving_tables import level_header, level_rows, reuse_header, reuse_rows
 
 from mamba_slm.cli.bench_settings import about_this_run
 from mamba_slm.cli.console import table
@@ -102,8 +103,6 @@ def same_answers(contenders: list[Contender], vocab_size: int, *, seed: int) -> 
     """How far greedy answers agree: characters in common at the beginning, over all of ours."""
 
     async def run(contender: Contender) -> list[str]:
-        import json
-
         connections, texts, source = Connections(Address.of(contender.url)), [], random.Random(seed)
         for _ in range(8):
             prompt = [source.randrange(4, vocab_size) for _ in range(64)]
@@ -189,7 +188,8 @@ def main(argv: list[str] | None = None) -> int:
                     )  # fmt: skip
             if args.out is not None:
                 write_json_atomic(args.out, results)
-    print(level_table(results), reuse_table(results), sep="\n\n")
+    for header, rows in ((level_header(), level_rows(results)), (reuse_header(results), reuse_rows(results))):
+        print(table(header, rows, right=header[1:] if header[0] == "prompt" else header[:1] + header[2:]), end="\n\n")
     return 0
 
 
@@ -200,65 +200,6 @@ def line_of(row: dict[str, Any]) -> str:
     first = f"first token p95 {1e3 * row['ttft']['p95']:,.0f} ms" if row["ttft"] else "no answer"
     wrong = f", errors {row['errors']}" if row["errors"] else ""
     return f"round {row['round']}, {row['concurrency']} at once, {row['server']}: {speed}, {spent}, {first}{wrong}"
-
-
-def ratios(rows: list[dict[str, Any]], value: Any) -> float | None:
-    """Median over the rounds of ours over theirs."""
-    by_round: dict[int, dict[str, float]] = {}
-    for row in rows:
-        by_round.setdefault(row["round"], {})[row["server"]] = value(row)
-    pairs = [each[OURS] / each[THEIRS] for each in by_round.values() if len(each) == 2]
-    return statistics.median(pairs) if pairs else None
-
-
-def shown(ratio: float | None) -> str:
-    """For a table."""
-    return "" if ratio is None else f"{ratio:.2f}"
-
-
-def level_table(results: dict[str, Any]) -> str:
-    """Medians of every level, and ours over theirs."""
-    columns = {
-        "total tok/s": lambda row: row["total_tokens_per_second"],
-        "new tok/s": lambda row: row["new_tokens_per_second"],
-        "tok per CPU s": lambda row: (row["prompt_tokens"] + row["new_tokens"]) / max(row["server_cpu_seconds"], 1e-9),
-        "ttft p50 ms": lambda row: 1e3 * row["ttft"]["p50"],
-        "ttft p95 ms": lambda row: 1e3 * row["ttft"]["p95"],
-        "itl p50 ms": lambda row: 1e3 * row["itl"]["p50"],
-        "itl p95 ms": lambda row: 1e3 * row["itl"]["p95"],
-        "e2e p50 ms": lambda row: 1e3 * row["e2e"]["p50"],
-    }
-    lines = []
-    for concurrency in dict.fromkeys(row["concurrency"] for row in results["levels"]):
-        rows = [row for row in results["levels"] if row["concurrency"] == concurrency]
-        for name in results["servers"]:
-            own = [row for row in rows if row["server"] == name]
-            medians = [f"{statistics.median(map(value, own)):,.1f}" for value in columns.values()]
-            lines.append([str(concurrency), name, *medians])
-        if len(results["servers"]) > 1:
-            lines.append([str(concurrency), "ours/theirs", *(shown(ratios(rows, value)) for value in columns.values())])
-    return table(["at once", "server", *columns], lines, right=["at once", *columns])
-
-
-def reuse_table(results: dict[str, Any]) -> str:
-    """Milliseconds to the first token by prompt, how many times as fast as cold, and ours over theirs."""
-    lines = []
-    for prompt in dict.fromkeys(row["prompt"] for row in results["reuse"]):
-        rows = [row for row in results["reuse"] if row["prompt"] == prompt]
-        line = [prompt]
-        for name in results["servers"]:
-            own = [row for row in rows if row["server"] == name]
-            cold = [row for row in results["reuse"] if row["server"] == name and row["prompt"] == "cold"]
-            times = statistics.median(whole["seconds"] / mine["seconds"] for whole, mine in zip(cold, own, strict=True))
-            line += [
-                f"{own[-1]['cached_tokens']:,}",
-                f"{1e3 * statistics.median(r['seconds'] for r in own):,.0f}",
-                f"{times:.1f}",
-            ]
-        line.append(shown(ratios(rows, lambda row: row["seconds"])))
-        lines.append(line)
-    columns = [f"{name} {what}" for name in results["servers"] for what in ("reused", "ms", "times as fast")]
-    return table(["prompt", *columns, "ours/theirs"], lines, right=[*columns, "ours/theirs"])
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
