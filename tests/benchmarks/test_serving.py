@@ -1,4 +1,4 @@
-"""The comparison of servers and the soak: what they compute from what they measured, and that they run. Nothing is timed."""
+"""The comparison of servers and the soak: what they make of what they measured, and that they run. Nothing is timed."""
 
 import json
 import random
@@ -122,5 +122,4 @@ def test_a_server_under_mixed_load_answers_rightly_and_gives_everything_back(tmp
     assert judged["is_given_back"], (results["before"], results["after"])
     assert results["server_exit_code"] == 0, results["last_words"]
     assert done.returncode == (0 if judged["is_flat"] else 6)
-    assert judged["largest_deviation"] < 0.2, "a minute is short, but this is more than caches"
     assert len(results["kinds"]) > 6

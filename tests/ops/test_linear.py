@@ -47,6 +47,21 @@ def test_rows_by_onednn_are_the_product(size, rows):
     assert_close(rows_by_onednn(x, weight), F.linear(x.double(), weight.double()), tolerance_of("linear").values)
 
 
+def test_few_numbers_of_rows_are_compiled_for_and_little_is_computed_in_vain():
+    rounded = {rows: module.rounded_rows(rows) for rows in range(1, 8193)}
+    assert all(rows <= more for rows, more in rounded.items())
+    assert all(more <= 1.125 * rows for rows, more in rounded.items())
+    assert len(set(rounded.values())) < 100
+    assert all(module.rounded_rows(more) == more for more in rounded.values())
+
+
+def test_a_row_among_many_is_the_same_whatever_rows_were_added():
+    x, weight = random(144, 96), random(64, 96)
+    whole = rows_by_onednn(x, weight)
+    for rows in (129, 137, 144):
+        assert torch.equal(rows_by_onednn(x[:rows], weight), whole[:rows])
+
+
 @pytest.fixture
 def taken(monkeypatch):
     """Names of the special ways that were taken."""
