@@ -1,5 +1,7 @@
 """Promises of guessing ahead in the engine: the same answers in fewer steps, and no guesses where they do not pay."""
 
+import json
+
 import pytest
 
 from mamba_slm.core.errors import ConfigError
@@ -10,6 +12,7 @@ from mamba_slm.generation.onnx_runtime import open_onnx
 from mamba_slm.generation.runtime import TorchRuntime
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.speculative.proposals import DraftModel, PromptLookup
+from mamba_slm.generation.strategies.constraints import following_schema
 from mamba_slm.generation.text import generate_text, prompt_tokens
 from mamba_slm.ops.native.library import missing_for_native
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
@@ -131,6 +134,21 @@ def test_text_ends_at_stop_strings_and_end_tokens_within_guesses():
     engine.run()
     assert len(engine.tokens(number)) == 6 and engine.last(number).finish_reason == "context"
     assert nothing_is_held(engine)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_constrained_text_is_the_same_and_whole(source, temperature):
+    tokenizer = small_tokenizer()
+    schema = {"type": "array", "items": {"enum": ["naïve", "語"]}, "minItems": 2, "maxItems": 3}
+    constraint = following_schema(json.dumps(schema), tokenizer)
+    settings = {"sampler": Sampler.from_settings(temperature=temperature, constraint=constraint), "seed": 5}
+    prompt = prompt_tokens(tokenizer, "x = ")
+    engine = guessing_engine(source, tokenizer=tokenizer)
+    number = engine.submit(prompt, 60, eos_id=tokenizer.eos_id, **settings)
+    engine.run()
+    assert engine.tokens(number)[:-1] == alone(prompt, 60, eos_id=tokenizer.eos_id, **settings)  # without its end
+    assert set(json.loads(engine.text(number))) <= {"naïve", "語"}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.errors import ConfigError, MambaSlmError
 from mamba_slm.generation.prefill import prefill
 from mamba_slm.generation.runtime import Runtime
 from mamba_slm.generation.speculative.marks import Mark, mark, rewind
@@ -149,10 +149,15 @@ class DraftProposer:
         self._go_back(min(common_length(self._read, text), len(text) - 1))
         logits = self._next(text[len(self._read) :])
         self._marks = {}
-        guesses = [choose(logits)]
+        guesses: list[int] = []
         while len(guesses) < most:
-            self._marks[len(self._read)] = mark(self._state)
-            guesses.append(choose(self._next(guesses[-1:])))
+            if guesses:
+                self._marks[len(self._read)] = mark(self._state)
+                logits = self._next(guesses[-1:])
+            try:
+                guesses.append(choose(logits))
+            except MambaSlmError:  # nothing may follow, as behind the end of constrained text; no guess is no harm
+                break
         self._marks.setdefault(len(self._read), mark(self._state))
         return guesses
 
