@@ -26,7 +26,9 @@ from small_models import small_tokenizer, varied_model
 class Served:
     """A server on loopback in a thread, with OpenAI's own client and a plain one. Close it at the end."""
 
-    def __init__(self, *, context_tokens=256, template=CHATML_TEMPLATE, name="small", service=None, **settings):
+    def __init__(
+        self, *, context_tokens=256, template=CHATML_TEMPLATE, name="small", service=None, guard=None, **settings
+    ):
         self.model = varied_model(max_context_tokens=context_tokens).eval().requires_grad_(False)
         self.tokenizer = small_tokenizer()
         self.cores = Cores(self.model, tokenizer=self.tokenizer, **settings)
@@ -38,7 +40,7 @@ class Served:
         self.service = Service(engine=self.engine, model=model, reader=Reader(self.model))
         if service is not None:
             self.service = replace(self.service, **service(self))
-        self.app = create_app(self.service)
+        self.app = create_app(self.service, guard=guard)
         self.socket = listen("127.0.0.1", 0)
         self.server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", lifespan="off"))
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])))

@@ -14,6 +14,8 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
+from mamba_slm.serving.api.guard.keys import add_key
+from mamba_slm.serving.api.guard.settings import GuardSettings
 from mamba_slm.serving.api.tools.form import TAGGED
 from mamba_slm.serving.engine.request import EngineRequest
 from serving.servers import Served, reciting
@@ -52,6 +54,7 @@ class Answer(BaseModel):
     mood: Literal["calm", "stormy"]
 
 
+@pytest.mark.slow
 def test_langchain_calls_a_tool_and_gives_its_result_back(caller):
     model = chain(caller).bind_tools([weather])
     asked = [HumanMessage("How is the weather?")]
@@ -72,6 +75,7 @@ def test_langchain_puts_a_streamed_call_together(caller):
     assert whole.response_metadata["finish_reason"] == "tool_calls" and whole.content == "Let me see."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_langchain_gets_structured_output(served, method):
     model = chain(served, max_tokens=300, seed=3).with_structured_output(Answer, method=method)
@@ -102,6 +106,23 @@ def test_a_model_or_an_address_that_is_not_there_is_not_found(served):
     assert caught.value.code == "model_not_found"
     with pytest.raises(openai.NotFoundError, match="POST /v1/audio/speech"):
         served.client.audio.speech.create(model="small", input="a", voice="alloy")
+
+
+def test_no_key_a_key_that_may_not_and_a_key_of_too_many_tokens_are_told_apart(tmp_path):
+    key = add_key(tmp_path / "keys", "reader", tokens_per_minute=20)
+    guarded = Served(guard=GuardSettings(api_keys=tmp_path / "keys"))
+    try:
+        with pytest.raises(openai.AuthenticationError):
+            guarded.client.models.list()
+        client = guarded.client.with_options(api_key=key)
+        with pytest.raises(openai.PermissionDeniedError):
+            client.post("/load_lora_adapter", cast_to=object, body={"lora_name": "a"})
+        assert client.embeddings.create(model="small", input="x = 1\n" * 10).usage.prompt_tokens > 20
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.embeddings.create(model="small", input="a")
+        assert caught.value.response.headers["retry-after"]
+    finally:
+        guarded.close()
 
 
 def test_a_full_queue_is_a_rate_limit_with_a_time_to_come_back():

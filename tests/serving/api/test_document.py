@@ -50,6 +50,7 @@ def smaller(body):
         smaller(body.get("parameters"))
 
 
+@pytest.mark.slow
 def test_the_document_has_every_address(served):
     assert set(ADDRESSES) <= set(operations_of(served))
 

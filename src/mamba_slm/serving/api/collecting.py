@@ -6,9 +6,10 @@ import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to ins
 
 # isort: split
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -16,6 +17,7 @@ from mamba_slm.serving.api.guard.caller import charge
 from mamba_slm.serving.engine.request import EngineRequest, Piece, Usage
 from mamba_slm.serving.engine.thread import Engine
 
+Result = TypeVar("Result")
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it."""
 
@@ -54,7 +56,12 @@ async def collect_while_connected(
     engine: Engine, requests: Sequence[EngineRequest], client: Request
 ) -> list[Collected] | None:
     """`collect`, or None as soon as the client has gone, and then nothing is made any more."""
-    collecting = asyncio.ensure_future(collect(engine, requests))
+    return await while_connected(collect(engine, requests), client)
+
+
+async def while_connected(work: Coroutine[Any, Any, Result], client: Request) -> Result | None:
+    """What `work` returns, or None as soon as the client has gone, and then it is cancelled."""
+    collecting = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(disconnected(client))
     try:
         await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)

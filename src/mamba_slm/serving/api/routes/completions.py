@@ -17,6 +17,7 @@ from mamba_slm.serving.api.answers import head
 from mamba_slm.serving.api.bodies.answers import STREAMED, CompletionAnswer
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, Collected, collect_while_connected, total_usage
 from mamba_slm.serving.api.completion_answers import CompletionChoice, mean_logprob
+from mamba_slm.serving.api.guard.caller import charge
 from mamba_slm.serving.api.prompts import DEFAULT_COMPLETION_TOKENS, RenderedPrompt, completion_prompts, engine_requests
 from mamba_slm.serving.api.schemas import CompletionBody
 from mamba_slm.serving.api.service import ServedModel, Service
@@ -59,6 +60,7 @@ def router(service: Service) -> APIRouter:
         if body.max_tokens == 0:
             whole = [choice.whole([]) for choice in choices]
             count = sum(len(prompt.tokens) for prompt in prompts)
+            charge(prompt_tokens=count)
             usage = {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
             return JSONResponse({**start, "choices": whole, "usage": usage})
         limit = body.max_tokens or DEFAULT_COMPLETION_TOKENS

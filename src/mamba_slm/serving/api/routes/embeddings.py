@@ -8,12 +8,14 @@ import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to ins
 import asyncio
 import base64
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.serving.api.bodies.embeddings import EmbeddingsAnswer, EmbeddingsBody
+from mamba_slm.serving.api.collecting import CLIENT_CLOSED, while_connected
+from mamba_slm.serving.api.guard.caller import charge
 from mamba_slm.serving.api.service import Service
 
 
@@ -27,7 +29,7 @@ def router(service: Service) -> APIRouter:
         return [prompt_tokens(tokenizer, one) if isinstance(one, str) else list(one) for one in given]  # type: ignore[arg-type]
 
     @routes.post("/v1/embeddings", response_model=EmbeddingsAnswer)
-    async def embeddings(body: EmbeddingsBody) -> Response:
+    async def embeddings(body: EmbeddingsBody, client: Request) -> Response:
         """Vectors of texts. A text begins with the token that begins a document; token ids are taken as they are."""
         model = await service.served(body.model)
         reader = service.required_reader(model)
@@ -38,12 +40,15 @@ def router(service: Service) -> APIRouter:
                 hint="leave dimensions out",
             )
         texts = await asyncio.to_thread(texts_of, body)
-        vectors = await reader.embeddings(service.engine, texts, pooling=body.pooling)
+        count = sum(map(len, texts))
+        charge(prompt_tokens=count)
+        vectors = await while_connected(reader.embeddings(service.engine, texts, pooling=body.pooling), client)
+        if vectors is None:
+            return Response(status_code=CLIENT_CLOSED)
         if body.encoding_format == "base64":
             shown = [base64.b64encode(vector.numpy().astype("<f4").tobytes()).decode() for vector in vectors]
         else:
             shown = vectors.tolist()
-        count = sum(map(len, texts))
         return JSONResponse(
             {
                 "object": "list",
