@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 from collections.abc import Mapping
@@ -71,9 +72,15 @@ def record_of(run: RunDirectory) -> RunRecord | None:
 
 
 def settings_of(run: RunDirectory) -> Mapping[str, Any]:
-    """config.yaml; empty when it is missing or damaged."""
+    """config.yaml; empty when it is missing or damaged. Not to be changed: the same object comes again."""
+    return settings_in(run.config_file, version_of(run.config_file))
+
+
+@functools.lru_cache(maxsize=256)
+def settings_in(path: Path, version: str) -> Mapping[str, Any]:
+    """The settings of a file, read once for each version of it: YAML takes longer than everything else of a page."""
     try:
-        return load_yaml(run.config_file)
+        return load_yaml(path)
     except (MambaSlmError, OSError):
         return {}
 
