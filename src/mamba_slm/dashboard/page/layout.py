@@ -67,7 +67,7 @@ def page(place: Place, here: str, title: str, *content: Child, script: str | Non
         header,
         tag("div", role="status", aria_live="polite", id="message", hidden=True),
         tag("main", content, id="content", tabindex="-1", data_root=place.root, **prefixed(data)),
-        tag("footer", tag("span", f"mamba-slm {__version__}"), tag("span", "nothing here leaves this machine")),
+        tag("footer", tag("span", f"mamba-slm {__version__}"), tag("span", "loads nothing from elsewhere")),
     )
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}"
 
