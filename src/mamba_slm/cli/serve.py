@@ -89,12 +89,15 @@ def run(args: argparse.Namespace) -> int:
     for module in ("fastapi", "uvicorn", "httptools"):
         require(module, extra="serve", purpose="`mamba-slm serve`")
     from mamba_slm.generation.loading import load
+    from mamba_slm.model.fingerprint import fingerprint_of_folder
+    from mamba_slm.model.onnx_contract import is_onnx_folder
     from mamba_slm.serving.api.server import serve
     from mamba_slm.serving.api.service import ServedModel
     from mamba_slm.serving.cache.prefix_cache import CacheSettings
     from mamba_slm.serving.engine.beside import reader_of
     from mamba_slm.serving.engine.opening import open_engine
     from mamba_slm.serving.engine.settings import EngineSettings
+    from mamba_slm.serving.model_files import ModelFiles
     from mamba_slm.text.chat_template import read_chat_template
 
     settings = EngineSettings(
@@ -108,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     guard = serve_guard.settings(args)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     name = args.name or Path(args.model).resolve().name
-    adapters = serve_adapters.open_store(args, loaded, name)
+    files = ModelFiles(loaded.folder, None if is_onnx_folder(loaded.folder) else fingerprint_of_folder)
+    adapters = serve_adapters.open_store(args, loaded, name, files)
     core = open_engine(
         loaded.runtime,
         settings,
@@ -125,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     )
     console.say(f"{loaded.folder}, {loaded.runtime.description} ({loaded.reason})")
     console.say(f"prefix cache: {reuse(settings.cache.max_bytes, core.state_bytes)}")
-    serve_disk_cache.open_disk_cache(args, loaded, core)
+    serve_disk_cache.open_disk_cache(args, loaded, core, files)
     if core.guessing is not None:
         console.say(core.guessing.description)
     if model.template is None:
@@ -141,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         adapters=adapters,
         guard=guard,
         drain_delay_seconds=args.drain_delay_seconds,
+        hindrances=[files.reason_changed],
     )
 
 

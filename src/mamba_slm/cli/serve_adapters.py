@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mamba_slm.generation.loading import LoadedModel
     from mamba_slm.serving.adapters.loaded import LoadedAdapter
     from mamba_slm.serving.adapters.store import AdapterStore
+    from mamba_slm.serving.model_files import ModelFiles
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +43,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_store(args: argparse.Namespace, loaded: LoadedModel, model_name: str) -> AdapterStore | None:
+def open_store(
+    args: argparse.Namespace, loaded: LoadedModel, model_name: str, files: ModelFiles
+) -> AdapterStore | None:
     """What --adapter-dir offers; None without it.
+
+    Args:
+        files: of the model, which must not have changed when an adapter is read.
 
     Raises:
         UsageError: adapters cannot be told to belong to this model.
@@ -78,6 +84,7 @@ def open_store(args: argparse.Namespace, loaded: LoadedModel, model_name: str) -
     base, tokenizer, model = fingerprint_of_folder(loaded.folder), loaded.tokenizer.fingerprint, runtime.model
 
     def read(name: str, folder: Path) -> LoadedAdapter:
+        files.require_unchanged()
         return load(name, folder, model, base_fingerprint=base, tokenizer_fingerprint=tokenizer)
 
     store = AdapterStore(AdapterSettings(folder=args.adapter_dir, max_bytes=args.adapter_bytes), read, say=console.say)

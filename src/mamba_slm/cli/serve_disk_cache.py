@@ -13,6 +13,7 @@ from mamba_slm.core.units import format_bytes, parse_count
 if TYPE_CHECKING:
     from mamba_slm.generation.loading import LoadedModel
     from mamba_slm.serving.engine.core import EngineCore
+    from mamba_slm.serving.model_files import ModelFiles
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +36,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_disk_cache(args: argparse.Namespace, loaded: LoadedModel, core: EngineCore) -> None:
+def open_disk_cache(args: argparse.Namespace, loaded: LoadedModel, core: EngineCore, files: ModelFiles) -> None:
     """Give the engine a cache on the disk, where one was asked for.
 
+    Args:
+        files: of the model, which must not have changed since they were read.
+
     Raises:
+        CheckpointError: they have.
         UsageError: with --prefix-cache-bytes 0.
         DataError: others can read or change the folder.
     """
@@ -53,6 +58,7 @@ def open_disk_cache(args: argparse.Namespace, loaded: LoadedModel, core: EngineC
     from mamba_slm.serving.cache.disk.disk_cache import DiskCacheSettings
 
     found = fingerprint_of(loaded.runtime, tokenizer=loaded.tokenizer, folder=loaded.weights_folder)
+    files.require_unchanged()
     settings = DiskCacheSettings(folder=args.prefix_cache_dir, max_bytes=args.prefix_cache_disk_bytes)
     identity = found.digest + ("-invariant" if args.batch_invariant else "")  # others' states differ in their last bits
     disk = core.keeper.keep_on_disk(settings, identity, say=console.say)

@@ -18,6 +18,7 @@ from mamba_slm.model.adapter_choice import Adapted, resolve_adapted
 from mamba_slm.model.checkpoint import load_config, load_model
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.huge_pages import move_to_huge_pages
+from mamba_slm.model.mapped import copy_mapped
 from mamba_slm.model.onnx_contract import is_onnx_folder
 from mamba_slm.model.packed import PackedModel
 from mamba_slm.model.quantization import PLANS
@@ -135,7 +136,8 @@ def open_torch(path: Path, settings: RuntimeSettings) -> Opened:
         reason += f"; {settings.weights or quantization} weights, {format_bytes(model.num_bytes)}"
         if slow := slow_products(model.packed_weights()):
             settings.say(slow)
-    move_to_huge_pages(model)
+    if not move_to_huge_pages(model):
+        copy_mapped(model)  # or else whoever cuts the file short ends this process
     if not adapted.adapters:
         return Opened(TorchRuntime(model), folder, reason)
     return Opened(TorchRuntime(model), adapted.tokenizer_folder, f"{reason}; {adapted}", adapted)

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -92,12 +92,14 @@ def serve(
     say: Callable[[str], None],
     guard: GuardSettings,
     adapters: AdapterStore | None = None,
+    hindrances: Sequence[Callable[[], str | None]] = (),
     drain_delay_seconds: float = 0.0,
 ) -> int:
     """Answer until SIGTERM or Ctrl-C; then let the requests that are there finish. The exit code.
 
     Args:
         reader: of hidden states, for embeddings; None: what runs the model does not show them.
+        hindrances: asked by GET /ready for reasons to send requests elsewhere.
         drain_delay_seconds: after SIGTERM, how long /ready is 503 before requests are taken no more.
 
     Raises:
@@ -124,6 +126,7 @@ def serve(
     shown, real_port = (f"[{host}]" if ":" in host else host), bound.getsockname()[1]
     say(f"serving {model.name} at http://{shown}:{real_port}/v1, stop with Ctrl-C")
     server = Server(config, drain_delay_seconds=drain_delay_seconds)
+    service.hindrances.extend(hindrances)
     service.hindrances.append(lambda: "the server is shutting down" if server.is_draining else None)
     engine.start()
     try:

@@ -9,15 +9,16 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import Field
 
-from mamba_slm.core.errors import ConfigError, UnknownNameError
+from mamba_slm.core.errors import CheckpointError, ConfigError, UnknownNameError
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api import errors
 from mamba_slm.serving.api.guard.caller import require_admin
 from mamba_slm.serving.api.schemas import Body
 from mamba_slm.serving.api.service import Service
+from mamba_slm.serving.model_files import ModelReplacedError
 
 
 class LoadBody(Body):
@@ -49,7 +50,7 @@ def router(service: Service) -> APIRouter:
         return service.adapters
 
     @routes.post("/v1/load_lora_adapter", response_class=PlainTextResponse)
-    async def load(body: LoadBody, client: Request) -> PlainTextResponse:
+    async def load(body: LoadBody, client: Request) -> Response:
         """Offer an adapter of the directory, and read it now."""
         store = store_of(client)
         if body.lora_path is not None:
@@ -63,6 +64,10 @@ def router(service: Service) -> APIRouter:
             await asyncio.to_thread(store.load, body.lora_name, again=body.load_inplace)
         except UnknownNameError as error:
             raise errors.UnknownModelError("adapter", body.lora_name, store.found()) from error
+        except CheckpointError as error:
+            text = f"{error.message} ({error.hint})" if error.hint else error.message
+            status = 409 if isinstance(error, ModelReplacedError) else 400
+            return JSONResponse(errors.error_body(text, kind="invalid_request_error"), status_code=status)
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
     @routes.post("/v1/unload_lora_adapter", response_class=PlainTextResponse)
