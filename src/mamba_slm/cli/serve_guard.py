@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--tokens-per-minute", metavar="N", type=parse_count, help="likewise; prompts and answers count alike"
     )
     limits.add_argument(
-        "--max-body", metavar="BYTES", type=parse_count, default=16 * 2**20, help="of a request, default 16Mi"
+        "--max-body", metavar="BYTES", type=parse_count, default=4 * 2**20, help="of a request, default 4Mi"
     )
     limits.add_argument(
         "--max-requests", metavar="N", type=parse_count, default=2048, help="in progress at once, default 2,048"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mamba_slm.core.errors import CheckFailedError, ConfigError
+from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.optional import require
 from mamba_slm.generation.strategies.history import History
 from mamba_slm.text.tokenizer import Tokenizer
@@ -50,14 +50,14 @@ class Constraint:
         self.what = what
         start = self._llguidance.LLMatcher(self._vocabulary(tokenizer, list(end_ids)), grammar, log_level=0)
         if start.is_error():
-            raise ConfigError(f"{what} cannot be followed: {start.get_error().strip()}")
+            raise ConfigError(f"{what} cannot be followed: {reason_of(start)}")
         self._matchers: OrderedDict[tuple[int, ...], Any] = OrderedDict({(): start})
 
     def process(self, logits: Tensor, history: History) -> Tensor:
         """
         Raises:
-            ConfigError: other settings forbid all that the constraint allows.
-            CheckFailedError: the grammar grew beyond the limits of llguidance.
+            ConfigError: other settings forbid all that the constraint allows, or the grammar grew beyond the limits of
+                llguidance.
         """
         allowed = torch.zeros(logits.shape, dtype=torch.bool)
         for row, made in enumerate(history.made):
@@ -80,7 +80,7 @@ class Constraint:
             matcher = self._matchers[before].deep_copy()
             matcher.consume_tokens(list(made[len(before) :]))
             if matcher.is_error():
-                raise CheckFailedError(f"{self.what} cannot be followed any further: {matcher.get_error().strip()}")
+                raise ConfigError(f"{self.what} cannot be followed any further: {reason_of(matcher)}")
             self._matchers[made] = matcher
         self._matchers.move_to_end(made)
         self._matchers.move_to_end(())  # the beginning is never forgotten
@@ -92,6 +92,11 @@ class Constraint:
         words = Vocabulary(tokenizer)
         wrapped = self._llguidance.TokenizerWrapper(words)
         return self._llguidance.LLTokenizer(wrapped, eos_token=end_ids or [tokenizer.eos_id])
+
+
+def reason_of(matcher: Any) -> str:
+    """Why it goes no further, in llguidance's words; what it says of its inner state behind them is for its authors."""
+    return matcher.get_error().partition("\n<state>")[0].strip()
 
 
 class Vocabulary:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.generation.strategies.constraints import Constraint, following_schema, matching
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.serving.api.bodies.tgi import GenerateBody, Grammar, Parameters
+from mamba_slm.serving.api.guard.trials import check_pattern, check_schema
 from mamba_slm.serving.api.prompts import RenderedPrompt, engine_requests
 from mamba_slm.serving.api.schemas import Sampling
 from mamba_slm.serving.api.service import ServedModel
@@ -61,8 +63,12 @@ def constraint_of(grammar: Grammar, tokenizer: Tokenizer) -> Constraint:
     if grammar.type == "regex":
         if not isinstance(grammar.value, str):
             raise ConfigError("the value of a regex grammar must be text")
+        check_pattern(grammar.value)
         return matching(grammar.value, tokenizer)
     value = grammar.value
     if grammar.type == "json_schema" and isinstance(value, dict) and "schema" in value:
         value = value["schema"]
-    return following_schema(value if isinstance(value, str) else json.dumps(value), tokenizer)
+    text = value if isinstance(value, str) else json.dumps(value)
+    with contextlib.suppress(json.JSONDecodeError):  # which is told below
+        check_schema(json.loads(text))
+    return following_schema(text, tokenizer)

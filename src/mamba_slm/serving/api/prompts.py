@@ -14,6 +14,7 @@ from mamba_slm.generation.strategies.constraints import following_schema
 from mamba_slm.generation.strategies.penalties import Processor
 from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.serving.api.guard.caller import tenant
+from mamba_slm.serving.api.guard.trials import check_schema
 from mamba_slm.serving.api.schemas import ChatBody, ChatMessage, CompletionBody, Sampling
 from mamba_slm.serving.api.service import ServedModel
 from mamba_slm.serving.api.tools.bodies import Tool
@@ -81,6 +82,7 @@ def chat_prompt(body: ChatBody, model: ServedModel) -> RenderedPrompt:
     wanted = body.response_format
     if wanted is not None and wanted.type != "text":
         schema = wanted.json_schema.schema_ if wanted.json_schema is not None else {"type": "object"}
+        check_schema(schema)
         constraint = following_schema(json.dumps(schema), tokenizer, end_ids=(tokenizer.eos_id, end))
     return RenderedPrompt(
         tokens=tuple(tokens),

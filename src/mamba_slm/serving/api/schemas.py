@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds
+from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds, at_most
 from mamba_slm.serving.api.tools.bodies import Tool, ToolCall, ToolChoice
 
 
@@ -35,7 +35,7 @@ class Sampling(Body):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], at_most(4096)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -82,7 +82,7 @@ class CompletionBody(Sampling):
         Text
         | Annotated[list[Text], Field(max_length=2048)]
         | TokenIds
-        | Annotated[list[TokenIds], Field(max_length=2048)]
+        | Annotated[list[TokenIds], Field(max_length=2048, fail_fast=True)]
     )
     echo: bool | None = False
     max_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = None
@@ -175,5 +175,5 @@ class ChatBody(Sampling):
     tools: Annotated[list[Tool], Field(max_length=512)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = True
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], at_most(64)] | None = None
     store: bool | None = None

@@ -159,6 +159,9 @@ class Engine:
         except MambaSlmError as error:
             self.core.observer.refused(request, error)
             deliver(Failure(error))
+        except Exception as error:  # of this request alone: the thread must live on for the others
+            self._say("".join(traceback.format_exception(error)))
+            deliver(Failure(not_finished(error)))
 
     def _cancel(self, ticket: _Ticket) -> None:
         if ticket.number is not None:

@@ -22,7 +22,7 @@ from mamba_slm.serving.api.guard.settings import GuardSettings
 
 MOST_HEAD_BYTES = 64 * 1024
 """Of a request line with its headers."""
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 5.0
 """After a refusal, what a client still sends is thrown away for so long: closing at once would reset the connection,
 and the client might never see why."""
 
@@ -72,6 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.transport = Lingering(self)  # type: ignore[assignment]
         super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
@@ -165,9 +166,15 @@ class GuardedProtocol(HttpToolsProtocol):
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n"
             )
             self.transport.write(head.encode() + body)
-        self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
-        self.transport.write_eof()
         self._give_up()
+        self.linger()
+
+    def linger(self) -> None:
+        """Close our side, and the other one when the client does so too or some seconds have passed."""
+        if not self.transport.is_closing():
+            self._was_refused = True
+            self._head_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+            self.transport.write_eof()
 
     def leave(self) -> None:
         """Close; at once where the client does not even take what was sent."""
@@ -204,6 +211,25 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._send_timer is not None:
             self._send_timer.cancel()
             self._send_timer = None
+
+
+class Lingering:
+    """A transport for answers; when it is to be closed while a body still comes, the client can read the answer."""
+
+    def __init__(self, protocol: GuardedProtocol):
+        self._protocol, self._transport = protocol, protocol.transport
+        self.write, self.is_closing = self._transport.write, self._transport.is_closing
+
+    def close(self) -> None:
+        """Called behind the last answer."""
+        running = self._protocol._running
+        if running is not None and running.response_complete and running.more_body:
+            self._protocol.linger()
+        else:
+            self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class HeadTooLargeError(Exception):

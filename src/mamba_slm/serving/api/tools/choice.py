@@ -9,6 +9,7 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.generation.strategies.constraints import Constraint, following_grammar
+from mamba_slm.serving.api.guard.trials import check_schema
 from mamba_slm.serving.api.schemas import ChatBody, ChatMessage
 from mamba_slm.serving.api.tools.bodies import NamedTool, Tool
 from mamba_slm.serving.api.tools.form import CallForm, form_of, knows_tools, system_text
@@ -43,6 +44,8 @@ class ToolUse:
         is_strict = any(tool.function.strict for tool in self.callable_)
         if not self.must_call and not (is_strict and self.form.head):  # without a tag, text and calls look alike
             return None
+        for tool in self.callable_:
+            check_schema(tool.function.parameters or {})
         grammar = calls_grammar(
             [tool.function for tool in self.callable_],
             self.form,

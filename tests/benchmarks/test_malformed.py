@@ -1,0 +1,37 @@
+"""`benchmarks/malformed.py`: hundreds of requests that nobody should send, to a server of its own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mamba_slm.text.chat import CHATML_TEMPLATE
+from small_models import save_small_model
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+from _malformed import attacks  # noqa: E402
+
+KINDS = 9
+
+
+def test_the_same_seed_makes_the_same_requests_of_every_kind():
+    made = attacks(100, seed=3)
+    assert made == attacks(100, seed=3) != attacks(100, seed=4)
+    assert len({attack.kind for attack in made}) == KINDS
+
+
+@pytest.mark.slow
+def test_a_server_answers_all_of_them_in_words_and_forgets_them(tmp_path):
+    folder = save_small_model(tmp_path / "small", max_context_tokens=512)
+    (folder / "chat_template.jinja").write_text(CHATML_TEMPLATE)
+    out = tmp_path / "figures.json"
+    flags = "--runtime torch --prefix-cache-bytes 16Mi"
+    command = [sys.executable, str(BENCHMARKS / "malformed.py"), str(folder), "--requests", "300", "--flags", flags]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    figures = json.loads(out.read_text())
+    assert figures["broken"] == [] and figures["tracebacks_in_the_log"] == 0
+    assert figures["descriptors_growth"] <= 0 and len(figures["statuses"]) == KINDS
