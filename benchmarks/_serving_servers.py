@@ -69,7 +69,9 @@ def llama_cpp(
         with log.open("w") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said)
     except OSError as error:
-        raise SetupError(f"{binary} does not run: {error}", hint="make llama-server builds it") from error
+        raise SetupError(
+            f"{binary} does not run: {error}", hint="the head of benchmarks/serving.py says how to build it"
+        ) from error
     try:
         wait_until_healthy(process, port, log)
         shown = [binary.name, "-m", file.name, *flags]

@@ -29,9 +29,10 @@ from _soak_requests import Client, UnexpectedError
 
 from mamba_slm.cli.bench_settings import about_this_run
 from mamba_slm.cli.console import table
-from mamba_slm.core.files import write_json_atomic
+from mamba_slm.core.files import write_json_atomic, write_text_atomic
 from mamba_slm.evaluation.load.connection import Address, BrokenAnswerError, Connections
 from mamba_slm.evaluation.load.own_server import OwnServer, own_server
+from mamba_slm.evaluation.long_context.picture import picture
 from mamba_slm.model.checkpoint import resolve_model_folder
 from mamba_slm.text.chat import CHATML_TEMPLATE
 
@@ -176,6 +177,19 @@ def min_max(samples: list[dict[str, Any]], name: str) -> list[int]:
     return [min(values, default=0), max(values, default=0)]
 
 
+def memory_picture(found: dict[str, Any]) -> str:
+    """Resident memory over time, as SVG."""
+    points = [(sample["seconds"] / 60, float(sample["resident_bytes"])) for sample in found["samples"]]
+    return picture(
+        {"resident memory of the server": points},
+        title=f"{found['settings']['clients']} clients, {found['samples'][-1]['asked']:,} requests",
+        x_label="minutes",
+        y_label="memory",
+        y_unit="bytes",
+        from_zero=True,
+    )
+
+
 def line_of(sample: dict[str, Any]) -> str:
     """A reading in a line."""
     memory = f"{sample['resident_bytes'] / 2**20:,.1f} MiB"
@@ -194,6 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--serve-flags", default=DEFAULT_FLAGS, help=f"default {DEFAULT_FLAGS!r}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw resident memory over time")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as place:
         folder = with_template(args.model, Path(place))
@@ -209,6 +224,8 @@ def main(argv: list[str] | None = None) -> int:
     results["server_exit_code"] = server.process.returncode
     if args.out is not None:
         write_json_atomic(args.out, results)
+    if args.svg is not None:
+        write_text_atomic(args.svg, memory_picture(results))
     print(table(["requests", "count"], [[kind, f"{n:,}"] for kind, n in found["kinds"].items()], right=["count"]))
     for name, value in results["verdict"].items():
         print(f"{name}: {value}")
