@@ -14,10 +14,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.serving.cache.counts import CacheCounts, Miss
+from mamba_slm.serving.cache.entry import Entry, Found, Kept, Memory
 from mamba_slm.serving.cache.radix import Match, Node, RadixTree, nearest_above, nearest_below
 
 MOST_GHOSTS = 4096
@@ -26,25 +26,6 @@ HALF_LIFE = 64
 """A state that was not used for so many prompts is worth half."""
 GUESS_WORTH = 1 / 8
 """Of a state at a place where nothing ended and nothing parted, beside one where something did."""
-
-
-class Kept(Protocol):
-    """A state as the cache sees it."""
-
-    @property
-    def num_bytes(self) -> int: ...
-
-    @property
-    def blocks(self) -> Sequence[int]: ...
-
-
-class Memory(Protocol):
-    """Who knows how many hold a block."""
-
-    def owners(self, block: int) -> int: ...
-
-    @property
-    def changes(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,33 +47,6 @@ class CacheSettings:
                 f"a prefix cache needs room and whole numbers of tokens, got max_bytes={self.max_bytes}, "
                 f"every={self.every}, min_tokens={self.min_tokens}"
             )
-
-
-@dataclass(eq=False)
-class Entry:
-    """One state."""
-
-    kept: Kept
-    logits: object | None
-    """After the last token, where they are known: then not even that one needs to be read."""
-    used: int
-    """When, counted in prompts."""
-    is_guess: bool = False
-    """Whether it lies on a grid, and was never used."""
-    rank: float = 0.0
-    """As it was when somebody looked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the cache has for a prompt."""
-
-    length: int
-    """Tokens that need no reading; 0: none."""
-    entry: Entry | None
-    branch: int
-    """Up to there the prompt agrees with an earlier one; a state is worth keeping there."""
-    miss: Miss | None
 
 
 class PrefixCache:

@@ -18,7 +18,8 @@ from mamba_slm.core.errors import CheckFailedError, ConfigError, MambaSlmError
 from mamba_slm.generation.prefill import check_prompts
 from mamba_slm.generation.stream import TokenBytes
 from mamba_slm.model.count import forward_flops_per_token
-from mamba_slm.serving.cache.prefix_cache import Found, PrefixCache
+from mamba_slm.serving.cache.entry import Found
+from mamba_slm.serving.cache.prefix_cache import PrefixCache
 from mamba_slm.serving.engine.choosing import choose
 from mamba_slm.serving.engine.drawn import Drawn
 from mamba_slm.serving.engine.executor import Executor, ReadPiece
