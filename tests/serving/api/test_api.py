@@ -66,6 +66,12 @@ def test_stops_echo_several_prompts_and_token_ids_work(served):
     assert ids.choices[0].text == text
 
 
+def test_the_smallest_temperature_is_greedy(served):
+    settings = {"model": "small", "prompt": PROMPT, "max_tokens": 12}
+    answer = served.client.completions.create(**settings, temperature=1e-320)
+    assert answer.choices[0].text == expected_text().text
+
+
 def test_draws_follow_the_seed(served):
     settings = {"model": "small", "prompt": PROMPT, "max_tokens": 12, "n": 3, "extra_body": {"top_k": 50}}
     first, again = (served.client.completions.create(**settings, seed=5) for _ in range(2))

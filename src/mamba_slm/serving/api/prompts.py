@@ -24,6 +24,8 @@ from mamba_slm.text.chat import Message, render_chat
 
 DEFAULT_COMPLETION_TOKENS = 16
 """Where nothing is said; OpenAI's own default for completions. A chat goes on to the end of its turn."""
+LEAST_TEMPERATURE = 1e-5
+"""Below it answers are greedy: logits divided by 1e-320 are infinite. vLLM draws the same line."""
 GOLDEN = 0x9E3779B97F4A7C15
 """Between the seeds of two answers to one request, as between rows elsewhere."""
 
@@ -147,6 +149,7 @@ def engine_requests(
         ConfigError: a value that means nothing.
     """
     temperature = 1.0 if body.temperature is None else body.temperature
+    temperature = 0.0 if temperature < LEAST_TEMPERATURE else temperature
     sampler = Sampler.from_settings(
         temperature=temperature,
         top_p=body.top_p if body.top_p != 1 else None,
