@@ -238,7 +238,7 @@ def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp
         page.locator("#jobs .state", has_text="waiting").wait_for()
         page.get_by_role("button", name="Take back").click()
         page.locator("#jobs .state", has_text="cancelled").wait_for()
-        page.locator("#jobs .state", has_text="done").wait_for(timeout=240_000)
+        page.locator("#jobs .state", has_text="ended").wait_for(timeout=200_000)
         page.get_by_role("link", name="from-the-page").click()
         until(page, "window.runState?.series?.step.length === 20")
         visit.assert_clean()
