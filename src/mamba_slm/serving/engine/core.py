@@ -18,7 +18,6 @@ from mamba_slm.core.errors import CheckFailedError, ConfigError, MambaSlmError
 from mamba_slm.generation.prefill import check_prompts
 from mamba_slm.generation.stream import TokenBytes
 from mamba_slm.model.count import forward_flops_per_token
-from mamba_slm.serving.cache.entry import Found
 from mamba_slm.serving.cache.prefix_cache import PrefixCache
 from mamba_slm.serving.engine.choosing import choose
 from mamba_slm.serving.engine.drawn import Drawn
@@ -30,9 +29,10 @@ from mamba_slm.serving.engine.keeping import Keeper
 from mamba_slm.serving.engine.load import Load, load_of
 from mamba_slm.serving.engine.observer import Observer, StepCounts
 from mamba_slm.serving.engine.request import Deliver, EngineRequest, Failure
+from mamba_slm.serving.engine.room import Room
 from mamba_slm.serving.engine.settings import INVARIANT_PIECE_TOKENS, EngineSettings
 from mamba_slm.serving.engine.task import Task
-from mamba_slm.serving.memory.pool import Pool, Sequence, Snapshot
+from mamba_slm.serving.memory.pool import Pool
 from mamba_slm.serving.scheduler.job import Limits
 from mamba_slm.serving.scheduler.plan import plan
 
@@ -73,6 +73,7 @@ class EngineCore:
             flops=lambda tokens: tokens * forward_flops_per_token(executor.config, max(tokens, 1)),
             drop=pool.drop,  # type: ignore[arg-type]
         )
+        self._room = Room(pool, self.cache, self._limits)
         self.keeper = Keeper(self.cache, pool, settings)
         """Puts states into the cache; set its `disk` before the first request."""
         self._tasks: dict[int, Task] = {}
@@ -180,9 +181,7 @@ class EngineCore:
         for task in waiting:
             task.waits_for = leader_of(task, self._tasks.values())
         jobs = [task.job() for task in self._tasks.values()]
-        free = self._pool.blocks.num_free
-        if free < sum(self._limits.blocks(job.tokens + job.unread + 1) for job in jobs):
-            free += self.cache.reclaimable_blocks()
+        free = self._room.blocks_for(jobs)
         made = plan(jobs, free_blocks=free, limits=self._limits, now=now, served=self._served)
         for number in made.suspend:
             self._suspend(self._tasks[number])
@@ -210,8 +209,7 @@ class EngineCore:
     def _start(self, task: Task, now: float) -> None:
         """Give a slot to a request: with its own state, with one of the cache, or empty."""
         if task.parked is not None:
-            self._make_room(self._limits.blocks(task.parked.num_tokens))
-            task.sequence = self._pool.unpark(task.parked)
+            task.sequence = self._room.unpark(task.parked)
             if task.sequence is not None:
                 task.parked, task.sequence.adapter = None, task.request.adapter
                 self.observer.resumed(task.request)
@@ -223,13 +221,8 @@ class EngineCore:
             enabled=request.use_cache,
             usable=self.keeper.usable(len(request.prompt)),
         )
-        task.sequence = self._continued(found, len(request.prompt))
-        at = found.length
-        if task.sequence is None:  # the last free block is the one that would have to be copied
-            at = 0
-            self._make_room(self._limits.blocks(len(request.prompt)))
-            task.sequence = self._pool.open()
-        assert task.sequence is not None, "the scheduler promised a slot and blocks"
+        task.sequence = self._room.open(found, len(request.prompt))
+        at = task.sequence.num_tokens
         task.sequence.adapter = request.adapter
         task.started, task.at, task.cached = now, at, at
         self.observer.started(request, queued_seconds=now - task.submitted, cached_tokens=at)
@@ -239,36 +232,10 @@ class EngineCore:
             assert isinstance(found.entry.logits, Tensor)
             self._take([task], found.entry.logits[None])
 
-    def _continued(self, found: Found, prompt_tokens: int) -> Sequence | None:
-        """A slot with what was found; None where that leaves no room for it."""
-        snapshot = None if found.entry is None else found.entry.kept
-        if snapshot is None:
-            self._make_room(self._limits.blocks(prompt_tokens))
-            return self._pool.open()
-        assert isinstance(snapshot, Snapshot)
-        self._pool.blocks.share(snapshot.blocks)  # making room must not take it away
-        try:
-            self._make_room(self._limits.blocks(prompt_tokens) - found.length // self._limits.block_tokens)
-            return self._pool.open(snapshot)
-        finally:
-            self._pool.blocks.release(snapshot.blocks)
-
-    def _make_room(self, num_blocks: int) -> None:
-        """Let the cache give up blocks until so many are free."""
-        missing = num_blocks - self._pool.blocks.num_free
-        if missing > 0:
-            self.cache.give_up(missing)
-
-    def _grow(self, task: Task, new_tokens: int) -> bool:
-        """Blocks for more tokens; False where there are none, for which the scheduler will find a way."""
-        assert task.sequence is not None
-        self._make_room(self._limits.blocks(task.sequence.num_tokens + new_tokens) - len(task.sequence.blocks))
-        return self._pool.grow(task.sequence, new_tokens)
-
     def _decode(self, tasks: list[Task], spare: int) -> None:
         """One token of every task that has one to feed, and more where they are guessed; `spare` guesses at most."""
         ready = sorted(
-            (task for task in tasks if task.sequence is not None and self._grow(task, 1)),
+            (task for task in tasks if task.sequence is not None and self._room.grow(task.sequence, 1)),
             key=lambda task: task.sequence.slot if task.sequence is not None else 0,  # neighbours need no copy
         )
         guesses = self.guessing.propose(ready, spare=spare, pool=self._pool) if self.guessing and ready else {}
@@ -323,7 +290,7 @@ class EngineCore:
                 task, every = reading[0], INVARIANT_PIECE_TOKENS
                 stops = {task: min(task.at - task.at % every + every, len(task.request.prompt))}
             for task, stop in list(stops.items()):
-                if not self._grow(task, stop - task.at):  # the scheduler will find a way
+                if task.sequence is None or not self._room.grow(task.sequence, stop - task.at):
                     del stops[task], ends[task]
             if stops:
                 self._read_once(stops)
