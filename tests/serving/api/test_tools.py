@@ -1,6 +1,8 @@
 """Functions that a model may call, as OpenAI's own client sees them."""
 
 import json
+import re
+from pathlib import Path
 
 import openai
 import pytest
@@ -195,3 +197,15 @@ def test_what_a_tool_says_makes_no_special_token(caller):
 def test_what_cannot_be_is_refused_with_words(served, wrong, words):
     with pytest.raises(openai.BadRequestError, match=words):
         served.client.chat.completions.create(**(ASK | wrong))
+
+
+def test_the_example_of_the_guide_runs(served, capsys):
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "serve.md"
+    [example] = re.findall(r"^```py\n(.*?)^```", guide.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for theirs, here in (("http://127.0.0.1:8000", served.url), ('"quickstart"', '"small"')):
+        assert theirs in example
+        example = example.replace(theirs, here)
+    names = {}
+    exec(compile(example, str(guide), "exec"), names)
+    names["client"].close()
+    assert json.loads(capsys.readouterr().out)["city"] in ("Oslo", "Rome")
