@@ -5,6 +5,7 @@
 #   make test-slow    the long tests                                 make docs       regenerate the generated pages
 #   make bench-data   every stage of curation beside other tools, on the texts of TEXTS=FOLDER
 #   make llama        llama.cpp for the tests that compare with it: compiles for several minutes
+#   make llama-server its server, for benchmarks/serving.py: about ten minutes
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
 # CPU-only builds: README.md, "Install".
@@ -25,10 +26,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 LLAMA := $(VENV)/.llama-installed
+LLAMA_SERVER := build/llama.cpp/bin/llama-server
 PEERS := .venv-peers
 DOLMA := .venv-dolma
 
-.PHONY: quickstart test test-slow slow-groups llama check bench bench-data docs
+.PHONY: quickstart test test-slow slow-groups llama llama-server check bench bench-data docs
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -52,6 +54,17 @@ $(LLAMA): $(DEV)
 	@touch $@
 
 llama: $(LLAMA)
+
+$(LLAMA_SERVER): $(DEV)
+	@echo "building llama.cpp's server from the source in llama-cpp-python (about ten minutes on two cores)" >&2
+	mkdir -p build/llama.cpp/source
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		--no-binary llama-cpp-python -d build/llama.cpp llama-cpp-python
+	tar xzf build/llama.cpp/llama_cpp_python-*.tar.gz --strip-components 1 -C build/llama.cpp/source
+	cmake -S build/llama.cpp/source/vendor/llama.cpp -B build/llama.cpp -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF
+	cmake --build build/llama.cpp --target llama-server -j 2
+
+llama-server: $(LLAMA_SERVER)
 
 quickstart: $(BASE)
 	$(BIN)/mamba-slm quickstart $(QUICKSTART)

@@ -3,9 +3,8 @@
 python benchmarks/serving.py --llama-server llama-server --out benchmarks/results/serving.json
 python benchmarks/serving.py --model nano --rounds 1 --requests 4        a quick look at ours alone
 
-llama-server is built from the llama.cpp in the source distribution of llama-cpp-python, in about ten minutes:
-pip download --no-deps --no-binary llama-cpp-python llama-cpp-python==0.3.36; unpack it, then in vendor/llama.cpp
-cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF; cmake --build build --target llama-server
+`make llama-server` builds llama-server into build/llama.cpp/bin, from the llama.cpp in the source distribution of
+llama-cpp-python, in about ten minutes.
 
 Requests are made-up token ids of the same seed, answered greedily up to a length. Each level is measured in rounds,
 ours and theirs in turns; what is compared is the median over the rounds of the ratio within a round. CPU seconds of the
