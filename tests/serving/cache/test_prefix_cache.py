@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.serving.cache import prefix_cache as module
 from mamba_slm.serving.cache.cuts import cuts_between
 from mamba_slm.serving.cache.prefix_cache import CacheSettings, PrefixCache
 from mamba_slm.serving.memory.blocks import Blocks
@@ -187,3 +188,20 @@ def test_states_on_a_grid_are_thinned_before_ends_of_prompts_go_and_count_fully_
     kept = {at for at in (10, 20, 30, 40) if machine.cache.has("", (1,) * at)}
     assert kept == {20, 40} and machine.cache.has("", (2,) * 40)
     assert all(machine.cache.has("", (number,) * 40) for number in range(3, 8))
+
+
+def test_what_is_remembered_of_evicted_states_is_bounded_however_many_salts_and_tokens_there_are(monkeypatch):
+    monkeypatch.setattr(module, "MOST_GHOSTS", 20)
+    monkeypatch.setattr(module, "MOST_GHOST_TOKENS", 300)
+    machine = Machine(max_bytes=500)
+    for number in range(100):
+        machine.put((number,) * 5, namespace=f"salt {number}")
+    cache = machine.cache
+    assert (len(cache), len(cache._ghosts), len(cache._trees)) == (5, 20, 25)
+    assert cache.find("salt 80", (80,) * 6).miss == "evicted"
+    assert cache.find("salt 3", (3,) * 6).miss == "no_match"
+    for number in range(10):
+        machine.put((number,) * 100, namespace="long")
+    assert len(cache._ghosts) <= 8 and cache._ghost_tokens == sum(node.depth for node in cache._ghosts) <= 300
+    cache.clear()
+    assert (len(cache._trees), cache._ghost_tokens) == (0, 0)

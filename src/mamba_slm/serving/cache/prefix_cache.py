@@ -20,8 +20,8 @@ from mamba_slm.serving.cache.counts import CacheCounts, Miss
 from mamba_slm.serving.cache.entry import Entry, Found, Kept, Memory
 from mamba_slm.serving.cache.radix import Match, Node, RadixTree, nearest_above, nearest_below
 
-MOST_GHOSTS = 4096
-"""So many evicted states are remembered by their tokens, to tell why a prompt missed."""
+MOST_GHOSTS, MOST_GHOST_TOKENS = 4096, 2**20
+"""So many evicted states, and tokens before them, are remembered at most, to tell why a prompt missed."""
 HALF_LIFE = 64
 """A state that was not used for so many prompts is worth half."""
 GUESS_WORTH = 1 / 8
@@ -69,8 +69,10 @@ class PrefixCache:
         self.settings, self.counts = settings, CacheCounts()
         self._memory, self._block_bytes, self._flops, self._drop = memory, block_bytes, flops, drop
         self._trees: dict[str, RadixTree[Entry]] = {}
-        self._nodes: dict[Node[Entry], RadixTree[Entry]] = {}
-        self._ghosts: dict[Node[Entry], RadixTree[Entry]] = {}
+        self._nodes: dict[Node[Entry], str] = {}
+        self._ghosts: dict[Node[Entry], str] = {}
+        """Evicted states that are remembered, the oldest first, with their namespaces."""
+        self._ghost_tokens = 0
         self._held: Counter[int] = Counter()
         self._state_bytes = 0
         self._heap: list[tuple[float, int, Node[Entry]]] = []
@@ -176,8 +178,9 @@ class PrefixCache:
             return False
         tree = self._trees.setdefault(namespace, RadixTree())
         node = tree.put(tokens, Entry(kept=kept, logits=logits, used=self.counts.queries, is_guess=is_guess))
-        self._ghosts.pop(node, None)
-        self._nodes[node] = tree
+        if self._ghosts.pop(node, None) is not None:
+            self._ghost_tokens -= node.depth
+        self._nodes[node] = namespace
         self._state_bytes += kept.num_bytes
         self._held.update(kept.blocks)
         self.counts.stored += 1
@@ -200,6 +203,7 @@ class PrefixCache:
             self._remove(node, remember=False)
         self._trees.clear()
         self._ghosts.clear()
+        self._ghost_tokens = 0
         self._heap.clear()
 
     def rank(self, node: Node[Entry]) -> float:
@@ -239,6 +243,14 @@ class PrefixCache:
                 return node
             self._rank(node)
 
+    def _forget(self, node: Node[Entry], namespace: str) -> None:
+        """Let what only tells that a state was there go, and its tree with the last of it: salts may be many."""
+        self._ghost_tokens -= node.depth
+        tree = self._trees[namespace]
+        tree.forget(node)
+        if not tree.root.children:
+            del self._trees[namespace]
+
     def _evict_one(self) -> int:
         """Let the state go that is worth least; how many blocks became free."""
         node = self._least()
@@ -253,13 +265,15 @@ class PrefixCache:
 
     def _remove(self, node: Node[Entry], *, remember: bool) -> None:
         """Take a state out and drop it."""
-        tree = self._nodes.pop(node)
+        namespace = self._nodes.pop(node)
+        tree = self._trees[namespace]
         entry = tree.take(node, remember=remember)
         if remember:
-            self._ghosts[node] = tree
-            if len(self._ghosts) > MOST_GHOSTS:
+            self._ghosts[node] = namespace
+            self._ghost_tokens += node.depth
+            while len(self._ghosts) > MOST_GHOSTS or self._ghost_tokens > MOST_GHOST_TOKENS:
                 oldest = next(iter(self._ghosts))
-                self._ghosts.pop(oldest).forget(oldest)
+                self._forget(oldest, self._ghosts.pop(oldest))
         self._state_bytes -= entry.kept.num_bytes
         self._held.subtract(entry.kept.blocks)
         for block in entry.kept.blocks:
