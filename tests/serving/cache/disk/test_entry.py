@@ -1,5 +1,7 @@
 """A state on the disk is what was written for its name and its namespace, or it is refused."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -34,6 +36,14 @@ def test_nothing_that_was_cut_short_or_made_longer_is_read(length):
     for data in (WHOLE[:length], WHOLE + WHOLE[: length + 1]):
         with pytest.raises(CheckpointError):
             unpacked(data, key=KEY, name=NAME)
+
+
+@pytest.mark.parametrize("letter", ["é", "\ud800"])
+def test_a_code_of_other_letters_is_refused(letter):
+    code = json.dumps(letter + "0" * 63).encode()
+    head = b'{"__metadata__": {"format_version": "1", "code": ' + code + b"}}"
+    with pytest.raises(CheckpointError):
+        unpacked(len(head).to_bytes(8, "little") + head, key=KEY, name=NAME)
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100, b"\xff" * 8, b"\x02" + b"\0" * 7 + b"{}", b"\x00" * 64])

@@ -57,6 +57,16 @@ def test_the_least_recently_used_files_go_those_of_other_models_included(tmp_pat
     assert NAMES[1] not in files and files.num_bytes <= 100 and files.evicted == 2
 
 
+def test_files_of_others_in_the_folder_are_neither_counted_nor_deleted(tmp_path):
+    model = tmp_path / "some-model" / "model.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"x" * 1000)
+    files = EntryFiles(tmp_path, "id", max_bytes=100)
+    files.write(NAMES[0], b"x" * 100)
+    files.write(NAMES[1], b"x" * 100)
+    assert model.exists() and files.num_bytes == 100 and files.evicted == 1
+
+
 def test_a_new_process_finds_what_is_there_and_removes_what_a_killed_one_did_not_finish(tmp_path):
     EntryFiles(tmp_path, "id", max_bytes=100).write(NAMES[1], b"x")
     (tmp_path / "id" / f"{UNFINISHED}old").write_bytes(b"half")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Mapping
 
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from mamba_slm.core.errors import CheckpointError
 
 ENTRY_FORMAT_VERSION = 1
 NO_CODE = "0" * 64
+CODE = re.compile(r"[0-9a-f]{64}")
 LENGTH_BYTES = 8
 """Of the header's length, which comes first."""
 
@@ -47,9 +49,11 @@ def unpacked(data: bytes, *, key: bytes, name: str) -> dict[str, Tensor]:
         raise CheckpointError("it is not a state of this program") from error
     if version != ENTRY_FORMAT_VERSION:
         raise CheckpointError(f"it has format version {version}, this program reads {ENTRY_FORMAT_VERSION}")
+    if not CODE.fullmatch(code):
+        raise CheckpointError("its code is none")
     at = data.find(code.encode(), LENGTH_BYTES, LENGTH_BYTES + length)
     plain = data[:at] + NO_CODE.encode() + data[at + len(NO_CODE) :]
-    if len(code) != len(NO_CODE) or not hmac.compare_digest(code_of(plain, key=key, name=name), code):
+    if not hmac.compare_digest(code_of(plain, key=key, name=name), code):
         raise CheckpointError("its bytes are not those that were written for it")
     try:
         return load(data)

@@ -50,7 +50,8 @@ class EntryFiles:
         self._num_bytes = 0
         self.evicted = 0
         """Files that had to go."""
-        for path in folder.glob(f"*/*{SUFFIX}"):
+        entries = (path for path in folder.glob(f"*/*{SUFFIX}") if NAME.fullmatch(path.stem))
+        for path in entries:  # and nothing else that may lie there: what is counted may be deleted
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 self._count(path, status.st_mtime, status.st_size)
@@ -126,7 +127,7 @@ class EntryFiles:
         before = self._files.pop(path, None)
         self._files[path] = (used, size)
         self._num_bytes += size - (0 if before is None else before[1])
-        if before is None and path.parent == self.folder and NAME.fullmatch(path.stem):
+        if before is None and path.parent == self.folder:
             self._lengths[int(path.stem.partition("-")[0])] += 1
 
     def _remove(self, path: Path) -> None:
@@ -135,7 +136,7 @@ class EntryFiles:
         if found is None:
             return
         self._num_bytes -= found[1]
-        if path.parent == self.folder and NAME.fullmatch(path.stem):
+        if path.parent == self.folder:
             length = int(path.stem.partition("-")[0])
             self._lengths[length] -= 1
             if not self._lengths[length]:
