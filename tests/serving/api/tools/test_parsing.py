@@ -35,6 +35,20 @@ def cut(text, places):
     return [text[a:b] for a, b in itertools.pairwise(borders)]
 
 
+@pytest.mark.parametrize("form", [TAGGED, BARE])
+@pytest.mark.parametrize("name", [r"a\x", r"\u12", r"\ud800"])
+def test_a_name_that_json_or_utf8_cannot_say_is_no_call_and_no_failure(form, name):
+    for inside in (f'{{"name": "{name}", "{form.key}": {{"a": 1}}}}', f'{{"{form.key}": {{}}, "name": "{name}"}}'):
+        text = f"{form.before}{inside}{form.after}"
+        assert parsed([text], form) == parsed(list(text), form) == (text, [])
+        text.encode()
+
+
+def test_arguments_that_utf8_cannot_say_are_text():
+    text = f'{TAGGED.before}{{"arguments": {{"a": "\\ud800"}}, "name": "f"}}{TAGGED.after}'
+    assert parsed([text]) == (text, [])
+
+
 CUTS = st.lists(st.integers(0, 10_000), max_size=12)
 
 

@@ -109,10 +109,11 @@ class CallParser:
     def _in_opening(self) -> Iterator[Part]:
         """Up to the arguments."""
         found = self._opening.match(self._held)
-        if found:
+        name = None if found is None else name_in(found[1])
+        if found and name is not None:
             self._take(found.end())
             self._place, self._value = "arguments", JsonValue()
-            yield Called(self.num_calls, json.loads(f'"{found[1]}"', strict=False))
+            yield Called(self.num_calls, name)
             self.num_calls += 1
         elif self._form.foot and self._form.foot in self._held:
             inside = self._take(self._held.index(self._form.foot))
@@ -145,11 +146,13 @@ class CallParser:
             name = value["name"]
             arguments = value.get("arguments", value.get("parameters", {}))
             arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+            written = json.dumps(arguments, ensure_ascii=False)
+            f"{name}{written}".encode()  # half a character cannot be sent
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            name, arguments = None, None
+            name, arguments, written = None, None, ""
         if isinstance(name, str) and isinstance(arguments, dict):
             yield Called(self.num_calls, name)
-            yield Arguments(self.num_calls, json.dumps(arguments, ensure_ascii=False))
+            yield Arguments(self.num_calls, written)
             self.num_calls += 1
         else:
             yield from self._say(f"{self._gap}{self._form.head}{inside}{foot}")
@@ -166,6 +169,16 @@ class CallParser:
     @property
     def _is_full(self) -> bool:
         return self._most_calls is not None and self.num_calls >= self._most_calls
+
+
+def name_in(text: str) -> str | None:
+    """What stands between the quotes of a JSON string; None: what JSON does not allow, or half a character."""
+    try:
+        name = json.loads(f'"{text}"', strict=False)
+        name.encode()
+    except ValueError:
+        return None
+    return name
 
 
 class JsonValue:
