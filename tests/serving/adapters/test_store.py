@@ -1,6 +1,8 @@
 """Promises of the store: names inside a directory, no more memory than allowed, nothing pulled from under a request."""
 
 import shutil
+import sys
+import threading
 
 import pytest
 
@@ -54,6 +56,21 @@ def test_the_least_recently_used_goes_when_memory_is_short_and_comes_back_when_a
     assert store.get("b").key and store.num_bytes == 2 * size
     with pytest.raises(NoRoomError, match="adapter 'a' takes"):
         store_of(MODEL, folder, max_bytes=size - 1).get("a")
+
+
+def test_one_that_others_ask_for_is_there_at_every_moment(folder):
+    store = store_of(MODEL, folder)
+    key, interval = store.get("a").key, sys.getswitchinterval()
+    store.get("b")
+    asking = threading.Thread(target=lambda: [store.get("a") for _ in range(20_000)])
+    sys.setswitchinterval(1e-6)
+    try:
+        asking.start()
+        while asking.is_alive():
+            assert store.by_key(key).name == "a"
+    finally:
+        sys.setswitchinterval(interval)
+        asking.join()
 
 
 def test_what_a_request_uses_stays_in_memory_until_it_ends(folder):

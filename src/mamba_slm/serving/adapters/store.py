@@ -176,7 +176,8 @@ class AdapterStore(Holds):
 
     def by_key(self, key: str) -> LoadedAdapter:
         """One that a running request holds."""
-        return self._loaded[key]
+        with self._lock:  # who moves it to the end takes it out for a moment
+            return self._loaded[key]
 
     def _touched(self, name: str) -> LoadedAdapter | None:
         """What is in memory of an offered adapter, now the last used one."""
