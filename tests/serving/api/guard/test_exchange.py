@@ -99,6 +99,7 @@ def test_beyond_so_many_requests_others_are_told_to_come_later():
         small.begun.wait()
         answer = listening.http.post("/v1/echo", content=b"x")
         assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+        assert listening.http.post("/v1/echo", content=iter([b"x"])).status_code == 503  # in pieces, of unknown length
         assert listening.http.get("/health").status_code == 200  # it has no body: load balancers go on
     small.ended.wait()
 

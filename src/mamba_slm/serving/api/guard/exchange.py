@@ -39,7 +39,7 @@ class Exchange:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if self.in_progress >= self.settings.max_requests and header(scope, b"content-length") is not None:
+        if self.in_progress >= self.settings.max_requests and has_body(scope):
             return await self.busy(send, f"{self.in_progress:,} requests are in progress, which is as many as may be")
         self.in_progress += 1
         body = bytearray()
@@ -138,6 +138,11 @@ class Exchange:
         elif not sent.ended and sent.is_stream:
             event = b"data: " + error_bytes(words, kind="server_error", code=code) + b"\n\n"
             await send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def has_body(scope: Scope) -> bool:
+    """Whether a request asks for work, as probes and scrapes do not."""
+    return any(header(scope, name) is not None for name in (b"content-length", b"transfer-encoding"))
 
 
 async def ended(task: asyncio.Future[None]) -> None:
