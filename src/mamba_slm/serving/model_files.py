@@ -6,6 +6,7 @@ start would serve something else.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,19 +35,22 @@ class ModelFiles:
         self._expected = None if fingerprint is None else fingerprint(folder)
         self._unchanged: Signature = signature_of(folder)
         self._changed: tuple[Signature, str] | None = None
+        self._lock = threading.Lock()
 
     def reason_changed(self) -> str | None:
-        """What is wrong with the folder, or None. Costs a look at the names and times as long as they stay."""
-        found = signature_of(self.folder)
-        if found == self._unchanged:
-            return None
-        if self._changed is None or self._changed[0] != found:
-            reason = self._compared()
-            if reason is None:
-                self._unchanged = found
+        """What is wrong with the folder, or None. Costs a look at the names and times as long as they stay, else a
+        reading of the weights: not for the event loop."""
+        with self._lock:  # one thread reads the files, and others take what it finds
+            found = signature_of(self.folder)
+            if found == self._unchanged:
                 return None
-            self._changed = (found, reason)
-        return self._changed[1]
+            if self._changed is None or self._changed[0] != found:
+                reason = self._compared()
+                if reason is None:
+                    self._unchanged = found
+                    return None
+                self._changed = (found, reason)
+            return self._changed[1]
 
     def require_unchanged(self) -> None:
         """

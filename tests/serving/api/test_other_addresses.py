@@ -122,6 +122,27 @@ def test_a_server_that_may_get_no_requests_lives_and_is_not_ready():
         served.close()
 
 
+def test_what_takes_long_to_find_out_for_ready_holds_up_nobody():
+    asked, told, served = threading.Event(), threading.Event(), Served()
+    answers = []
+
+    def slow():
+        asked.set()
+        assert told.wait(60)
+
+    served.service.hindrances.append(slow)
+    asking = threading.Thread(target=lambda: answers.append(httpx.get(f"{served.url}/ready", timeout=60).status_code))
+    asking.start()
+    try:
+        asked.wait()
+        assert served.http.get("/health", timeout=20).status_code == 200
+    finally:
+        told.set()
+        asking.join()
+        served.close()
+    assert answers == [200]
+
+
 def test_the_version_is_told(served):
     from mamba_slm import __version__
 

@@ -30,7 +30,7 @@ def router(service: Service) -> APIRouter:
         return JSONResponse({"status": status, **load}, status_code=code)
 
     @routes.get("/ready", response_model=ReadyAnswer, responses={503: {"model": ReadyAnswer}})
-    async def ready() -> Response:
+    def ready() -> Response:  # in a thread of its own: files of the model that were touched are read again
         """Whether requests are taken."""
         reason = service.reason_not_ready()
         body = {"status": "ready" if reason is None else "not ready", "reason": reason}
