@@ -37,6 +37,12 @@ def test_the_likelihood_of_a_prompt_is_told_beside_its_tokens(served):
     assert by_ids.choices[0].logprobs.token_logprobs[1:] == told.token_logprobs
 
 
+@pytest.mark.parametrize("many", [{"n": 128}, {"best_of": 128}])
+def test_more_texts_than_a_request_may_ask_for_are_refused_before_any_work(served, many):
+    answer = served.complete(prompt=["a"] * 17, **many)
+    assert answer.status_code == 400 and "17 prompts with 128 answers" in answer.json()["error"]["message"]
+
+
 def test_the_prompt_and_what_follows_stand_in_one_list_whole_and_streamed(served):
     settings = {**ASK, "max_tokens": 3, "echo": True, "logprobs": 1, "extra_body": {"ignore_eos": True}}
     whole = served.client.completions.create(**settings).choices[0]

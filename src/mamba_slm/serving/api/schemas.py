@@ -15,6 +15,10 @@ from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds, at_most
 from mamba_slm.serving.api.tools.bodies import Tool, ToolCall, ToolChoice
 
 
+MOST_TEXTS = 2048
+"""That one request may ask for: prompts by answers to each."""
+
+
 class StreamOptions(Body):
     """Of a streamed answer."""
 
@@ -102,6 +106,9 @@ class CompletionBody(Sampling):
             raise ValueError("max_tokens is 0: there is nothing to stream")
         if self.best_of is not None and self.best_of < (self.n or 1):
             raise ValueError(f"best_of is {self.best_of}, less than n, which is {self.n}")
+        if len(self.prompts) * self.num_made > MOST_TEXTS:
+            asked = f"{len(self.prompts):,} prompts with {self.num_made} answers each"
+            raise ValueError(f"{asked} are more than {MOST_TEXTS:,} texts: send several requests")
         if self.num_made > (self.n or 1) and self.stream:
             raise ValueError("best_of cannot be streamed")
         return self
