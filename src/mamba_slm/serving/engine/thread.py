@@ -20,6 +20,7 @@ from typing import TypeVar
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.serving.cache.disk.disk_cache import Candidate
+from mamba_slm.serving.cache.disk.stored_state import StoredState
 from mamba_slm.serving.engine.core import EngineCore, not_finished
 from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
@@ -108,7 +109,7 @@ class Engine:
                     assert disk is not None
                     state = await asyncio.to_thread(disk.read, answer)
                     if state is not None:
-                        self._inbox.put(partial(self.core.keeper.adopt, request.namespace, answer.tokens, state))
+                        self._inbox.put(partial(self._adopt, request.namespace, answer.tokens, state))
                     self._inbox.put(partial(self._submit, request, deliver, ticket))
                     continue
                 done = isinstance(answer, Failure) or answer.finish_reason is not None
@@ -162,6 +163,13 @@ class Engine:
         except Exception as error:  # of this request alone: the thread must live on for the others
             self._say("".join(traceback.format_exception(error)))
             deliver(Failure(not_finished(error)))
+
+    def _adopt(self, namespace: str, tokens: tuple[int, ...], state: StoredState) -> None:
+        """On the engine's thread. Where it fails (no memory on a GPU), the prompt is read again."""
+        try:
+            self.core.keeper.adopt(namespace, tokens, state)
+        except Exception:
+            self._say(traceback.format_exc())
 
     def _cancel(self, ticket: _Ticket) -> None:
         if ticket.number is not None:

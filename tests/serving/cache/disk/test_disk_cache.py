@@ -7,6 +7,7 @@ import torch
 
 from mamba_slm.generation.generate import generate
 from mamba_slm.serving.cache.disk.disk_cache import DiskCacheSettings
+from mamba_slm.serving.cache.disk.stored_state import StoredState
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
 from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.serving.engine.thread import Engine
@@ -26,7 +27,8 @@ class Life:
         self.said = []
         settings = DiskCacheSettings(folder=folder, max_bytes=max_bytes, min_tokens=8)
         self.disk = self.cores.core.keeper.keep_on_disk(settings, identity, say=self.said.append)
-        self.engine = Engine(self.cores.core)
+        self.said_by_engine = []
+        self.engine = Engine(self.cores.core, say=self.said_by_engine.append)
 
     def __enter__(self):
         self.engine.start()
@@ -155,3 +157,16 @@ def test_the_folder_stays_within_its_bytes(tmp_path):
             life.ask(prompt, 1)
     on_disk = sum(path.stat().st_size for path in (tmp_path / "cache" / "one").iterdir())
     assert on_disk == life.disk.files.num_bytes <= 3 * size and life.disk.files.evicted >= 3
+
+
+def test_a_state_that_finds_no_memory_costs_a_reading_and_neither_the_server_nor_blocks(tmp_path):
+    with Life(tmp_path / "cache") as first:
+        first.ask(LONG)
+    with Life(tmp_path / "cache") as second:
+        second.disk.read = lambda candidate: StoredState(num_tokens=len(candidate.tokens), tensors={})
+        tokens, _, cached = second.ask(LONG)
+        assert (tokens, cached) == (alone(LONG), 0) and "KeyError" in second.said_by_engine[0]
+        assert second.ask(TAIL)[0] == alone(TAIL)
+    core = second.cores.core
+    core.cache.clear()
+    assert core.kv_usage == 0 and second.cores.pool.blocks.num_free == core.num_blocks

@@ -70,10 +70,19 @@ def checked(pool: Pool, num_tokens: int, tensors: Mapping[str, Tensor]) -> Store
 
 def snapshot_in(pool: Pool, state: StoredState) -> Snapshot | None:
     """The state in blocks of the pool, which its caller holds then; None where too few are free."""
-    size = pool.block_tokens
-    blocks = pool.blocks.take(-(-state.num_tokens // size))
+    blocks = pool.blocks.take(-(-state.num_tokens // pool.block_tokens))
     if blocks is None:
         return None
+    try:
+        return _copied(pool, state, blocks)
+    except BaseException:
+        pool.blocks.release(blocks)
+        raise
+
+
+def _copied(pool: Pool, state: StoredState, blocks: list[int]) -> Snapshot:
+    """The state, its keys and values in these blocks."""
+    size = pool.block_tokens
     places = torch.arange(state.num_tokens, device=pool.device)
     block, offset = torch.tensor(blocks, device=pool.device)[places // size], places % size
     for number, pair in enumerate(pool.of_kind(ATTENTION)):
