@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The first SIGTERM or Ctrl-C lets requests finish, the second ends them."""
+        """The first SIGTERM or Ctrl-C lets requests finish, a second Ctrl-C ends them."""
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in signals}
         try:
