@@ -8,6 +8,7 @@ from mamba_slm.generation.generate import generate
 from mamba_slm.generation.sampling import Sampler
 from mamba_slm.generation.text import generate_text, prompt_tokens
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
+from mamba_slm.serving.engine import core
 from mamba_slm.serving.engine.core import QueueFullError
 from mamba_slm.serving.engine.request import Failure
 from serving.engines import Engine, random_prompts
@@ -209,3 +210,12 @@ def test_what_cannot_be_answered_is_refused_at_once():
         engine.submit(PROMPTS[0])
     engine.core.fail_all(CheckFailedError("the end"))
     assert not engine.core.step() and nothing_is_held(engine)
+
+
+def test_tenants_who_ask_for_nothing_any_more_are_forgotten_when_there_are_many(monkeypatch):
+    monkeypatch.setattr(core, "MOST_TENANTS", 3)
+    engine = Engine(MODEL)
+    for number in range(8):
+        engine.submit([1, 2], 2, tenant=f"user {number}")
+        engine.run()
+    assert len(engine.core._served) <= 4

@@ -14,7 +14,6 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds, at_most
 from mamba_slm.serving.api.tools.bodies import Tool, ToolCall, ToolChoice
 
-
 MOST_TEXTS = 2048
 """That one request may ask for: prompts by answers to each."""
 
@@ -42,7 +41,7 @@ class Sampling(Body):
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], at_most(4096)] | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    user: str | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     typical_p: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -36,6 +36,9 @@ from mamba_slm.serving.memory.pool import Pool
 from mamba_slm.serving.scheduler.job import Limits
 from mamba_slm.serving.scheduler.plan import plan
 
+MOST_TENANTS = 10_000
+"""Whose tokens are counted; beyond them, those who ask for nothing now are forgotten. Anybody can name new ones."""
+
 
 class QueueFullError(ConfigError):
     """As many requests wait as may."""
@@ -180,6 +183,9 @@ class EngineCore:
         waiting = [task for task in self._tasks.values() if task.sequence is None and task.parked is None]
         for task in waiting:
             task.waits_for = leader_of(task, self._tasks.values())
+        if len(self._served) > MOST_TENANTS:
+            here = {task.request.tenant for task in self._tasks.values()}
+            self._served = Counter({tenant: self._served[tenant] for tenant in here})
         jobs = [task.job() for task in self._tasks.values()]
         free = self._room.blocks_for(jobs)
         made = plan(jobs, free_blocks=free, limits=self._limits, now=now, served=self._served)
