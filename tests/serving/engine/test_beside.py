@@ -85,3 +85,25 @@ def test_what_goes_wrong_between_steps_harms_no_request(engine):
         return [piece async for piece in engine.generate(EngineRequest(prompt=(5,), max_new_tokens=3))]
 
     assert len(asyncio.run(ask())) == 3
+
+
+def test_however_many_ask_at_once_the_states_of_one_batch_are_in_memory(engine):
+    class Counting(Reader):
+        now = most = 0
+
+        async def _read(self, engine, rows):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            async for piece in super()._read(engine, rows):
+                yield piece
+            self.now -= 1
+
+    reader = Counting(MODEL, piece_tokens=9)
+
+    async def ask_all():
+        embeddings = (reader.embeddings(engine, TEXTS, pooling="last") for _ in range(5))
+        return await asyncio.gather(*embeddings, reader.likelihoods(engine, TEXTS[1], top=0))
+
+    *found, read = asyncio.run(ask_all())
+    assert reader.most == 1 and len(read) == len(TEXTS[1])
+    assert all(torch.equal(one, found[0]) for one in found)

@@ -8,6 +8,7 @@ Letters: b rows, t time, d hidden size, v vocabulary.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,8 @@ class Reader:
             piece_tokens: read between two steps; more reads faster and holds up requests longer.
         """
         self._model, self._piece_tokens = model, piece_tokens
+        self._alone = asyncio.Lock()
+        """Held by who has a state: states of many texts are large, and requests come in any number."""
         self.hidden_size: int = model.config.hidden_size
 
     async def embeddings(self, engine: Engine, texts: Sequence[Sequence[int]], *, pooling: Pooling) -> Tensor:
@@ -64,13 +67,14 @@ class Reader:
         pooled = torch.zeros(len(texts), self.hidden_size)
         for batch in batches([len(text) for text in texts]):
             rows = [texts[number] for number in batch]
-            async for start, hidden in self._read(engine, rows):
-                for number, row, states in zip(batch, rows, hidden, strict=True):
-                    count = min(len(row) - start, hidden.shape[1])
-                    if pooling == "mean" and count > 0:
-                        pooled[number] += states[:count].sum(dim=0) / len(row)
-                    elif 0 < len(row) - start <= hidden.shape[1]:
-                        pooled[number] = states[count - 1]
+            async with self._alone:
+                async for start, hidden in self._read(engine, rows):
+                    for number, row, states in zip(batch, rows, hidden, strict=True):
+                        count = min(len(row) - start, hidden.shape[1])
+                        if pooling == "mean" and count > 0:
+                            pooled[number] += states[:count].sum(dim=0) / len(row)
+                        elif 0 < len(row) - start <= hidden.shape[1]:
+                            pooled[number] = states[count - 1]
         return torch.nn.functional.normalize(pooled, dim=-1)
 
     async def likelihoods(self, engine: Engine, tokens: Sequence[int], *, top: int) -> list[ReadToken]:
@@ -81,14 +85,15 @@ class Reader:
         """
         self._check(tokens, "the prompt")
         read = [ReadToken(tokens[0], None)]
-        async for start, hidden in self._read(engine, [tokens]):
-            following = tokens[start + 1 : start + 1 + hidden.shape[1]]
-            for place in range(0, len(following), 64):  # logits of many places are large
-                some = following[place : place + 64]
-                logits = await engine.between_steps(partial(self._logits, hidden[0, place : place + len(some)]))
-                for token, of_token in zip(some, logits, strict=True):
-                    choice = with_logprobs(token, of_token, top)
-                    read.append(ReadToken(token, choice.logprob, choice.top))
+        async with self._alone:
+            async for start, hidden in self._read(engine, [tokens]):
+                following = tokens[start + 1 : start + 1 + hidden.shape[1]]
+                for place in range(0, len(following), 64):  # logits of many places are large
+                    some = following[place : place + 64]
+                    logits = await engine.between_steps(partial(self._logits, hidden[0, place : place + len(some)]))
+                    for token, of_token in zip(some, logits, strict=True):
+                        choice = with_logprobs(token, of_token, top)
+                        read.append(ReadToken(token, choice.logprob, choice.top))
         return read
 
     async def _read(self, engine: Engine, rows: Sequence[Sequence[int]]) -> AsyncIterator[tuple[int, Tensor]]:
