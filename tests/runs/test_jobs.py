@@ -41,6 +41,13 @@ def test_a_job_runs_the_command_in_its_folder_and_says_how_it_ended(tmp_path):
     assert [job.id for job in list_jobs(tmp_path)] == ["000001", "000002"]
 
 
+def test_a_job_takes_no_modules_from_the_folder_it_runs_in(tmp_path):
+    for name in ("json.py", "argparse.py", "mamba_slm.py"):  # a terminal's command would not see them either
+        (tmp_path / name).write_text("raise SystemExit('taken from the wrong folder')\n")
+    job = wait_for(start_job(LIST, home=tmp_path, folder=tmp_path), "ended")
+    assert (job.exit_code, job.log_file.read_text().strip()) == (0, "[]")
+
+
 def test_a_job_outlives_the_process_and_session_that_started_it(tmp_path):
     code = (
         "import sys, pathlib; from mamba_slm.runs.jobs import start_job; home = pathlib.Path(sys.argv[1])\n"

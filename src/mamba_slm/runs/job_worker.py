@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from mamba_slm.runs.jobs import ENDED, list_jobs, read_job, write_state
+from mamba_slm.runs.jobs import ENDED, PYTHON, list_jobs, read_job, write_state
 from mamba_slm.runs.process import machine_identity, process_start
 
 LOOK_SECONDS = 0.5
@@ -31,7 +31,7 @@ def main(path: Path) -> int:
         return 0
     write_state(path, state="running", **me)
     child = subprocess.Popen(
-        [sys.executable, "-m", "mamba_slm.cli.main", *job.words[1:]],
+        [*PYTHON, "-m", "mamba_slm.cli.main", *job.words[1:]],
         cwd=job.folder,
         stdin=subprocess.DEVNULL,
         preexec_fn=default_signals,

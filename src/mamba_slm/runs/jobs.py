@@ -34,6 +34,8 @@ from mamba_slm.runs.redact import redact_command
 FORMAT_VERSION = 1
 FOLDER = ".jobs"
 ENDED = ("ended", "cancelled", "lost")
+PYTHON = (sys.executable, "-P")
+"""Modules come from the installation, as for a command in a terminal, never from the folder that the job runs in."""
 BEGINNING_SECONDS = 30
 """How long a job may be without a process before it counts as lost."""
 
@@ -106,7 +108,7 @@ def start_job(
     write_json_atomic(path / "job.json", content)
     with (path / "log.txt").open("ab") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "mamba_slm.runs.job_worker", str(path.resolve())],
+            [*PYTHON, "-m", "mamba_slm.runs.job_worker", str(path.resolve())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
