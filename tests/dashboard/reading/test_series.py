@@ -86,3 +86,14 @@ def test_no_file_is_an_empty_series(tmp_path):
     found = RunSeries(tmp_path / "metrics.jsonl").read()
     assert (found["count"], found["step"], found["loss"]) == (0, [], {"mean": []})
     assert not any(math.isnan(value) for value in found["step"])
+
+
+@pytest.mark.parametrize("begin", [0, 3 * MOST_BYTES // 2])
+def test_a_long_end_without_a_line_is_left_out(tmp_path, begin):
+    path = tmp_path / "metrics.jsonl"
+    row = json.dumps(train_row(1)).encode() + b"\n"
+    count = begin // len(row)
+    path.write_bytes(row * count + b"\0" * (2 * MOST_BYTES))  # what a power cut leaves
+    series = RunSeries(path)
+    assert series.read()["count"] == count
+    assert series.read()["count"] == count

@@ -50,7 +50,9 @@ class RunSeries:
                 continue
             if not increment.fits:  # a long file: in large pieces
                 self._read_all()
-                continue
+                increment = follow(self.path, self._position)
+                if not increment.fits:  # ends in more than a piece without a line end: what a power cut leaves
+                    return
             self._take(increment.rows)
             self._position = increment.position
             return
@@ -61,10 +63,11 @@ class RunSeries:
             end = file.seek(0, 2)
             file.seek(0)
             while end - file.tell() > MOST_BYTES // 2 and (lines := file.readlines(MOST_BYTES // 2)):
-                if not lines[-1].endswith(b"\n"):
-                    file.seek(-len(lines.pop()), 1)
-                    break
+                rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
                 self._take([row for line in lines if (row := parse_row(line)) is not None])
+                if rest:
+                    file.seek(-len(rest), 1)
+                    break
             self._position = self._position_at(file, file.tell())
 
     @staticmethod
