@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import UsageError
-from mamba_slm.dashboard.reading.facts import last_line, log_tail
+from mamba_slm.dashboard.reading.facts import last_line
 from mamba_slm.runs.jobs import Job, find_job, list_jobs
 
 PRINTED = re.compile(r"^serving (.+) at (http://\S+)/v1, stop with Ctrl-C$", flags=re.MULTILINE)
 ALIVE = ("waiting", "running")
+HEAD_BYTES = 262_144
+"""Of a log, in which the address stands: before the lines about requests, of which there may be any number."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class ModelServer:
     @property
     def address(self) -> str | None:
         """Where it answers; None while it loads."""
-        found = PRINTED.findall(log_tail(self.job.log_file))
-        return found[-1][1] if found and self.job.state == "running" else None
+        found = PRINTED.search(log_head(self.job.log_file)) if self.job.state == "running" else None
+        return found[2] if found else None
 
     def row(self) -> dict[str, Any]:
         """For the page."""
@@ -43,6 +45,15 @@ class ModelServer:
             "last_line": last_line(self.job.log_file),
             "exit_code": self.job.exit_code,
         }
+
+
+def log_head(path: Path) -> str:
+    """The beginning of a log; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def servers_in(homes: Sequence[Path]) -> list[ModelServer]:
