@@ -103,6 +103,14 @@ def test_what_a_foreign_page_sends_is_refused(home, headers):
     assert {client.post(path, json={}, headers=headers).status_code for path in POSTS} == {403}
 
 
+def test_another_port_of_an_allowed_proxy_is_refused(home):
+    client = client_of(home, allowed_hosts=("hub.example.org",))
+    other = {"Origin": "https://hub.example.org:9000", "Sec-Fetch-Site": "same-site"}
+    own = {"Origin": "https://hub.example.org", "Sec-Fetch-Site": "same-origin"}
+    assert client.get("/api/runs", headers=other).status_code == 403
+    assert client.get("/api/runs", headers=own).status_code == 200
+
+
 def test_a_link_from_elsewhere_may_open_a_page_and_change_nothing(home):
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     client = client_of(home)
@@ -132,6 +140,8 @@ def test_websockets_are_refused(home):
 def test_an_oversized_body_is_refused(home):
     own = {"Origin": "http://localhost:8888", "Content-Type": "application/json"}
     assert client_of(home).post(f"{RUN}/stop", content=b" " * (5 * 2**20), headers=own).status_code == 413
+    pieces = (b" " * 2**20 for _ in range(6))  # says no length
+    assert client_of(home).post(f"{RUN}/stop", content=pieces, headers=own).status_code == 413
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/api/runs", f"{RUN}/log"])

@@ -21,6 +21,7 @@ import re
 import urllib.parse
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -102,7 +103,7 @@ class Access:
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in SAFE_METHODS
         if origin is not None and not self.is_own_origin(origin, host):
             return PlainTextResponse("requests from other pages are refused\n", status_code=403)
-        if site in ("cross-site", "same-site") and not is_navigation and origin is None:
+        if site in ("cross-site", "same-site") and not is_navigation:
             return PlainTextResponse("requests from other pages are refused\n", status_code=403)
         if scope["method"] not in SAFE_METHODS and origin is None and site != "same-origin" and not bearer(headers):
             return PlainTextResponse("a request that changes something must say its Origin\n", status_code=403)
@@ -205,7 +206,7 @@ def limited(receive: Receive) -> Receive:
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
             if seen > MOST_BODY_BYTES:
-                return {"type": "http.disconnect"}
+                raise HTTPException(413, f"more than {MOST_BODY_BYTES // 2**20} MiB")
         return message
 
     return counted
