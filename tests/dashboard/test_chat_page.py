@@ -148,7 +148,19 @@ def test_what_is_no_question_is_refused(body):
 
 
 @pytest.mark.parametrize(
-    "address", ["", "localhost:8000", "file:///etc/passwd", "javascript:alert(1)", None, 7, "http://"]
+    "address",
+    [
+        "",
+        "localhost:8000",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        None,
+        7,
+        "http://",
+        "http://[",
+        "http://a:b",
+        "http://a:99999",
+    ],
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UsageError):
@@ -165,6 +177,22 @@ def test_unknown_servers_runs_and_keys_are_refused(tmp_path):
     bad = {"address": "http://localhost:1", "key": "a\r\nHost: b", "messages": HELLO}
     assert client.post("/api/chat/answer", json=bad, headers=OWN).status_code == 400
     assert servers_in([tmp_path]) == []
+
+
+def test_a_server_is_found_however_much_it_said_since(tmp_path):
+    job = served_job(tmp_path, make_run(tmp_path), "http://127.0.0.1:1234")
+    log = tmp_path / ".jobs" / job / "log.txt"
+    with log.open("a") as file:
+        file.writelines('{"path": "/v1/chat/completions", "status": 200}\n' for _ in range(5000))
+        file.write("serving other at http://evil.example/v1, stop with Ctrl-C\n")
+    assert [each.address for each in servers_in([tmp_path])] == ["http://127.0.0.1:1234"]
+
+
+def test_half_a_character_is_refused(tmp_path):
+    make_run(tmp_path)
+    half = '{"address": "http://localhost:1", "messages": [{"role": "user", "content": "\\ud800"}]}'
+    headers = OWN | {"Content-Type": "application/json"}
+    assert client_of(tmp_path).post("/api/chat/answer", content=half, headers=headers).status_code == 400
 
 
 def test_read_only_starts_and_ends_no_server(tmp_path):

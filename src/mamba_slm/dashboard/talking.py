@@ -65,10 +65,15 @@ def address_of(text: object) -> str:
     Raises:
         UsageError: it is none.
     """
-    found = urllib.parse.urlsplit(text.strip()) if isinstance(text, str) and len(text) < 2000 else None
-    if found is None or found.scheme not in ("http", "https") or not found.hostname:
-        raise UsageError("the address of a server begins with http:// or https://")
-    return urllib.parse.urlunsplit(found._replace(query="", fragment="")).rstrip("/").removesuffix("/v1")
+    try:
+        found = urllib.parse.urlsplit(text.strip()) if isinstance(text, str) and len(text) < 2000 else None
+        if found is None or found.scheme not in ("http", "https") or not found.hostname:
+            raise UsageError("the address of a server begins with http:// or https://")
+        address = urllib.parse.urlunsplit(found._replace(query="", fragment="")).rstrip("/").removesuffix("/v1")
+        found.port, httpx.URL(address)  # what cannot be asked is refused here
+    except (ValueError, httpx.InvalidURL) as error:
+        raise UsageError(f"this is not the address of a server: {error}") from error
+    return address
 
 
 async def stream(address: str, path: str, request: Mapping[str, Any], *, key: str = "") -> AsyncIterator[bytes]:

@@ -56,7 +56,7 @@ def last_row(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any] | Non
 
     Damaged lines are passed over.
     """
-    path = Path(path)
+    path, mark = Path(path), kind.encode()
     size = path.stat().st_size if path.exists() else 0
     reach = min(TAIL_BYTES, size)
     while reach:
@@ -65,7 +65,7 @@ def last_row(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any] | Non
             lines = file.read(reach).split(b"\n")
         complete = lines[0 if reach == size else 1 : -1]  # the first may have been cut by the seek
         for line in reversed(complete):
-            row = parse_row(line)
+            row = parse_row(line) if mark in line else None  # parsing a long file for a rare kind would take seconds
             if row is not None and row.get("kind") == kind:
                 return row
         reach = 0 if reach == size else min(8 * reach, size)

@@ -152,12 +152,11 @@ def checkpoints_of(run: RunDirectory) -> list[Facts]:
     rows = []
     for folder in reversed(run.checkpoints()):
         where = shlex.quote(str(folder))
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         rows.append(
             {
                 "step": step_of(folder),
                 "name": folder.name,
-                "bytes": size,
+                "bytes": size_of(folder),
                 "is_best": best is not None and folder.name == best.name,
                 "commands": {
                     "chat": f"mamba-slm chat {where}",
@@ -168,6 +167,16 @@ def checkpoints_of(run: RunDirectory) -> list[Facts]:
             }
         )
     return rows
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a folder; those that its owner takes away meanwhile do not count."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
 
 
 def version_of(*paths: Path) -> str:

@@ -46,6 +46,7 @@ async def json_object(request: Request) -> dict[str, Any]:
         raise UsageError("the body must be application/json")
     try:
         value = json.loads(await request.body())
+        json.dumps(value, ensure_ascii=False).encode()  # half a character could be neither stored nor sent on
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):

@@ -84,7 +84,7 @@ def started(service: Service, text: str) -> Answer:
             return {"job": server.job.id, "home": server.home, "said": f"{key.name} is served already"}
     if len(alive) >= MOST_SERVERS:
         raise UsageError(f"{len(alive)} servers run already", hint="end one of them first")
-    words = ["mamba-slm", "serve", str(run.path.resolve()), "--port", "0", "--name", run.name]
+    words = ["mamba-slm", "serve", str(run.path.resolve()), "--port", "0", f"--name={run.name}"]
     job = start_job(words, home=service.library.homes[key.home], folder=service.folder, run=run.path)
     return {"job": job.id, "home": key.home, "said": f"started: {job.command}"}
 

@@ -28,6 +28,7 @@ from mamba_slm.runs.jobs import start_job
 from mamba_slm.runs.layout import RunDirectory
 
 MOST_POINTS_ASKED = 4000
+MOST_TEXT_BYTES = 1 << 18
 SAID = {
     "signal": "asked: it finishes its step, saves and ends",
     "file": "asked: its owner is elsewhere and looks every few seconds",
@@ -130,8 +131,9 @@ def start_again(service: Service, run: RunDirectory) -> Answer:
 
 
 def text_of(path: Path) -> str:
-    """A small text file; empty when it is not there."""
+    """The beginning of a text file, the whole of a sensible one; empty when it is not there."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb") as file:
+            return file.read(MOST_TEXT_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return ""
