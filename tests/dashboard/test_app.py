@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from dashboard.made_runs import EVIL, append, client_of, make_run, parse, train_row
+from mamba_slm.runs.jobs import list_jobs
 from mamba_slm.runs.lock import RunLock
+from mamba_slm.runs.record import RunRecord, write_record
 
 OWN = {"Origin": "http://localhost:8888"}
 RUN = "/api/runs/0/20260401-nano"
@@ -152,6 +154,20 @@ def test_read_only_starts_and_stops_nothing(tmp_path):
         assert answer.status_code == 400 and "--read-only" in answer.json()["hint"]
     assert not (tmp_path / ".jobs").exists()
     assert 'id="stop"' not in client.get("/runs/0/20260401-nano").text
+
+
+def test_a_run_that_is_a_link_is_resumed_as_a_job_of_the_home_it_is_shown_in(tmp_path):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    run = make_run(elsewhere, state="stopped")
+    record = RunRecord(
+        id="x", kind="train", command=("mamba-slm", "runs", "list"), created="2026-04-01", working_directory=str(home)
+    )
+    write_record(run.record_file, record)
+    (home / run.path.name).symlink_to(run.path)
+    answer = client_of(home).post(f"{RUN}/resume", json={}, headers=OWN)
+    assert (answer.status_code, answer.json().get("job")) == (200, "000001")
+    assert [job.words[:3] for job in list_jobs(home)] == [("mamba-slm", "runs", "list")]
 
 
 def test_a_finished_run_is_neither_stopped_nor_resumed(tmp_path):

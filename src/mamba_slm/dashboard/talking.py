@@ -70,7 +70,7 @@ def address_of(text: object) -> str:
         if found is None or found.scheme not in ("http", "https") or not found.hostname:
             raise UsageError("the address of a server begins with http:// or https://")
         address = urllib.parse.urlunsplit(found._replace(query="", fragment="")).rstrip("/").removesuffix("/v1")
-        found.port, httpx.URL(address)  # what cannot be asked is refused here
+        _ = found.port, httpx.URL(address)  # what cannot be asked is refused here
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(f"this is not the address of a server: {error}") from error
     return address

@@ -85,7 +85,8 @@ def routes(service: Service) -> list[BaseRoute]:
     async def resume(request: Request) -> Response:
         service.require_writing()
         await json_object(request)
-        return as_json(await run_in_threadpool(start_again, service, run_of(request)))
+        home = int(request.path_params["home"])
+        return as_json(await run_in_threadpool(start_again, service, home, run_of(request)))
 
     base = "/api/runs/{home:int}/{name}"
     return [
@@ -122,11 +123,10 @@ def since(run: RunDirectory, position: Position) -> Answer:
     }
 
 
-def start_again(service: Service, run: RunDirectory) -> Answer:
+def start_again(service: Service, home: int, run: RunDirectory) -> Answer:
     """Resume a run by its recorded command, as the terminal would."""
     command = resume_command(run)
-    home = next(home for home in service.library.homes if home.resolve() == run.path.resolve().parent)
-    job = start_job(command.words, home=home, folder=command.folder, run=run.path)
+    job = start_job(command.words, home=service.library.homes[home], folder=command.folder, run=run.path)
     return {"job": job.id, "said": f"started: {command}"}
 
 
