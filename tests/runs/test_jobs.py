@@ -90,6 +90,14 @@ def test_a_job_whose_process_died_is_lost_and_holds_nobody_up(tmp_path):
     assert wait_for(start_job(LIST, home=tmp_path, folder=tmp_path, is_queued=True), "ended").exit_code == 0
 
 
+@pytest.mark.parametrize(("code", "has_failed"), [(0, False), (-15, False), (130, False), (1, True), (-9, True)])
+def test_who_ends_when_asked_has_not_failed(tmp_path, code, has_failed):
+    job = start_job(LIST, home=tmp_path, folder=tmp_path)
+    wait_for(job, "ended")
+    write_state(job.path, state="ended", exit_code=code)
+    assert job_summary(read_job(job.path))["has_failed"] is has_failed
+
+
 def test_only_commands_of_ours_are_started(tmp_path):
     for words in (["rm", "-rf", "x"], ["mamba-slm"], []):
         with pytest.raises(UsageError):

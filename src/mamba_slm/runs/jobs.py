@@ -34,6 +34,8 @@ from mamba_slm.runs.redact import redact_command
 FORMAT_VERSION = 1
 FOLDER = ".jobs"
 ENDED = ("ended", "cancelled", "lost")
+WHEN_ASKED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of a command that did its work, or ended because somebody asked it to."""
 PYTHON = (sys.executable, "-P")
 """Modules come from the installation, as for a command in a terminal, never from the folder that the job runs in."""
 BEGINNING_SECONDS = 30
@@ -64,6 +66,11 @@ class Job:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended otherwise than it should."""
+        return self.state == "lost" or (self.exit_code is not None and self.exit_code not in WHEN_ASKED)
 
     @property
     def log_file(self) -> Path:
@@ -232,5 +239,5 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def job_summary(job: Job) -> dict[str, Any]:
     """For JSON."""
-    row = asdict(job) | {"id": job.id, "command": job.command, "log": str(job.log_file)}
+    row = asdict(job) | {"id": job.id, "command": job.command, "has_failed": job.has_failed, "log": str(job.log_file)}
     return {key: os.fspath(value) if isinstance(value, Path) else value for key, value in row.items() if key != "words"}

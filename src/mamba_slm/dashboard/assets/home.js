@@ -17,7 +17,8 @@ function card(run) {
     element("h3", {}, link(run), element("span", { class: "state", "data-state": run.state }, run.state)),
     share == null || run.state !== "running" ? null : element("progress", { max: 1, value: share, "aria-label": "Steps taken" }),
     element("span", {}, numbers.join(" · ") || "nothing measured yet"),
-    ["failed", "crashed"].includes(run.state) && run.message ? element("span", { class: "hint" }, run.message) : null);
+    run.state === "crashed" ? element("span", { class: "hint" }, "Its process is gone. Its page shows how to go on.") : null,
+    run.state === "failed" && run.message ? element("span", { class: "hint" }, run.message) : null);
 }
 
 function fill(place, runs, empty) {
@@ -28,9 +29,10 @@ export function jobRow(job, refresh) {
   const cancel = element("button", { type: "button", class: "quiet", onclick: async () => {
     try { say((await ask(`jobs/${job.home}/${job.id}/cancel`, { body: {} })).said); refresh(); } catch (error) { say(error.message, "error"); }
   } }, "Take back");
-  const code = job.exit_code == null || job.exit_code === 0 ? "" : ` with exit code ${job.exit_code}`;
+  const code = job.has_failed && job.exit_code != null ? ` with exit code ${job.exit_code}` : "";
+  const what = [job.command.split(" ")[1], job.run?.split("/").pop()].filter((text) => text).join(" ");
   return element("article", { class: "card" },
-    element("h3", {}, `Job ${Number(job.id)}`, element("span", { class: "state", "data-state": job.exit_code ? "failed" : job.state === "ended" ? "done" : job.state }, job.state + code)),
+    element("h3", {}, `Job ${Number(job.id)}: ${what}`, element("span", { class: "state", "data-state": job.has_failed ? "failed" : job.state === "ended" ? "done" : job.state }, job.state + code)),
     commandLine(job.command), job.state === "waiting" ? cancel : null);
 }
 

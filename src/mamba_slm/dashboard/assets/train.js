@@ -37,6 +37,7 @@ function show(found) {
   byId("plan-memory").textContent = estimate ? bytes(estimate.memory_bytes) : "–";
   byId("plan-time").textContent = found.settings.max_minutes ? `≤ ${duration(60 * found.settings.max_minutes)}` : duration(estimate?.seconds);
   byId("plan-cost").textContent = money(estimate?.cost_usd);
+  byId("plan-cost").parentElement.hidden = estimate?.cost_usd == null;
   byId("plan-length").textContent = estimate?.steps != null ? `${whole(estimate.steps)} steps` : estimate?.tokens_per_second && found.settings.max_minutes
     ? `≈ ${short(60 * found.settings.max_minutes * estimate.tokens_per_second)} tokens` : "–";
   byId("how").textContent = !estimate ? "There is no estimate for weights that come from a folder." : `${estimate.fits === false ? `It does not fit into ${bytes(estimate.device_memory_bytes)}. ` : ""}${estimate.how}`;
@@ -67,7 +68,7 @@ byId("enqueue")?.addEventListener("click", () => { if (form.reportValidity()) st
 let last = "";
 const refresh = every(1.5, async () => {
   const [{ runs }, { jobs }] = await Promise.all([ask("runs"), ask("jobs")]);
-  const shown = jobs.slice(0, 12).map((job) => ({ ...job, found: runs.find((run) => job.run && job.run.split("/").pop() === run.name && job.home === run.home) }));
+  const shown = jobs.filter((job) => !job.command.startsWith("mamba-slm serve ")).slice(0, 12).map((job) => ({ ...job, found: runs.find((run) => job.run && job.run.split("/").pop() === run.name && job.home === run.home) }));
   const now = JSON.stringify(shown.map((job) => [job.id, job.state, job.exit_code, job.found?.state, job.found?.step, job.last_line]));
   if (now === last) return;
   last = now;
@@ -75,12 +76,12 @@ const refresh = every(1.5, async () => {
 });
 
 function card(job) {
-  const failed = job.exit_code != null && job.exit_code !== 0 && job.exit_code !== 130;
+  const failed = job.has_failed;
   const name = job.run ? job.run.split("/").pop() : `job ${Number(job.id)}`;
   const back = async () => { try { say((await ask(`jobs/${job.home}/${job.id}/cancel`, { body: {} })).said); refresh(); } catch (error) { say(error.message, "error"); } };
   return element("article", { class: "card" },
     element("h3", {}, job.found ? element("a", { href: `${root}/${runPath(job.found)}` }, name) : name,
-      element("span", { class: "state", "data-state": failed ? "failed" : job.state === "ended" ? "done" : job.state }, failed ? `failed with exit code ${job.exit_code}` : job.state)),
+      element("span", { class: "state", "data-state": failed ? "failed" : job.state === "ended" ? "done" : job.state }, failed && job.exit_code != null ? `failed with exit code ${job.exit_code}` : job.state)),
     job.found?.step != null ? element("span", {}, `step ${whole(job.found.step)}${job.found.loss != null ? `, loss ${short(job.found.loss, 4)}` : ""}`) : null,
     job.last_line && (failed || !job.found) ? element("code", { class: "last" }, job.last_line) : null,
     commandLine(job.command), job.state === "waiting" ? element("button", { type: "button", class: "quiet", onclick: back }, "Take back") : null);

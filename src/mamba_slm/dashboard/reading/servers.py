@@ -62,7 +62,7 @@ def servers_in(homes: Sequence[Path]) -> list[ModelServer]:
         ModelServer(number, job)
         for number, home in enumerate(homes)
         for job in list_jobs(home)
-        if job.words[1:2] == ("serve",) and (job.state in ALIVE or job.exit_code not in (0, None))
+        if job.words[1:2] == ("serve",) and (job.state in ALIVE or (job.state == "ended" and job.has_failed))
     ]
     return sorted(found, key=lambda server: server.job.created, reverse=True)
 
