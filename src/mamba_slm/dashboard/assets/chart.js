@@ -30,7 +30,7 @@ export function ticks(low, high, count) {
   const raw = (high - low) / Math.max(1, count);
   if (!(raw > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999);
+  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.8);
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step)
     found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
@@ -50,7 +50,7 @@ export function nearest(x, wanted) {
 export class Chart {
   constructor(canvas, { cursor = new Cursor(), format = String, formatX = String, zoomed, picked } = {}) {
     Object.assign(this, { canvas, cursor, format, formatX, zoomed, picked });
-    this.lines = []; this.marks = []; this.smoothing = 0; this.logarithmic = false; this.drawn = 0;
+    this.lines = []; this.marks = []; this.span = null; this.smoothing = 0; this.logarithmic = false; this.drawn = 0;
     this.label = canvas.getAttribute("aria-label");
     canvas.chart = this;
     cursor.charts.add(this);
@@ -65,8 +65,8 @@ export class Chart {
     canvas.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  show(lines, { marks = this.marks, smoothing = this.smoothing, logarithmic = this.logarithmic } = {}) {
-    Object.assign(this, { lines, marks, smoothing, logarithmic });
+  show(lines, { span = null, marks = this.marks, smoothing = this.smoothing, logarithmic = this.logarithmic } = {}) {
+    Object.assign(this, { lines, span, marks, smoothing, logarithmic });
     this.later();
   }
 
@@ -87,6 +87,7 @@ export class Chart {
         if (values) for (const value of values) if (usable(value)) { if (value < low) low = value; if (value > high) high = value; }
     }
     if (!(left <= right) || !(low <= high)) return null;
+    if (this.span) { left = Math.min(left, this.span[0]); right = Math.max(right, this.span[1]); }
     if (left === right) { left -= 1; right += 1; }
     if (this.logarithmic) return { left, right, low: low / 1.02, high: high * 1.02 };
     const room = low === high ? Math.abs(low) * 0.1 || 1 : (high - low) * 0.04;

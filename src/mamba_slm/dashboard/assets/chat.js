@@ -1,5 +1,5 @@
 // Conversations with several models: the same words and seed to each, the answers beside each other, always as text.
-import { ask, byId, element, every, pointers, root, say, whole } from "./common.js";
+import { ask, byId, element, every, pointers, reason, root, say, whole } from "./common.js";
 
 const MOST = 4;
 const readOnly = pointers.dataset.readOnly === "yes";
@@ -83,7 +83,7 @@ byId("elsewhere").addEventListener("submit", async (event) => {
 function answerView(model, turn, number) {
   const answer = turn.answers[model.id];
   const stats = answer ? [answer.tokens != null ? `${whole(answer.tokens)} tokens` : null, answer.speed ? `${answer.speed.toFixed(0)} tokens/s` : null,
-    answer.first != null ? `first after ${Math.round(answer.first)} ms` : null, answer.finish && answer.finish !== "stop" ? answer.finish : null].filter((text) => text).join(" · ") : "";
+    answer.first != null ? `first after ${Math.round(answer.first)} ms` : null, answer.finish && answer.finish !== "stop" ? { length: "as long as allowed" }[answer.finish] ?? answer.finish : null].filter((text) => text).join(" · ") : "";
   return element("div", { class: "answer", "data-model": model.id },
     element("p", { class: "text" }, answer ? answer.text : ""), answer?.error ? element("p", { class: "problem" }, answer.error) : null,
     element("div", { class: "uses" }, element("small", {}, stats),
@@ -99,7 +99,7 @@ function showPanes() {
       element("button", { type: "button", class: "quiet", onclick: () => edit(number) }, "Edit"),
       element("button", { type: "button", class: "quiet", onclick: () => branch(number) }, "Branch")];
     rows.push(element("div", { class: "asked" }, element("p", { class: "text" }, turn.text), element("div", { class: "uses" }, ...buttons)));
-    const row = element("div", { class: "answers" }, ...models.map((model) => element("div", {}, models.length > 1 || number === 0 ? element("small", {}, `${model.title}${state.continues.has(model.id) ? " · continues the text: it has no chat template" : ""}`) : null, answerView(model, turn, number))));
+    const row = element("div", { class: "answers" }, ...models.map((model) => element("div", {}, models.length > 1 || number === 0 ? element("small", {}, `${model.title}${number === 0 && state.continues.has(model.id) ? " · continues the text: it has no chat template" : ""}`) : null, answerView(model, turn, number))));
     rows.push(row);
   });
   byId("panes").replaceChildren(...(rows.length ? rows : [element("p", { class: "hint" }, models.length ? `Say something to ${models.map((model) => model.title).join(", ")}.` : "Choose a model above; serve it first.")]));
@@ -139,7 +139,7 @@ async function answer(model, number) {
   else Object.assign(body, { home: model.server.home, job: model.server.job });
   try {
     const response = await fetch(`${root}/api/chat/answer`, { method: "POST", signal: stop.signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-    if (!response.ok) throw new Error((await response.json()).error);
+    if (!response.ok) throw new Error(await reason(response));
     for await (const event of events(response.body)) {
       if (event.error) throw new Error(event.error.message || event.error);
       const choice = event.choices?.[0];

@@ -26,6 +26,16 @@ export function say(text, kind = "note") {
 
 export class Refused extends Error {}
 
+/** Why the server refuses: in our form, else whatever it says. */
+export async function reason(response) {
+  const text = await response.text();
+  try {
+    const { error, hint } = JSON.parse(text);
+    if (error) return hint ? `${error} (${hint})` : error;
+  } catch { /* not JSON: one line of text */ }
+  return `${response.status}: ${text.trim().slice(0, 300) || response.statusText}`;
+}
+
 /** JSON from the server. Raises `Refused` with the server's words, or TypeError when it is not there. */
 export async function ask(path, { body, signal } = {}) {
   const options = { signal, headers: { Accept: "application/json" } };
@@ -39,9 +49,8 @@ export async function ask(path, { body, signal } = {}) {
     say("This page is no longer signed in: open the address that mamba-slm dashboard printed.", "error");
     throw new Refused("not signed in");
   }
-  const answer = await response.json();
-  if (!response.ok) throw new Refused(answer.hint ? `${answer.error} (${answer.hint})` : answer.error);
-  return answer;
+  if (!response.ok) throw new Refused(await reason(response));
+  return await response.json();
 }
 
 /** Asks again and again: often while the page is seen and answers come, rarely else. Never two at once. */
@@ -77,7 +86,7 @@ export function short(value, digits = 3) {
   if (value == null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   for (const [unit, suffix] of SUFFIXES) if (size >= unit * 0.9995) return `${+(value / unit).toPrecision(digits)}${suffix}`;
-  if (size !== 0 && size < 1e-3) return value.toExponential(digits - 1).replace("e-", "e−");
+  if (size !== 0 && size < 1e-3) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e-", "e−");
   return String(+value.toPrecision(digits));
 }
 export const bytes = (value) => {

@@ -63,7 +63,7 @@ function drawCharts() {
   charts.validation.show([
     { x: along, mean: rows.map((row) => row.loss), color: color(6), name: "loss", dots: true },
     { x: along, mean: rows.map((row) => row.bits_per_byte), color: color(7), name: "bits/byte", dots: true },
-  ], { ...options, smoothing: 0 });
+  ], { ...options, smoothing: 0, span: x.length ? [x[0], x[x.length - 1]] : null });
   if (byId("chart-values").open) drawTable();
 }
 
@@ -124,6 +124,7 @@ function showFacts(facts) {
   byId("progress").value = facts.steps ? Math.min(1, facts.step / facts.steps) : 0;
   for (const name of ["loss", "validation_loss", "bits_per_byte", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes", "seconds", "cost_usd"])
     byId(`figure-${name}`).textContent = FORMATS[name](facts[name]);
+  byId("figure-cost_usd").parentElement.hidden = facts.cost_usd == null;  // nobody pays by the hour here
   const broken = ["crashed", "failed", "stopped"].includes(facts.state);
   byId("trouble").hidden = !broken;
   if (broken) {
@@ -221,9 +222,8 @@ async function readCheckpoints() {
 }
 
 function showCommand(button, command) {
-  const cell = button.closest("td");
-  cell.querySelector(".command")?.remove();
-  cell.append(commandLine(command));
+  byId("checkpoint-rows").querySelector(".shown")?.remove();
+  button.closest("tr").after(element("tr", { class: "shown" }, element("td", { colspan: 3 }, commandLine(command))));
 }
 
 async function readLog() {

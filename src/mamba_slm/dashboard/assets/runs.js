@@ -124,6 +124,7 @@ async function overlay() {
   const runs = [...chosen].map((each) => state.runs.find((run) => id(run) === each)).filter((run) => run);
   byId("overlay-hint").hidden = runs.length > 0;
   byId("overlay-figure").hidden = !runs.length;
+  byId("settings").hidden = !runs.length;
   if (!runs.length) { byId("difference").replaceChildren(); return; }
   await Promise.all(runs.map(async (run) => {
     const known = state.series.get(id(run));

@@ -9,14 +9,14 @@ from mamba_slm.dashboard.reading.library import RunKey
 
 CHARTS = (
     ("loss", "Loss", "nats"),
-    ("validation", "Validation", "nats, and bits per byte"),
+    ("validation", "Validation", ("nats", "bits per byte")),
     ("learning_rate", "Learning rate", ""),
     ("grad_norm", "Gradient norm", "before clipping"),
     ("tokens_per_second", "Tokens per second", ""),
     ("memory_bytes", "Memory", ""),
     ("mfu", "MFU", "share of the machine's peak"),
 )
-"""Key of the numbers, title, unit."""
+"""Key of the numbers, title, unit; where there are two lines, the unit of each."""
 
 FIGURES = (
     ("loss", "loss"),
@@ -124,7 +124,7 @@ def charts() -> Markup:
     drawn = [
         tag(
             "figure",
-            tag("figcaption", tag("b", title), " ", tag("small", unit)),
+            tag("figcaption", tag("b", title), " ", unit_of(unit)),
             tag(
                 "canvas",
                 id=f"chart-{name}",
@@ -148,6 +148,14 @@ def charts() -> Markup:
         id="chart-values",
     )
     return section("Curves", controls, tag("div", drawn, class_="charts"), table, id="curves", class_="wide")
+
+
+def unit_of(unit: str | tuple[str, str]) -> Markup:
+    """What the lines are measured in; two lines say which is which."""
+    if isinstance(unit, str):
+        return tag("small", unit)
+    keys = [(tag("span", class_=f"key line-{number}", aria_hidden="true"), each) for number, each in enumerate(unit, 7)]
+    return tag("small", keys)
 
 
 def flip_book() -> Markup:

@@ -25,7 +25,7 @@ def runs_page(place: Place) -> str:
                     type="search",
                     id="filter",
                     placeholder="name, state:done, kind:train, tag:best, loss<3",
-                    size="36",
+                    size="46",
                 ),
             ),
             tag("span", "", id="count", role="status"),
