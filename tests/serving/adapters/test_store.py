@@ -164,3 +164,13 @@ def test_an_adapter_of_another_model_a_damaged_one_and_dora_over_packed_rows_are
     of_base = fingerprint(MODEL.config, MODEL.state_dict())
     with pytest.raises(CheckpointError, match="one of DoRA"):
         store_of(packed, tmp_path, base_fingerprint=of_base).get("dora")
+
+
+def test_what_was_unloaded_leaves_the_executor_with_the_next_request_whichever_it_is(folder):
+    store = store_of(MODEL, folder)
+    engine = adapted_engine(MODEL, store)
+    engine.ask(PROMPT, adapter=store.get("a").key)
+    assert engine.executor.rows._combinations
+    store.unload("a")
+    engine.ask(PROMPT)
+    assert not engine.executor.rows._combinations

@@ -157,21 +157,20 @@ class AdapterStore(Holds):
 
     def hold(self, key: str) -> None:
         """See `Holds`."""
-        if not key:
-            return
         with self._lock:
             self._tell_engine()
+            if not key:
+                return
             if key not in self._loaded:
                 raise SetupError(f"the adapter {key.partition('@')[0]!r} was just unloaded", hint="send it again")
             self._held[key] += 1
 
     def release(self, key: str) -> None:
         """See `Holds`."""
-        if not key:
-            return
         with self._lock:
-            self._held[key] -= 1
-            self._drop_unneeded()
+            if key:
+                self._held[key] -= 1
+                self._drop_unneeded()
             self._tell_engine()
 
     def by_key(self, key: str) -> LoadedAdapter:
