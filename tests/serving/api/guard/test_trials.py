@@ -61,3 +61,13 @@ def test_a_real_explosion_ends_in_bounded_time_and_a_good_pattern_passes():
     check_schema({"type": "no such type", "format": "odd"})  # wrong, which is not for a trial to say
     with pytest.raises(ConfigError, match="takes too long to prepare"):
         check_schema({"type": "integer", "multipleOf": 999983})
+
+
+def test_a_busy_machine_is_no_verdict_about_a_pattern(monkeypatch):
+    pytest.importorskip("llguidance")
+    pattern = "a busy machine"
+    monkeypatch.setattr(trials, "WALL_SECONDS", 0.0)
+    with pytest.raises(QueueFullError, match="too busy"):
+        check_pattern(pattern)
+    monkeypatch.undo()
+    check_pattern(pattern)

@@ -115,7 +115,7 @@ def try_out(kind: str, given: Any, what: str) -> None:
 
     Raises:
         ConfigError: it took too long or too much memory.
-        QueueFullError: others are being tried.
+        QueueFullError: others are being tried, or the machine is too busy.
     """
     asked = json.dumps([kind, given])
     name = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).hexdigest()
@@ -140,7 +140,11 @@ def try_out(kind: str, given: Any, what: str) -> None:
 
 
 def ends(asked: str) -> bool:
-    """Whether a process that prepares it comes to a good end within its limits."""
+    """Whether a process that prepares it comes to a good end within its limits.
+
+    Raises:
+        QueueFullError: the machine is so busy that it did not even get its share of a processor.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", TRIAL],
@@ -150,6 +154,6 @@ def ends(asked: str) -> bool:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-    except subprocess.TimeoutExpired:
-        return False
+    except subprocess.TimeoutExpired as error:  # says nothing about the schema
+        raise QueueFullError("the machine is too busy to check the schema", hint="try again in a moment") from error
     return done.returncode == 0
