@@ -109,3 +109,21 @@ def test_warnings_of_libraries_are_lines_of_the_log():
     finally:
         for logger, handlers, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
+
+
+def test_a_disk_that_is_full_for_a_while_loses_lines_and_not_the_log():
+    written, is_full = [], True
+
+    def write(line):
+        if is_full:
+            raise OSError(28, "No space left on device")
+        written.append(line)
+
+    log = LogWriter(write)
+    log("lost")
+    while not log._dropped:
+        pass
+    is_full = False
+    log("kept")
+    log.close()
+    assert written == ["kept", "1 lines were dropped here: they could not be written, or not fast enough"]

@@ -39,7 +39,10 @@ class LogWriter:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            self._write(line)
-            dropped, self._dropped = self._dropped, 0
-            if dropped:
-                self._write(f"{dropped:,} lines were dropped here: they came faster than they could be written")
+            try:
+                self._write(line)
+                if self._dropped:
+                    dropped, self._dropped = self._dropped, 0
+                    self._write(f"{dropped:,} lines were dropped here: they could not be written, or not fast enough")
+            except OSError:  # a full disk, or nobody at the other end: there is nowhere to tell it but a later line
+                self._dropped += 1
