@@ -1,5 +1,6 @@
 """What a server keeps when it is killed, and what it does when its files change under it; as real processes."""
 
+import http.client
 import json
 import re
 import signal
@@ -29,7 +30,7 @@ def ask(url, path="/v1/completions", **body):
             return answer.status, json.loads(text) if text[:1] == b"{" else text.decode()
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
-    except OSError:
+    except (OSError, http.client.HTTPException):  # the latter where an answer broke off
         return 0, None
 
 

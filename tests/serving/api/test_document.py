@@ -56,12 +56,14 @@ def test_the_document_has_every_address(served):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(
+    ("address", "mode"),
+    [(address, GenerationMode.POSITIVE) for address in ADDRESSES]
+    + [(address, GenerationMode.NEGATIVE) for address in ADDRESSES if address.startswith("POST")],
+    ids=str,
+)  # nothing can be wrong with a request without a body
 def test_every_address_does_what_the_document_says(served, address, mode):
     operation = operations_of(served)[address]
-    if mode is GenerationMode.NEGATIVE and not len(operation.body):
-        pytest.skip("nothing can be wrong with a request without a body")
     checks = [check for check in CHECKS.get_all() if check.__name__ not in MEANINGLESS]
 
     @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
