@@ -1,4 +1,4 @@
-"""One browser and one trained run for all tests of a session."""
+"""A browser for the tests of a file, and one trained run for all of a session."""
 
 import shutil
 
@@ -7,7 +7,9 @@ import pytest
 from dashboard.browser import chromium, dashboard, trained
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # Playwright's event loop runs in this thread as long as it lives: no other test could run one
 def browser():
     with chromium() as found:
         yield found
