@@ -35,6 +35,7 @@ def test_a_server_answers_all_of_them_in_words_and_forgets_them(tmp_path):
     out = tmp_path / "figures.json"
     flags = "--runtime torch --prefix-cache-bytes 16Mi"
     command = [sys.executable, str(BENCHMARKS / "malformed.py"), str(folder), "--requests", "300", "--flags", flags]
+    command += ["--idle-seconds", "0", "--warm-up-prompts", "20"]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     figures = json.loads(out.read_text())

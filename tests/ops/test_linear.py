@@ -62,6 +62,17 @@ def test_a_row_among_many_is_the_same_whatever_rows_were_added():
         assert torch.equal(rows_by_onednn(x[:rows], weight), whole[:rows])
 
 
+def test_bfloat16_products_of_any_number_of_rows_are_of_few_sizes(monkeypatch):
+    weight, sizes, product = random(64, 96, dtype=torch.bfloat16), set(), F.linear
+    monkeypatch.setattr(module.F, "linear", lambda x, weight: sizes.add(x.shape[:-1].numel()) or product(x, weight))
+    with torch.no_grad():
+        for rows in range(2, 300):
+            x = random(rows, 96, dtype=torch.bfloat16)
+            found = linear(x, weight)
+            assert_close(found, product(x.double(), weight.double()), tolerance_of("linear", "bfloat16").values)
+    assert sizes == {module.rounded_rows(rows) for rows in range(2, 300)} and len(sizes) < 60
+
+
 @pytest.fixture
 def taken(monkeypatch):
     """Names of the special ways that were taken."""

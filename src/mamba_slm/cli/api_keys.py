@@ -6,6 +6,7 @@ import argparse
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mamba_slm.cli import console
 from mamba_slm.core.units import parse_count
@@ -49,34 +50,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
+    done = perform(args)
+    if args.subcommand == "add":
+        console.say(f"made a key for {args.name!r} in {args.file}; keep it, it cannot be shown again:")
+        print(done)
+        return 0
+    if args.subcommand == "remove":
+        console.say(f"removed the key of {args.name!r} from {args.file}")
+        return 0
+    if args.json:
+        console.print_json(done)
+        return 0
+    columns = ("name", "id", "role", "created", "requests_per_minute", "tokens_per_minute")
+    shown = [{**row, "created": time.strftime("%Y-%m-%d", time.gmtime(row["created"]))} for row in done]
+    cells = [["-" if row[name] is None else row[name] for name in columns] for row in shown]
+    header = [name.replace("_per_minute", "/min") for name in columns]
+    print(console.table(header, cells, right=["requests/min", "tokens/min"]))
+    return 0
+
+
+def perform(args: argparse.Namespace) -> Any:
+    """Do what the subcommand says, and print nothing.
+
+    Returns: the new key, which nobody can show again; for `list` the keys without what is secret; else None.
+    """
     from mamba_slm.serving.api.guard.keys import add_key, read_keys, remove_key
 
     if args.subcommand == "add":
         role = "admin" if args.admin else "metrics" if args.metrics else "user"
-        key = add_key(
+        return add_key(
             args.file,
             args.name,
             role=role,
             requests_per_minute=args.requests_per_minute,
             tokens_per_minute=args.tokens_per_minute,
         )
-        console.say(f"made a key for {args.name!r} in {args.file}; keep it, it cannot be shown again:")
-        print(key)
-        return 0
     if args.subcommand == "remove":
-        remove_key(args.file, args.name)
-        console.say(f"removed the key of {args.name!r} from {args.file}")
-        return 0
-    rows = [
+        return remove_key(args.file, args.name)
+    return [
         {name: value for name, value in asdict(record).items() if name != "sha256"}
         for record in read_keys(args.file).values()
     ]
-    if args.json:
-        console.print_json(rows)
-        return 0
-    columns = ("name", "id", "role", "created", "requests_per_minute", "tokens_per_minute")
-    shown = [{**row, "created": time.strftime("%Y-%m-%d", time.gmtime(row["created"]))} for row in rows]
-    cells = [["-" if row[name] is None else row[name] for name in columns] for row in shown]
-    header = [name.replace("_per_minute", "/min") for name in columns]
-    print(console.table(header, cells, right=["requests/min", "tokens/min"]))
-    return 0

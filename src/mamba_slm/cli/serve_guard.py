@@ -81,6 +81,25 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def is_open_to_all(args: argparse.Namespace) -> bool:
+    """Whether others than this machine reach the server and need no key, which the user must have said.
+
+    Raises:
+        UsageError: nobody said so.
+    """
+    from mamba_slm.serving.api.guard.caller import is_loopback
+
+    if is_loopback(args.host) or args.api_keys is not None:
+        return False
+    if not args.insecure_no_keys:
+        raise UsageError(
+            f"--host {args.host} lets others reach this server, and nobody would need a key",
+            hint="make a key with mamba-slm api-keys add NAME and give --api-keys api-keys.json, or, where "
+            "everybody who can connect may use it, --insecure-no-keys",
+        )
+    return True
+
+
 def settings(args: argparse.Namespace) -> GuardSettings:
     """What the flags say; how requests are logged is said once.
 
@@ -92,13 +111,7 @@ def settings(args: argparse.Namespace) -> GuardSettings:
     from mamba_slm.serving.api.guard.keys import read_keys
     from mamba_slm.serving.api.guard.settings import GuardSettings
 
-    if not is_loopback(args.host) and args.api_keys is None:
-        if not args.insecure_no_keys:
-            raise UsageError(
-                f"--host {args.host} lets others reach this server, and nobody would need a key",
-                hint="make a key with mamba-slm api-keys add NAME and give --api-keys api-keys.json, or, where "
-                "everybody who can connect may use it, --insecure-no-keys",
-            )
+    if is_open_to_all(args):
         console.say(f"warning: everybody who can reach {args.host} may use this model (--insecure-no-keys)")
     if args.api_keys is not None:
         console.say(f"keys: {len(read_keys(args.api_keys))} in {args.api_keys}")

@@ -10,6 +10,8 @@ Letters: i inputs, o outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,6 +32,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
             return one_row_in_parts(x, weight, threads)
     elif weight.dtype == torch.float32 and HAS_ONEDNN:
         return rows_by_onednn(x, weight)
+    elif weight.dtype == torch.bfloat16:
+        return of_few_sizes(x, lambda rows: F.linear(rows, weight))
     return F.linear(x, weight)
 
 
@@ -52,17 +56,22 @@ def one_row_in_parts(x: Tensor, weight: Tensor, parts: int) -> Tensor:
 
 
 def rows_by_onednn(x: Tensor, weight: Tensor) -> Tensor:
-    """x [... i], weight [o i], both float32, to [... o]: the operator by which torch.compile replaces a product.
+    """x [... i], weight [o i], both float32, to [... o]: the operator by which torch.compile replaces a product."""
+    return of_few_sizes(x, lambda rows: torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], ""))
 
-    It compiles a kernel for every number of rows, which takes as long as a product of some hundred of them and keeps
-    a tenth of a megabyte, twice; so a number is rounded up to one of few, and the rows that were added are left out.
+
+def of_few_sizes(x: Tensor, product: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `product` makes of the rows of x [... i]: [... o], where it is one of oneDNN, row by row.
+
+    oneDNN compiles a kernel for every number of rows, which takes as long as a product of some hundred of them and
+    keeps a tenth of a megabyte and more, twice; so a number is rounded up to one of few, and the rows that were added
+    are left out.
     """
-    i, rows = x.shape[-1], x.numel() // x.shape[-1]
+    rows = x.numel() // x.shape[-1]
     added = rounded_rows(rows) - rows
     if not added:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    more = F.pad(x.reshape(rows, i), (0, 0, 0, added))
-    made = torch.ops.mkldnn._linear_pointwise(more, weight, None, "none", [], "")
+        return product(x)
+    made = product(F.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, added)))
     return made[:rows].view(*x.shape[:-1], -1)
 
 

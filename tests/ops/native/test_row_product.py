@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+import mamba_slm.ops.native.row_product as module
 from mamba_slm.ops.kernels import loaded_kernel
+from mamba_slm.ops.linear import rounded_rows
 from mamba_slm.ops.lowbit.linear import packed_linear
 from mamba_slm.ops.lowbit.packed import linear_reference, pack_codes, unpack
 from mamba_slm.ops.native.row_product import FEW_ROWS, row_product, unpack_columns
@@ -24,6 +26,17 @@ def test_rows_times_a_plain_matrix(native_kernels, shape, rows, dtype):
     weight, x = torch.randn(shape).to(dtype), torch.randn(rows, shape[1])
     allowed = 1e-5 if dtype == torch.bfloat16 else tolerance_of("linear").values
     assert_close(row_product(x, weight), x @ weight.float().T, allowed)
+
+
+def test_many_bfloat16_rows_are_multiplied_in_few_sizes(native_kernels, monkeypatch):
+    weight, sizes, product = random_weight((64, 96), 32, 8, 0, "float"), set(), module.product_in_slices
+    monkeypatch.setattr(module, "product_in_slices", lambda x, weight: sizes.add(len(x)) or product(x, weight))
+    for rows in range(FEW_ROWS + 1, 200, 3):
+        x = torch.randn(2, rows, 96).bfloat16()
+        found = packed_linear(x, weight)
+        assert found.shape == (2, rows, 64)
+        assert_close(found.float(), linear_reference(x.float(), weight), tolerance_of("linear", "bfloat16").values)
+    assert sizes <= {rounded_rows(rows) for rows in range(400)}
 
 
 @pytest.mark.parametrize("scale_dtype", [torch.float16, torch.float32], ids=["fp16", "fp32"])

@@ -1,6 +1,7 @@
 """Promises of the engine in its thread: many askers at once, cancellation, failure and shutdown."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 
 import pytest
@@ -112,3 +113,23 @@ def test_a_stop_without_patience_ends_those_that_run(cores):
 
     with pytest.raises(SetupError, match="was shut down"):
         asyncio.run(ask_and_stop())
+
+
+def test_freed_memory_is_given_back_once_after_work_and_not_while_there_is_any(cores, monkeypatch):
+    monkeypatch.setattr("mamba_slm.serving.engine.thread.IDLE_SECONDS", 0.02)
+    monkeypatch.setattr("mamba_slm.serving.engine.thread.BETWEEN_IDLES_SECONDS", 0.0)
+    idles, idle = [], threading.Event()
+
+    def on_idle():
+        idles.append(True)
+        idle.set()
+
+    engine = Engine(cores.core, on_idle=on_idle)
+    engine.start()
+    for _ in range(2):
+        assert idle.wait(60)
+        idle.clear()
+        asyncio.run(tokens(engine, request(PROMPTS[0])))
+    assert idle.wait(60)
+    engine.stop()
+    assert len(idles) == 3

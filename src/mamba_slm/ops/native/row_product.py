@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mamba_slm.ops.kernels import Kernel
+from mamba_slm.ops.linear import of_few_sizes
 from mamba_slm.ops.lowbit.packed import PANEL_ROWS, Bits, PackedWeight, linear_reference, pack_codes
 from mamba_slm.ops.native.arguments import POINTER, SIZE, SUFFIX, declare, pointer, refused_tensor
 from mamba_slm.ops.native.library import library
@@ -97,7 +98,10 @@ def packed_linear(x: Tensor, weight: PackedWeight) -> Tensor:
     """See `mamba_slm.ops.lowbit.linear`. Many rows are multiplied in the dtype of x by the matrix rounded to it."""
     if x.numel() <= FEW_ROWS * weight.num_inputs or weight.activations == "int8":
         return row_product(x, weight)
-    return product_in_slices(x.reshape(-1, weight.num_inputs), weight).view(*x.shape[:-1], -1)
+    rows = x.reshape(-1, weight.num_inputs)
+    if x.dtype == torch.bfloat16:
+        return of_few_sizes(rows, lambda more: product_in_slices(more, weight)).view(*x.shape[:-1], -1)
+    return product_in_slices(rows, weight).view(*x.shape[:-1], -1)
 
 
 def product_in_slices(x: Tensor, weight: PackedWeight) -> Tensor:

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TypeVar
 
+from mamba_slm.core.allocator import give_back_freed_memory
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.serving.cache.disk.disk_cache import Candidate
@@ -26,16 +27,29 @@ from mamba_slm.serving.engine.load import Load
 from mamba_slm.serving.engine.request import Answer, EngineRequest, Failure, Piece
 
 Result = TypeVar("Result")
+IDLE_SECONDS = 1.0
+"""How long nothing is asked before the engine does `on_idle`."""
+BETWEEN_IDLES_SECONDS = 10.0
+"""A client that asks every other second should not wait for it each time."""
 
 
 class Engine:
     """Start it, ask it from any event loop, stop it."""
 
-    def __init__(self, core: EngineCore, *, say: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        core: EngineCore,
+        *,
+        say: Callable[[str], None] = lambda line: None,
+        on_idle: Callable[[], None] = give_back_freed_memory,
+    ):
         """
         Args:
             say: told the traceback when the engine itself fails; requests are told that it did.
+            on_idle: done by the engine's thread once after work, when nothing is asked. The C library keeps what many
+                small and a few huge requests have freed between each other; given back, memory says what is in use.
         """
+        self._on_idle, self._idles_from = on_idle, 0.0
         self.core = core
         """For reading counts; whoever calls its methods while the engine runs breaks it."""
         self.load = Load()
@@ -175,18 +189,28 @@ class Engine:
         if ticket.number is not None:
             self.core.cancel(ticket.number)
 
+    def _next(self) -> Callable[[], None] | None:
+        """Wait for what is asked next."""
+        wait = max(IDLE_SECONDS, self._idles_from - time.monotonic())
+        with contextlib.suppress(queue.Empty):
+            return self._inbox.get(timeout=wait)
+        self._on_idle()
+        self._idles_from = time.monotonic() + BETWEEN_IDLES_SECONDS
+        return self._inbox.get()
+
+    @staticmethod
+    def _act(action: Callable[[], None] | None) -> None:
+        if action is not None:
+            action()
+
     def _run(self) -> None:
         """The thread."""
         has_work = False
         while not self._stops:
-            while True:
-                try:
-                    action = self._inbox.get(block=not has_work)
-                except queue.Empty:
-                    break
-                has_work = True  # look at the others without waiting
-                if action is not None:
-                    action()
+            if not has_work:
+                self._act(self._next())
+            while not self._inbox.empty():
+                self._act(self._inbox.get())
             with contextlib.suppress(queue.Empty):
                 self._beside.get_nowait()()
             try:
