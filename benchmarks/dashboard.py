@@ -10,6 +10,7 @@ the part that is listed. Prints one JSON document.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import statistics
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-precise-memory-info"]
 DRAW = """() => {
@@ -46,6 +48,21 @@ def resident_bytes(pid: int) -> int:
     return 0
 
 
+FIRST_VIEWS = {"home": "/", "run": "/runs/0/20260401-long"} | {
+    name: f"/{name}"
+    for name in ("data", "train", "tune", "runs", "models", "chat", "rate", "evaluate", "serve", "system")
+}
+
+
+def until(page: Any, expression: str, *, seconds: float = 120) -> None:
+    """Wait until an expression is true in a page, and say which one never was."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"never true within {seconds} s: {expression}")
+        page.wait_for_timeout(10)
+
+
 def main() -> int:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,7 +73,7 @@ def main() -> int:
     args = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as at_the_end:
         run = Path(folder) / "20260401-long"
         run.mkdir()
         metrics = run / "metrics.jsonl"
@@ -73,6 +90,8 @@ def main() -> int:
             folder,
         ]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        at_the_end.callback(server.communicate)
+        at_the_end.callback(server.kill)  # first, also when something went wrong
         assert server.stdout is not None
         address = server.stdout.readline().strip()
         origin = address.partition("/?")[0]
@@ -82,7 +101,7 @@ def main() -> int:
             page = context.new_page()
             page.goto(address)
             found: dict[str, object] = {"points": args.points, "first_view_ms": {}}
-            for name, path in (("home", "/"), ("runs", "/runs"), ("run", "/runs/0/20260401-long"), ("train", "/train")):
+            for name, path in FIRST_VIEWS.items():
                 times = []
                 for _ in range(5):
                     fresh = browser.new_context(storage_state=context.storage_state())  # an empty cache
@@ -96,9 +115,7 @@ def main() -> int:
                 found["first_view_ms"][name] = round(statistics.median(each for each in times if each is not None))
                 found[f"{name}_bytes"] = sent
             page.goto(f"{origin}/runs/0/20260401-long")
-            deadline = time.monotonic() + 60
-            while not page.evaluate("Boolean(window.runState?.series)") and time.monotonic() < deadline:
-                page.wait_for_timeout(50)
+            until(page, "Boolean(window.runState?.series)")
             found["points_on_the_page"] = page.evaluate("runState.series.step.length")
             found["draw_all_curves_ms"] = round(statistics.median(page.evaluate(DRAW) for _ in range(20)), 2)
             updates = []
@@ -106,8 +123,7 @@ def main() -> int:
                 with metrics.open("a") as file:
                     file.write(json.dumps(row(args.points + number)) + "\n")
                 began = time.monotonic()
-                while page.evaluate("runState.series.count") < args.points + number:
-                    page.wait_for_timeout(10)
+                until(page, f"runState.series.count >= {args.points + number}")
                 updates.append(1000 * (time.monotonic() - began))
             found["row_to_curve_ms"] = round(statistics.median(updates))  # the page asks once a second
             found["heap_bytes"] = page.evaluate("performance.memory.usedJSHeapSize")
@@ -116,13 +132,10 @@ def main() -> int:
             for tab in tabs:
                 tab.goto(f"{origin}/runs/0/20260401-long")
             for tab in tabs:
-                while not tab.evaluate("Boolean(window.runState?.series)"):
-                    tab.wait_for_timeout(20)
+                until(tab, "Boolean(window.runState?.series)")
             found["tabs"] = {"count": args.tabs, "all_drawn_seconds": round(time.monotonic() - began, 1)}
             found["server_resident_bytes"] = resident_bytes(server.pid)
             browser.close()
-        server.kill()
-        server.communicate()
     text = json.dumps(found, indent=2)
     print(text)
     if args.out is not None:

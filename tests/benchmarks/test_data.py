@@ -46,6 +46,7 @@ def test_stages_are_measured_beside_others_and_kept_when_only_one_is_repeated(te
     assert any(row["stage"] == "quality" and row["way"] == "ours" for row in again)
 
 
+@pytest.mark.slow
 def test_a_peer_that_fails_is_named_with_its_reason(texts, tmp_path):
     out = tmp_path / "data.json"
     done = run(texts, "--rounds", 1, "--megabytes", 1, "--out", out, "--dolma", sys.executable, "--only", "quality")

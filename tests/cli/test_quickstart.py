@@ -104,6 +104,7 @@ def test_interrupted_in_training_it_continues_and_keeps_its_plan(notes, tmp_path
     assert (out / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_killed_while_it_prepares_it_starts_again(notes, tmp_path):
     out = tmp_path / "run"
     words = [*PROGRAM, *quickstart("--data", notes, "--out", out, "--minutes", "0.1")]

@@ -5,7 +5,7 @@ import math
 
 from starlette.testclient import TestClient
 
-from mamba_slm.cli.dashboard_plan import plan_of_training
+from mamba_slm.cli.dashboard_plan import actions
 from mamba_slm.cli.main import load_command
 from mamba_slm.core.files import write_json_atomic
 from mamba_slm.dashboard.app import create_app
@@ -61,7 +61,7 @@ def make_run(home, name="20260401-nano", *, steps=50, state="done", samples=(0, 
 
 def client_of(*homes, signed_in=True, base="http://localhost:8888", **settings):
     """A client of the dashboard over some homes."""
-    app = create_app(DashboardConfig(homes=homes, token=TOKEN, **settings), plan_training=plan_of_training)
+    app = create_app(DashboardConfig(homes=homes, token=TOKEN, **settings), actions=actions())
     client = TestClient(app, base_url=base, follow_redirects=False)
     if signed_in:
         client.headers["Authorization"] = f"Bearer {TOKEN}"

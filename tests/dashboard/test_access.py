@@ -18,18 +18,66 @@ GETS = [
     "/runs",
     "/train",
     "/chat",
+    "/serve",
+    "/api/serve",
+    "/api/serve/0/000001",
+    "/system",
+    "/api/system",
+    "/api/system/brief",
     "/api/chat/models",
+    "/evaluate",
+    "/api/evaluations",
+    "/api/home",
     "/api/compare?run=0/x",
     "/runs/0/20260401-nano",
+    "/runs/0/20260401-nano/report",
     "/api/runs",
     "/api/jobs",
+    "/api/files",
+    "/data",
+    "/data/inspect",
+    "/data/mix",
+    "/data/tokenize",
+    "/data/curate",
+    "/api/data/curation?path=x",
+    "/api/data/removed?path=x",
+    "/api/data/library",
+    "/api/data/documents?path=x",
+    "/models",
+    "/api/models",
+    "/api/models/one?model=20260401-nano",
+    "/api/models/outcome/0/000001",
+    "/api/jobs/0/000001",
+    "/jobs/0/000001",
     "/assets/x/page.css",
     "/nothing/here",
 ]
 GETS += [f"{RUN}/{what}" for what in ("series", "live?after=0.0.0", "samples", "events", "checkpoints", "log")]
 POSTS = [f"{RUN}/{what}" for what in ("stop", "resume", "notes")]
 POSTS += [f"/api/chat/{what}" for what in ("serve", "end", "look", "answer")]
-POSTS += ["/api/train/plan", "/api/train/start", "/api/jobs/0/000001/cancel"]
+POSTS += [
+    "/api/upload",
+    "/api/data/count",
+    "/api/data/tokenize/plan",
+    "/api/data/tokenize/start",
+    "/api/data/curate/plan",
+    "/api/data/curate/start",
+    "/api/data/mix",
+    "/api/data/mix/write",
+    "/api/data/download",
+]
+GETS += [f"/api/evaluations/{what}?at=0/x/results.json" for what in ("one", "differences", "answers")]
+POSTS += ["/api/models/plan", "/api/models/start"]
+POSTS += ["/api/train/plan", "/api/train/start"]
+POSTS += ["/api/evaluate/plan", "/api/evaluate/start", "/api/evaluate/resume", "/api/quick"]
+POSTS += ["/api/serve/plan", "/api/serve/start", "/api/serve/elsewhere", "/api/serve/0/000001/key"]
+POSTS += ["/api/system/doctor"]
+POSTS += [f"/api/keys/{what}" for what in ("list", "add", "remove")]
+GETS += ["/rate", "/api/rate/sets", "/api/rate/0/talk?rater=me", "/api/rate/0/talk/export?format=dpo"]
+GETS += ["/tune", "/api/tune/known"]
+POSTS += [f"/api/tune/{what}" for what in ("plan", "look", "start")]
+POSTS += [f"/api/rate/{what}" for what in ("plan", "begin", "0/talk/choose", "0/talk/undo", "0/talk/add")]
+POSTS += [f"/api/jobs/0/000001/{what}" for what in ("cancel", "end")]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What pages and their scripts get, on runs of every condition."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from dashboard.made_runs import EVIL, append, client_of, make_run, parse, train_row
+from mamba_slm.dashboard.page.layout import PAGES
 from mamba_slm.runs.jobs import list_jobs
 from mamba_slm.runs.lock import RunLock
 from mamba_slm.runs.record import RunRecord, write_record
@@ -192,3 +194,11 @@ def test_assets_may_be_kept_for_ever_because_their_address_changes_with_them(tmp
     answer = client.get(address)
     assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
     assert client.get(address.replace("/assets/", "/assets/old")).status_code == 404
+
+
+def test_no_page_uses_an_id_twice(tmp_path):
+    make_run(tmp_path)
+    client = client_of(tmp_path)
+    for path in [*(f"/{page}" for page in PAGES), "/runs/0/20260401-nano"]:
+        ids = re.findall(r' id="([^"]+)"', client.get(path).text)
+        assert "content" in ids and len(ids) == len(set(ids)), (path, [each for each in ids if ids.count(each) > 1])

@@ -13,7 +13,7 @@ from dashboard.made_runs import client_of, make_run
 from mamba_slm.core.errors import UsageError
 from mamba_slm.dashboard.reading.servers import servers_in
 from mamba_slm.dashboard.talking import address_of, question_of, stream
-from mamba_slm.runs.jobs import new_folder, write_state
+from mamba_slm.runs.jobs import list_jobs, new_folder, write_state
 from mamba_slm.runs.process import machine_identity, process_start
 
 OWN = {"Origin": "http://localhost:8888"}
@@ -201,3 +201,14 @@ def test_read_only_starts_and_ends_no_server(tmp_path):
     assert client.post("/api/chat/serve", json={"run": "0/20260401-nano"}, headers=OWN).status_code == 400
     assert client.post("/api/chat/end", json={"home": 0, "job": "000001"}, headers=OWN).status_code == 400
     assert not (tmp_path / ".jobs").exists()
+
+
+def test_a_checkpoint_or_a_folder_is_served_as_the_terminal_would(tmp_path):
+    client = client_of(tmp_path)
+    answer = client.post("/api/chat/serve", json={"model": "models/small"}, headers=OWN)
+    assert answer.status_code == 200
+    (job,) = list_jobs(tmp_path)
+    assert job.words == ("mamba-slm", "serve", "models/small", "--port", "0", "--name=small")
+    assert client.post("/api/chat/serve", json={"model": " "}, headers=OWN).json()["error"] == "choose a model"
+    read_only = client_of(tmp_path, is_read_only=True)
+    assert read_only.post("/api/chat/serve", json={"model": "m"}, headers=OWN).status_code == 400

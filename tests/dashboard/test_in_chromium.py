@@ -1,27 +1,51 @@
 """The pages in a real browser, on real runs."""
 
 import base64
+import json
 import shutil
 
 import pytest
 
 from dashboard.browser import SIZES, Visit, artefacts, dashboard, train_words, until
 from dashboard.made_runs import EVIL, append, make_run, train_row
+from mamba_slm.dashboard.reading.sets import find_set
 
 pytestmark = pytest.mark.slow
 RUN = "/runs/0/20260401-nano"
 PAGES = {
     "home": "/",
+    "data": "/data",
+    "inspect": "/data/inspect#path=text.txt&tokenizer=20260401-nano&view=tokens",
+    "mix": "/data/mix",
+    "curate": "/data/curate",
+    "tokenize": "/data/tokenize",
     "runs": "/runs#run=0/20260401-nano&run=0/20260402-nano",
     "run": RUN,
     "train": "/train",
+    "tune": "/tune#model=20260401-nano&data=talk.jsonl",
+    "models": "/models#model=20260401-nano",
     "chat": "/chat",
+    "serve": "/serve",
+    "evaluate": "/evaluate#show=0/evaluations/first/results.json&beside=0/evaluations/second/results.json",
+    "rate": "/rate",
+    "system": "/system",
 }
 READY = {
     "home": "document.querySelectorAll('#results .card').length >= 2",
+    "data": "Boolean(window.dataState?.library)",
+    "mix": "Boolean(window.mixState)",
+    "tokenize": "Boolean(window.tokenizeState?.plan)",
+    "curate": "document.querySelector('#problem')?.textContent.includes('nothing to curate')",
+    "inspect": "Boolean(window.inspectState?.page?.rows.length)",
     "runs": "document.querySelectorAll('#rows tr').length >= 2 && document.querySelectorAll('#legend li').length === 2",
     "train": "Boolean(window.trainState?.plan)",
+    "tune": "Boolean(window.tuneState?.example)",
+    "models": "Boolean(window.modelsState?.shown && window.makeState?.plan)",
     "chat": "Boolean(window.chatState?.models.runs.length)",
+    "serve": "Boolean(window.serveState?.servers && serveState.plan)",
+    "evaluate": "document.querySelectorAll('#answer-list .card').length > 0",
+    "rate": "Boolean(window.rateState?.now?.shown)",
+    "system": "window.systemState?.points.length > 1 && document.querySelectorAll('#rows tr').length > 0",
     "run": "Boolean(window.runState?.versions.log && document.querySelector('#chart-loss').chart.drawn)",
 }
 TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
@@ -200,6 +224,10 @@ def test_runs_are_filtered_chosen_noted_and_the_address_shows_the_same_again(bro
         page.get_by_label("Tags").fill("best")
         page.get_by_role("button", name="Save").click()
         page.locator("[data-run='0/beta']", has_text="the better one").wait_for()
+        page.locator("#filter").fill("state:failed")
+        page.get_by_text("No run is like that.").wait_for()
+        page.locator("#filter").fill("state:failed,done")
+        assert page.locator("#rows tr").count() == 2
         page.locator("#filter").fill("tag:best loss<9")
         assert page.locator("#rows tr").count() == 1
         shared = page.url
@@ -209,6 +237,25 @@ def test_runs_are_filtered_chosen_noted_and_the_address_shows_the_same_again(bro
         assert page.locator("#filter").input_value() == "tag:best loss<9"
         visit.assert_clean()
         visit.context.close()
+
+
+def test_what_was_typed_into_a_form_is_there_after_a_reload_and_a_link_comes_first(browser, address):
+    visit = Visit(browser, address)
+    for path, name in {"data/curate": "out", "data/tokenize": "out", "rate": "name"}.items():
+        page = visit.go(path)
+        page.locator(f"#form [name={name}]").fill("mine")
+        page.reload()
+        until(page, f"document.querySelector('#form [name={name}]').value === 'mine'")
+    page = visit.go("data/curate")
+    page.get_by_label("Keep the texts").uncheck()
+    page.reload()
+    until(page, "document.querySelector('#form [name=out]').value === 'mine'")
+    assert not page.get_by_label("Keep the texts").is_checked()
+    page.goto("about:blank")
+    page = visit.go("data/tokenize#out=other")
+    until(page, "document.querySelector('#form [name=out]').value === 'other'")
+    visit.assert_clean()
+    visit.context.close()
 
 
 def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp_path):
@@ -275,11 +322,42 @@ def test_models_are_served_from_the_page_talk_beside_each_other_and_stay_text(br
         page.get_by_role("button", name="Retry").first.click()
         until(page, "chatState.running.size === 0")
         assert page.locator(".answer .text").first.inner_text() == first, "the same seed again"
+        page.locator("#seed").fill("7")
+        page.get_by_role("button", name="Retry").first.click()
+        until(page, "chatState.running.size === 0")
+        other = page.locator(".answer .text").first.inner_text()
+        assert other != first
+        page.get_by_text("3/3").wait_for()
+        page.get_by_role("button", name="The answer before").click()
+        assert page.locator(".answer .text").first.inner_text() == first, "a retry loses nothing"
+        page.get_by_role("button", name="The answer after").click()
+        page.get_by_role("button", name="▢ Better").first.click()
+        page.get_by_role("button", name="✓ Better").wait_for()
+        (pair,) = find_set((tmp_path,), 0, "chat").pairs()
+        assert {answer.text for answer in pair.answers} == {first, other}
         page.get_by_role("button", name="Edit").click()
         assert page.locator("#message-text").input_value().startswith("Once there")
         with page.expect_download() as waiting:
             page.get_by_role("button", name="Export").click()
         assert waiting.value.suggested_filename == "conversation.json"
+        page.locator("#which").select_option("1")
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name="Export").click()
+        kept = json.loads(waiting.value.path().read_text())
+        assert kept["settings"] == {"temperature": 0.8, "top_p": 0.95, "max_tokens": 24, "seed": 7}
+        page.locator("#seed").fill("1")
+        page.locator("#import-file").set_input_files(waiting.value.path())
+        until(page, "chatState.talks.length === 4 && chatState.now === 3")
+        assert page.locator("#seed").input_value() == "7"
+        assert page.evaluate("chatState.talks[3].turns") == page.evaluate("chatState.talks[1].turns")
+        assert (
+            page.locator(".answer .text").first.inner_text() == other and "3/3" in page.locator("#panes").inner_text()
+        )
+        for text in ("{", "[]", '{"turns": [{"text": 1}]}', '{"turns": [], "format_version": 9}'):
+            page.locator("#import-file").set_input_files({"name": "x.json", "mimeType": "", "buffer": text.encode()})
+            page.get_by_text("x.json cannot be read").wait_for()
+            page.evaluate("document.querySelector('#message').textContent = ''")
+        assert page.evaluate("chatState.talks.length") == 4
 
         page.locator("#max_tokens").fill("5000")
         page.locator("#message-text").press("Enter")

@@ -87,21 +87,10 @@ NEEDING_AN_EXTRA |= {
     f"mamba_slm.serving.metrics.{name}": "[serve]"
     for name in ("libraries", "families", "vllm", "own", "http", "exposition")
 }
-NEEDING_AN_EXTRA |= {
+ROUTES = sorted(path.stem for path in (REPOSITORY / "src/mamba_slm/dashboard/routes").glob("[!_]*.py"))
+NEEDING_AN_EXTRA |= {f"mamba_slm.dashboard.window_{name}": "[window]" for name in ("library", "process")} | {
     f"mamba_slm.dashboard.{name}": "[dashboard]"
-    for name in (
-        "libraries",
-        "access",
-        "app",
-        "server",
-        "routes.answers",
-        "routes.pages",
-        "routes.run",
-        "routes.runs",
-        "routes.train",
-        "routes.chat",
-        "talking",
-    )
+    for name in ("libraries", "access", "app", "server", "talking", "watching", *(f"routes.{name}" for name in ROUTES))
 }
 """Modules that consist of another package's classes, and the extra that their error must name."""
 
@@ -117,6 +106,7 @@ def test_every_module_imports_with_the_base_installation():
         "bitsandbytes",
         "fastapi",
         "starlette",
+        "PyQt6",
         "uvicorn",
         "pydantic",
         "prometheus_client",

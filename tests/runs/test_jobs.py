@@ -9,8 +9,11 @@ import time
 import pytest
 
 from mamba_slm.core.errors import DataError, UsageError
+from mamba_slm.runs import jobs
 from mamba_slm.runs.jobs import (
+    Job,
     cancel_job,
+    end_job,
     find_job,
     job_summary,
     list_jobs,
@@ -83,6 +86,16 @@ def test_a_queued_job_waits_for_those_before_it_and_may_be_taken_back(tmp_path):
     assert not cancel_job(read_job(third.path))
 
 
+def test_nobody_waits_for_a_server(tmp_path):
+    server = new_folder(tmp_path)
+    (server / "job.json").write_text(
+        '{"words": ["mamba-slm", "serve", "x"], "folder": ".", "created": 1, "is_queued": false}'
+    )
+    write_state(server, state="running", pid=os.getpid(), machine="elsewhere")
+    assert wait_for(start_job(LIST, home=tmp_path, folder=tmp_path, is_queued=True), "ended").exit_code == 0
+    assert read_job(server).state == "running"
+
+
 def test_a_job_whose_process_died_is_lost_and_holds_nobody_up(tmp_path):
     dead = new_folder(tmp_path)
     (dead / "job.json").write_text('{"words": ["mamba-slm", "x"], "folder": ".", "created": 1, "is_queued": false}')
@@ -120,3 +133,33 @@ def test_a_summary_hides_secrets_and_damaged_jobs_are_left_out(tmp_path):
     for id in ("7", "../x", "", "٣"):
         with pytest.raises(UsageError):
             find_job(tmp_path, id)
+
+
+def test_of_the_worker_and_who_takes_a_job_back_one_decides(tmp_path):
+    job = start_job(LIST, home=tmp_path, folder=tmp_path)
+    wait_for(job, "ended")
+    as_it_was = Job(**{**job.__dict__, "state": "waiting"})  # what a page read a moment before
+    assert not cancel_job(as_it_was)
+    assert read_job(job.path).state == "ended"
+
+
+def test_a_job_that_is_asked_to_end_as_soon_as_it_runs_ends_with_its_command(tmp_path):
+    for _ in range(3):
+        job = start_job(["mamba-slm", "runs", "watch", "nothing"], home=tmp_path, folder=tmp_path)
+        deadline = time.monotonic() + 60
+        while not end_job(read_job(job.path)) and read_job(job.path).state != "ended":
+            assert time.monotonic() < deadline
+        assert wait_for(job, "ended").exit_code is not None, "not lost: its worker wrote down how it ended"
+
+
+def test_the_oldest_jobs_that_ended_go_and_those_that_run_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "KEPT_JOBS", 4)
+    content = '{"words": ["mamba-slm", "x"], "folder": ".", "created": 1, "is_queued": false}'
+    for number in range(6):
+        folder = new_folder(tmp_path)
+        (folder / "job.json").write_text(content)
+        write_state(folder, state="running" if number == 1 else "ended", pid=os.getpid(), machine="elsewhere")
+    jobs.prune(tmp_path)
+    assert [job.id for job in list_jobs(tmp_path)] == ["000002", "000004", "000005", "000006"]
+    assert [job.id for job in list_jobs(tmp_path, most=2)] == ["000005", "000006"]
+    assert new_folder(tmp_path).name == "000007", "a number is not given twice"

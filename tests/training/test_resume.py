@@ -89,6 +89,7 @@ def check_kills(tmp_path, *, steps, kills, seed):
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_steps_ends_in_the_same_bits(tmp_path):
     check_kills(tmp_path, steps=50, kills=2, seed=11)
 

@@ -18,9 +18,13 @@ HOME/.dashboard, so that open pages survive a restart. From another machine: ssh
 Behind a proxy give --root-path, and --allowed-host with the name that browsers see. ${TOKEN_VARIABLE} is a token of
 your own. Needs the extra dashboard.
 
+--window shows the pages in a window instead of a browser; closing it ends the dashboard, and no run. Needs the extra
+window.
+
 examples:
   mamba-slm dashboard
   mamba-slm dashboard --home runs --home /shared/runs --port 9000 --no-open
+  mamba-slm dashboard --data /shared/text --upload-limit 10Gi
   mamba-slm dashboard --read-only --root-path /user/ada/proxy/8888 --allowed-host hub.example.org
 """
 
@@ -53,13 +57,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a name besides localhost under which browsers reach it; can be given again",
     )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder whose files may be shown besides those below the homes and the folder it is started in; can be "
+        "given again",
+    )
+    parser.add_argument(
+        "--upload-limit",
+        type=parse_count,
+        default=2 << 30,
+        metavar="N",
+        help="largest file that a browser may send, in bytes (default 2Gi)",
+    )
     parser.add_argument("--no-open", action="store_true", help="do not open a browser")
+    parser.add_argument("--window", action="store_true", help="show the pages in a window of their own")
     parser.add_argument("--read-only", action="store_true", help="show, but start, stop and write nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command until it is told to stop."""
-    from mamba_slm.cli.dashboard_plan import plan_of_training
+    from mamba_slm.cli.dashboard_plan import actions
     from mamba_slm.dashboard.config import DashboardConfig
     from mamba_slm.dashboard.server import serve
     from mamba_slm.dashboard.tokens import kept_token
@@ -78,14 +98,17 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         allowed_hosts=tuple(args.allowed_host),
         root_path=args.root_path.rstrip("/"),
+        data=tuple(Path(folder) for folder in args.data),
+        upload_bytes=args.upload_limit,
         is_read_only=args.read_only,
     )
     return serve(
         config,
-        plan_training=plan_of_training,
+        actions=actions(),
         say=console.say,
         show=lambda address: print(address, flush=True),
         opens_browser=not args.no_open and has_screen(),
+        opens_window=args.window,
     )
 
 

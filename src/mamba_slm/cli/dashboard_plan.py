@@ -1,9 +1,52 @@
-"""What a `train` command line would do, for the dashboard: parsed and resolved by the code of the command, no torch."""
+"""What command lines would do, for the dashboard: parsed and resolved by the code of the commands, no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from mamba_slm.dashboard.actions import Actions
+
+
+def actions() -> Actions:
+    """What the dashboard asks the command line."""
+    from mamba_slm.cli.dashboard_data import encode_conversation
+    from mamba_slm.cli.dashboard_evaluation import differences_of, scores_of
+    from mamba_slm.cli.dashboard_examples import example_of_tuning
+    from mamba_slm.cli.dashboard_models import plan_of_quantization
+    from mamba_slm.cli.dashboard_serving import api_keys, check_server
+    from mamba_slm.cli.dashboard_tuning import plan_of_tuning
+
+    return Actions(
+        check_command=check_command,
+        plan_training=plan_of_training,
+        scores_of=scores_of,
+        differences_of=differences_of,
+        check_server=check_server,
+        api_keys=api_keys,
+        plan_tuning=plan_of_tuning,
+        example_of_tuning=example_of_tuning,
+        encode_conversation=encode_conversation,
+        plan_quantization=plan_of_quantization,
+    )
+
+
+def check_command(words: Sequence[str]) -> None:
+    """Parse a command line and do nothing.
+
+    Args:
+        words: after `mamba-slm`.
+
+    Raises:
+        MambaSlmError: the command does not exist or does not take these arguments.
+    """
+    from mamba_slm.cli.main import load_command
+    from mamba_slm.core.errors import UsageError
+
+    if not words or {"-h", "--help"} & set(words):
+        raise UsageError("this asks for help, and does nothing", hint="type it in a terminal")
+    _, parser = load_command(words[0])
+    parser.parse_args(list(words[1:]))
 
 
 def plan_of_training(words: Sequence[str]) -> dict[str, Any]:

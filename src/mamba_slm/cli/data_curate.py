@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,7 @@ def run_curate(args: argparse.Namespace) -> int:
         if not done.funnel.total.written.documents:
             console.say("careful: no document stays; the report says why, and --dry-run shows the settings")
         console.say(f"next: open {done.folder / 'report.html'} in a browser")
-        console.say(f"      mamba-slm data tokenize {done.folder} --tokenizer TOKENIZER --out TOKENS")
+        console.say(f"      mamba-slm data tokenize {shlex.quote(str(done.folder))} --tokenizer TOKENIZER --out TOKENS")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def run_mix(args: argparse.Namespace) -> int:
         if args.sample is not None:
             print(f"sample {args.sample:,}: {described(mixture, args.sample)}")
     if args.out is not None:
-        console.say(f"next: mamba-slm train --data {args.out} --context-tokens {args.context_tokens}")
+        console.say(f"next: mamba-slm train --data {shlex.quote(str(args.out))} --context-tokens {args.context_tokens}")
     return 0
 
 
@@ -177,7 +178,7 @@ def open_mixture(plan: MixturePlan, *, context_tokens: int, seed: int) -> Mixtur
         if not is_shards(Path(source.path)):
             raise DataError(
                 f"{source.path} holds no token shards: a mixture counts tokens",
-                hint=f"mamba-slm data tokenize {source.path} --tokenizer PATH --out {name}-tokens",
+                hint=f"mamba-slm data tokenize {shlex.quote(str(source.path))} --tokenizer PATH --out {name}-tokens",
             )
         shards = TokenShards.open(shard_folder(Path(source.path), "train"), verify=False)
         opened.append((name, shards, source.weight))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -135,7 +136,7 @@ def run_tokenize(args: argparse.Namespace) -> int:
         )
     else:
         print("\n".join(map(str, done.parts.values())))
-        console.say(f"next: mamba-slm train --data {done.folder}")
+        console.say(f"next: mamba-slm train --data {shlex.quote(str(done.folder))}")
     return 0
 
 
@@ -175,6 +176,6 @@ def run_train_tokenizer(args: argparse.Namespace) -> int:
             f"{file}: {tokenizer.vocab_size} tokens in {format_seconds(seconds)}, {ratio:.2f} bytes per token "
             f"(on up to {MEASURED_CHARACTERS:,} characters of the training text)"
         )
-        words = " ".join(args.input)
-        console.say(f"next: mamba-slm data tokenize {words} --tokenizer {args.out} --out FOLDER")
+        words, out = shlex.join(map(str, args.input)), shlex.quote(str(args.out))
+        console.say(f"next: mamba-slm data tokenize {words} --tokenizer {out} --out FOLDER")
     return 0

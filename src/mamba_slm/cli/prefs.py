@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +10,9 @@ from typing import TYPE_CHECKING
 from mamba_slm.cli import console
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.units import parse_count
-from mamba_slm.runs.preferences.verdicts import CSV_FIELDS, DEFAULT_MIN_AGREEMENT, FORMATS
+from mamba_slm.runs.preferences.verdicts import DEFAULT_MIN_AGREEMENT, FORMATS
 
 if TYPE_CHECKING:
-    from mamba_slm.core.intervals import Share
     from mamba_slm.runs.preferences.statistics import Statistics
     from mamba_slm.runs.preferences.store import PreferenceSet
 
@@ -122,6 +118,8 @@ def stats(args: argparse.Namespace) -> int:
         console.print_json({"name": preferences.name, **found.as_json()})
         return 0
     print(statistics_table(preferences.name, found))
+    from mamba_slm.runs.preferences.statistics import remarks
+
     for remark in remarks(found):
         console.say(remark)
     return 0
@@ -144,23 +142,6 @@ def statistics_table(name: str, found: Statistics) -> str:
         ["median time", "–" if found.seconds is None else f"{found.seconds:.1f} s"],
     ]
     return console.table([name, ""], [row for row in rows if not row[1].endswith("n=0")])
-
-
-def remarks(found: Statistics) -> list[str]:
-    """What a reader should not overlook."""
-    lines = [f"{duel.models[0]} and {duel.models[1]}: no difference that chance does not explain"
-             for duel in found.duels if duel.wins.count and not duel.wins.excludes(0.5)]  # fmt: skip
-    if is_swayed(found.left):
-        lines.append("the side an answer stood on played a part; sides are exchanged evenly, so no model gains by it")
-    if is_swayed(found.longer):
-        which = "longer" if (found.longer.value or 0) > 0.5 else "shorter"
-        lines.append(f"{which} answers were preferred: a model may learn the length instead of what makes it better")
-    return lines
-
-
-def is_swayed(share: Share) -> bool:
-    """Whether a share is not 50%, as far as one can tell."""
-    return share.count > 0 and share.excludes(0.5)
 
 
 def import_command(args: argparse.Namespace) -> int:
@@ -205,36 +186,24 @@ IMPORTED = "imported"
 def export(args: argparse.Namespace) -> int:
     """`prefs export`."""
     from mamba_slm.core.files import write_text_atomic
-    from mamba_slm.runs.preferences import verdicts
+    from mamba_slm.runs.preferences.export import exported
     from mamba_slm.runs.preferences.store import PreferenceSet
 
     preferences = PreferenceSet.open(args.name, args.home)
-    pairs, ratings = preferences.pairs(), preferences.ratings()
-    if args.format == "csv":
-        rows = verdicts.rating_rows(pairs, ratings)
-        file = io.StringIO()
-        writer = csv.DictWriter(file, CSV_FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        text = file.getvalue()
-    else:
-        found = verdicts.verdicts(pairs, ratings, min_agreement=args.min_agreement)
-        make = verdicts.preference_rows if args.format == "dpo" else verdicts.labelled_rows
-        rows, left_out = make(found)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        for reason, count in left_out.items():
-            console.say(f"left out {count:,} pairs: {reason}")
-    if not rows:
+    found = exported(preferences.pairs(), preferences.ratings(), format=args.format, min_agreement=args.min_agreement)
+    for reason, count in found.left_out.items():
+        console.say(f"left out {count:,} pairs: {reason}")
+    if not found.rows:
         raise DataError(
             f"nothing to export from {preferences.path}", hint=f"rate some pairs: mamba-slm prefs rate {args.name}"
         )
     if args.out:
         try:
-            write_text_atomic(Path(args.out), text)
+            write_text_atomic(Path(args.out), found.text)
         except OSError as error:
             raise ConfigError(f"{args.out} cannot be written: {error.strerror}") from error
         print(args.out)
     else:
-        sys.stdout.write(text)
-    console.say(f"{len(rows):,} rows")
+        sys.stdout.write(found.text)
+    console.say(f"{found.rows:,} rows")
     return 0

@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mamba_slm.core.units import format_bytes
 from mamba_slm.dashboard.config import DashboardConfig
 from mamba_slm.dashboard.page.markup import Markup, tag
 from mamba_slm.dashboard.tokens import cookie_name, cookie_value, is_same
@@ -44,6 +45,8 @@ HEADERS = {
 SAFE_METHODS = ("GET", "HEAD")
 COOKIE_SECONDS = 30 * 24 * 3600
 MOST_BODY_BYTES = 4 * 2**20
+MOST_DIGITS = 18
+UPLOAD = "/api/upload"
 STYLE = (
     "body{font:1rem/1.5 system-ui,sans-serif;max-width:38rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}"
 )
@@ -77,7 +80,7 @@ class Access:
 
         response = self.refusal(scope) or self.unknown_visitor(scope)
         if response is None:
-            await self.app(scope, limited(receive), send_with_headers)
+            await self.app(scope, limited(receive, self.most_bytes(scope)), send_with_headers)
         else:
             await response(scope, receive, send_with_headers)
 
@@ -107,9 +110,14 @@ class Access:
             return PlainTextResponse("requests from other pages are refused\n", status_code=403)
         if scope["method"] not in SAFE_METHODS and origin is None and site != "same-origin" and not bearer(headers):
             return PlainTextResponse("a request that changes something must say its Origin\n", status_code=403)
-        if int_or_zero(headers.get("content-length")) > MOST_BODY_BYTES:
-            return PlainTextResponse(f"more than {MOST_BODY_BYTES // 2**20} MiB\n", status_code=413)
+        most_bytes = self.most_bytes(scope)
+        if int_or_zero(headers.get("content-length")) > most_bytes:
+            return PlainTextResponse(f"more than {format_bytes(most_bytes)}\n", status_code=413)
         return None
+
+    def most_bytes(self, scope: Scope) -> int:
+        """The largest body of a request: files may be larger than forms."""
+        return self.config.upload_bytes if scope["path"] == UPLOAD else MOST_BODY_BYTES
 
     def is_own_origin(self, origin: str, host: str) -> bool:
         """Whether the page that asks came from here: the same host and port, or the name of an allowed proxy."""
@@ -196,7 +204,7 @@ def login_page(why: str, root: str) -> str:
     return f'<!doctype html><html lang="en">{head}{tag("body", body)}</html>'
 
 
-def limited(receive: Receive) -> Receive:
+def limited(receive: Receive, most_bytes: int) -> Receive:
     """`receive` that ends a body which is longer than it may be, whatever its header said."""
     seen = 0
 
@@ -205,8 +213,8 @@ def limited(receive: Receive) -> Receive:
         message = await receive()
         if message["type"] == "http.request":
             seen += len(message.get("body", b""))
-            if seen > MOST_BODY_BYTES:
-                raise HTTPException(413, f"more than {MOST_BODY_BYTES // 2**20} MiB")
+            if seen > most_bytes:
+                raise HTTPException(413, f"more than {format_bytes(most_bytes)}")
         return message
 
     return counted
@@ -229,4 +237,4 @@ def bearer(headers: Headers) -> str:
 
 def int_or_zero(text: str | None) -> int:
     """A header's number; 0 when it is none."""
-    return int(text) if text and text.isascii() and text.isdigit() else 0
+    return int(text[:MOST_DIGITS]) if text and text.isascii() and text.isdigit() else 0

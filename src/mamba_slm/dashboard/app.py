@@ -13,25 +13,43 @@ from starlette.types import ASGIApp
 
 from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.dashboard.access import Access
+from mamba_slm.dashboard.actions import Actions
 from mamba_slm.dashboard.assets import Assets
 from mamba_slm.dashboard.config import DashboardConfig
 from mamba_slm.dashboard.page.layout import Place
 from mamba_slm.dashboard.page.trouble import error_page
 from mamba_slm.dashboard.reading.library import Library
-from mamba_slm.dashboard.routes import chat, pages, run, runs, train
+from mamba_slm.dashboard.routes import (
+    chat,
+    data,
+    evaluate,
+    files,
+    home,
+    jobs,
+    models,
+    pages,
+    rate,
+    report,
+    run,
+    runs,
+    serve,
+    system,
+    train,
+    tune,
+)
 from mamba_slm.dashboard.routes.answers import as_error, as_json, status_of
-from mamba_slm.dashboard.service import Planner, Service
+from mamba_slm.dashboard.service import Service
 
 
-def create_app(config: DashboardConfig, *, plan_training: Planner) -> ASGIApp:
+def create_app(config: DashboardConfig, *, actions: Actions) -> ASGIApp:
     """The dashboard of some homes.
 
     Args:
-        plan_training: says what a training would take, see `service.Planner`.
+        actions: what the command line above knows.
     """
     assets = Assets.load()
     place = Place(config.root_path, f"{config.root_path}/assets/{assets.version}", config.is_read_only)
-    service = Service(config, place, Library(config.homes), plan_training)
+    service = Service(config, place, Library(config.homes), actions)
 
     def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, MambaSlmError)
@@ -48,11 +66,22 @@ def create_app(config: DashboardConfig, *, plan_training: Planner) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            *pages.routes(service, assets),
+            *pages.routes(assets),
+            *home.routes(service),
+            *jobs.routes(service),
+            *files.routes(service),
+            *data.routes(service),
             *runs.routes(service),
             *run.routes(service),
+            *report.routes(service),
             *train.routes(service),
+            *tune.routes(service),
+            *models.routes(service),
             *chat.routes(service),
+            *evaluate.routes(service),
+            *serve.routes(service),
+            *rate.routes(service),
+            *system.routes(service),
         ],
         exception_handlers={MambaSlmError: ours, HTTPException: theirs},
     )

@@ -34,6 +34,12 @@ class DashboardConfig:
     root_path: str = ""
     """Where a proxy shows it, such as `/user/ada/proxy/8888`; begins with a slash and does not end with one."""
 
+    data: tuple[Path, ...] = ()
+    """Folders besides the homes and the one it was started in, whose files may be shown."""
+
+    upload_bytes: int = 2 << 30
+    """The largest file that a browser may send."""
+
     is_read_only: bool = False
     """Nothing is started, stopped or written."""
 

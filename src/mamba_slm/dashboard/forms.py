@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.dashboard.fields import further, texts_of
 from mamba_slm.runs.layout import is_run
 
 LIMITS = {"minutes": "--max-minutes", "tokens": "--max-tokens", "steps": "--max-steps", "pass": None}
@@ -22,7 +22,6 @@ FLAGS = {
     "seed": "--seed",
 }
 TEXTS = ("preset", "data", "limit", "amount", "name", "more", *FLAGS)
-MOST_CHARACTERS = 4000
 NOT_HERE = ("-h", "--help", "--out", "--resume", "--dry-run", "--json", "--debug", "--config", "--launcher", "--nproc")
 
 
@@ -49,13 +48,9 @@ class TrainForm:
         Raises:
             ConfigError: a field is unknown, no text or too long.
         """
-        for key, value in body.items():
-            if key not in TEXTS:
-                raise ConfigError(f"the form has no field {key[:40]!r}")
-            if not isinstance(value, str) or len(value) > MOST_CHARACTERS:
-                raise ConfigError(f"{key} must be a text of at most {MOST_CHARACTERS} characters")
-        flags = {key: text for key in FLAGS if (text := body.get(key, "").strip())}
-        given = {key: value.strip() for key, value in body.items() if key not in FLAGS}
+        texts = texts_of(body, TEXTS)
+        flags = {key: text for key in FLAGS if (text := texts.get(key))}
+        given = {key: text for key, text in texts.items() if key not in FLAGS}
         if given.get("limit", "minutes") not in LIMITS:
             raise ConfigError(f"{given['limit']!r} is not a way to end a run")
         return cls(**{"preset": "nano", **given}, flags=flags)
@@ -77,14 +72,7 @@ class TrainForm:
             words += [flag, self.amount]
         for key, text in self.flags.items():
             words += [FLAGS[key], text]
-        try:
-            more = shlex.split(self.more)
-        except ValueError as error:
-            raise ConfigError(f"the further settings end in the middle of a quote: {error}") from error
-        for word in more:
-            if word.partition("=")[0].replace("_", "-") in NOT_HERE:
-                raise ConfigError(f"{word} is not for this form", hint="type that command in a terminal")
-        return [*words, *more]
+        return [*words, *further(self.more, refused=NOT_HERE)]
 
     def folder(self, home: Path) -> Path:
         """Where the run goes: the name that was given, else date and size, with a number when that is taken.
@@ -92,14 +80,23 @@ class TrainForm:
         Raises:
             ConfigError: the name would leave the home or hide the folder, or is taken.
         """
-        name = self.name or f"{time.strftime('%Y%m%d')}-{self.preset}"
-        if not re.fullmatch(r"\w[\w.+-]{0,99}", name):
-            raise ConfigError(f"{name[:60]!r} is not a usable run name", hint="use letters, digits, - _ . +")
-        if self.name:
-            if is_run(home / name):
-                raise ConfigError(f"there is a run {name!r} already", hint="choose another name")
-            return home / name
-        number = 1
-        while (home / (found := name if number == 1 else f"{name}-{number}")).exists():
-            number += 1
-        return home / found
+        return new_folder(home, self.name, self.preset)
+
+
+def new_folder(home: Path, name: str, what: str) -> Path:
+    """A folder for a run: of this name, else of date and `what`, with a number when that is taken.
+
+    Raises:
+        ConfigError: the name would leave the home or hide the folder, or is taken.
+    """
+    chosen = name or f"{time.strftime('%Y%m%d')}-{what}"
+    if not re.fullmatch(r"\w[\w.+-]{0,99}", chosen):
+        raise ConfigError(f"{chosen[:60]!r} is not a usable run name", hint="use letters, digits, - _ . +")
+    if name:
+        if is_run(home / name):
+            raise ConfigError(f"there is a run {name!r} already", hint="choose another name")
+        return home / name
+    number = 1
+    while (home / (found := chosen if number == 1 else f"{chosen}-{number}")).exists():
+        number += 1
+    return home / found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mamba_slm.dashboard.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
+import asyncio
 import json
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,11 @@ ROLES = ("system", "user", "assistant")
 MOST_MESSAGES, MOST_CHARACTERS = 500, 1_000_000
 TIMEOUT = httpx.Timeout(10, read=600)
 MOST_ERROR_BYTES = 20_000
+MOST_NAMES_BYTES = 2**20
+MOST_SECONDS = 15.0
+"""Of a short answer, from the first byte to the last."""
+PLAIN = {"Accept-Encoding": "identity"}
+"""Nothing is unpacked here: a few packed bytes could come out as gigabytes."""
 
 
 def question_of(body: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -69,6 +75,8 @@ def address_of(text: object) -> str:
         found = urllib.parse.urlsplit(text.strip()) if isinstance(text, str) and len(text) < 2000 else None
         if found is None or found.scheme not in ("http", "https") or not found.hostname:
             raise UsageError("the address of a server begins with http:// or https://")
+        if found.username is not None or found.password is not None:  # it would stand in messages and be kept
+            raise UsageError("leave name and password out of the address", hint="the key of a server has its own field")
         address = urllib.parse.urlunsplit(found._replace(query="", fragment="")).rstrip("/").removesuffix("/v1")
         _ = found.port, httpx.URL(address)  # what cannot be asked is refused here
     except (ValueError, httpx.InvalidURL) as error:
@@ -81,36 +89,62 @@ async def stream(address: str, path: str, request: Mapping[str, Any], *, key: st
 
     Closing the iterator closes the connection, which ends the work on the server.
     """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         async with (
-            httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as client,
-            client.stream("POST", f"{address}/v1/{path}", json=dict(request), headers=headers) as answer,
+            httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, follow_redirects=False) as client,
+            client.stream("POST", f"{address}/v1/{path}", json=dict(request), headers=headers_with(key)) as answer,
         ):
             if answer.status_code != 200:
-                yield event({"error": reason_in(await read_some(answer), answer.status_code)})
+                body = await read_some(answer, most_bytes=MOST_ERROR_BYTES)
+                yield event({"error": reason_in(body, answer.status_code)})
                 return
-            async for piece in answer.aiter_bytes():
+            async for piece in pieces_of(answer):
                 yield piece
-    except httpx.HTTPError as error:
-        yield event({"error": f"the server at {address} does not answer: {error or type(error).__name__}"})
+    except (httpx.HTTPError, TimeoutError) as error:
+        yield event({"error": f"the server at {address} does not answer: {str(error) or type(error).__name__}"})
+    except MambaSlmError as error:
+        yield event({"error": error.message})
 
 
-async def read_some(answer: httpx.Response) -> bytes:
-    """The beginning of a body."""
-    body = b""
-    async for piece in answer.aiter_bytes():
-        body += piece
-        if len(body) > MOST_ERROR_BYTES:
-            break
-    return body[:MOST_ERROR_BYTES]
+def headers_with(key: str) -> dict[str, str]:
+    """Of a question to a server; the key goes to the address that it was typed for, and nowhere else."""
+    return PLAIN | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+async def pieces_of(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """A body as it comes over the line.
+
+    Raises:
+        MambaSlmError: the server packs it, though it was asked not to.
+    """
+    packed = answer.headers.get("content-encoding", "identity")
+    if packed.strip().lower() not in ("", "identity"):
+        raise MambaSlmError(f"the server packs its answer ({packed[:40]}), and was asked not to")
+    async for piece in answer.aiter_raw():
+        yield piece
+
+
+async def read_some(answer: httpx.Response, *, most_bytes: int) -> bytes:
+    """A body, or its first `most_bytes`.
+
+    Raises:
+        TimeoutError: it takes longer than `MOST_SECONDS`.
+        MambaSlmError: see `pieces_of`.
+    """
+    body = bytearray()
+    async with asyncio.timeout(MOST_SECONDS):
+        async for piece in pieces_of(answer):
+            body += piece
+            if len(body) >= most_bytes:
+                break
+    return bytes(body[:most_bytes])
 
 
 def reason_in(body: bytes, status: int) -> str:
     """What the server says about an error, in OpenAI's form or any."""
     try:
         return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return f"status {status}: {body[:500].decode('utf-8', errors='replace')}"
 
 
@@ -125,11 +159,14 @@ async def names_of(address: str, *, key: str = "") -> list[str]:
     Raises:
         MambaSlmError: it does not answer as such servers do.
     """
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
-            answer = await client.get(f"{address}/v1/models", headers=headers)
+        async with (
+            httpx.AsyncClient(timeout=10, trust_env=False, follow_redirects=False) as client,
+            client.stream("GET", f"{address}/v1/models", headers=headers_with(key)) as answer,
+        ):
             answer.raise_for_status()
-            return [str(each["id"]) for each in answer.json()["data"]]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise MambaSlmError(f"the server at {address} does not answer as OpenAI's API does: {error}") from error
+            body = await read_some(answer, most_bytes=MOST_NAMES_BYTES)
+        return [str(each["id"]) for each in json.loads(body)["data"]]
+    except (httpx.HTTPError, TimeoutError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = str(error) or type(error).__name__
+        raise MambaSlmError(f"the server at {address} does not answer as OpenAI's API does: {why}") from error

@@ -106,7 +106,7 @@ def read_object(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             return found
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is damaged: {error}", hint="make the folder again, or delete the file") from error
     raise DataError(f"{file} is damaged: it holds no object", hint="make the folder again, or delete the file")
 

@@ -17,6 +17,8 @@ from mamba_slm.core.files import write_text_atomic
 FORMAT_VERSION = 1
 RESULTS_FILE = "results.json"
 ANSWERS_FILE = "answers.jsonl"
+MOST_PROMPT_CHARACTERS = 1000
+"""Of each prompt that is kept: examples before the question are not what one wants to read 14,000 times."""
 MAIN_METRICS = ("acc_norm", "acc", "exact_match", "pass@1", "bleu_acc", "perplexity")
 """Which score of a task stands for it where there is room for one; the first that it has."""
 
@@ -66,6 +68,8 @@ class Sample:
     """Of the text before the first choice, few-shot examples included."""
     target: str
     """What would have been right."""
+    prompt: str = ""
+    """Its end, in which the question stands; at most `MOST_PROMPT_CHARACTERS`, "… " before what was cut."""
     choices: tuple[str, ...] = ()
     """Continuations that were scored; empty where text was generated."""
     logprobs: tuple[float, ...] = ()
@@ -176,6 +180,16 @@ def read_evaluation(path: Path | str) -> Evaluation:
         return Evaluation(**fields)
     except (KeyError, TypeError) as error:
         raise DataError(f"{file} is not an evaluation of mamba-slm: {error!r}") from error
+
+
+def end_of(prompt: str) -> str:
+    """What `Sample.prompt` keeps.
+
+    >>> end_of("Where?"), len(end_of("x" * 5000))
+    ('Where?', 1000)
+    """
+    is_whole = len(prompt) <= MOST_PROMPT_CHARACTERS
+    return prompt if is_whole else "… " + prompt[len(prompt) - MOST_PROMPT_CHARACTERS + 2 :]
 
 
 def task_from(fields: dict[str, Any]) -> TaskResult:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mamba_slm.core.errors import DataError, MambaSlmError
-from mamba_slm.core.yaml_files import load_yaml
 from mamba_slm.runs.before_after import FILE, Change, read_changes
 from mamba_slm.runs.jsonl import read_json_lines
+from mamba_slm.runs.kept_settings import read_settings
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.record import RunRecord, read_record
 from mamba_slm.runs.status import Status, read_status
@@ -110,6 +110,9 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
             if required:
                 problems.append(f"`{path.name}` is missing")
             return empty
+        if not path.is_file():  # reading a pipe would wait for ever
+            problems.append(f"`{path.name}` is no file")
+            return empty
         try:
             return read(path)
         except MambaSlmError as error:
@@ -128,7 +131,7 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         run=directory,
         record=record,
         status=tolerantly(directory.status_file, read_status, None),
-        config=tolerantly(directory.config_file, load_yaml, {}),
+        config=tolerantly(directory.config_file, read_settings, {}),
         data=tolerantly(directory.data_file, read_json_object, {}),
         train=[row for row in rows if row.get("kind") == "train"],
         validation=[row for row in rows if row.get("kind") == "validation"],
@@ -192,7 +195,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes(), parse_constant=lambda _constant: None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error})") from error
 
 

@@ -30,6 +30,8 @@ def read_versioned_json(path: Path, *, supported: int, migrations: Mapping[int, 
         SetupError: written by a newer package.
     """
     damaged = "it is damaged; restore it from a copy, or move it away: everything else in the folder stays readable"
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        raise DataError(f"{path} is no file", hint=damaged)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError

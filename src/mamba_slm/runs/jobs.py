@@ -4,6 +4,7 @@ A job is a folder in `HOME/.jobs/`:
 
     000007/job.json     the command, where it runs, whether it waits for the jobs before it
            state.json   waiting | running | ended | cancelled, with pid and exit code
+           claimed      made once: by the worker when the command begins, or by who takes the job back
            log.txt      what the command said
 
 A small process in a session of its own (`mamba_slm.runs.job_worker`) waits for its turn, runs the command as a terminal
@@ -12,9 +13,11 @@ would, and writes down how it ended. Nobody has to be there meanwhile: not the p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +41,11 @@ WHEN_ASKED = (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 """Exit codes of a command that did its work, or ended because somebody asked it to."""
 PYTHON = (sys.executable, "-P")
 """Modules come from the installation, as for a command in a terminal, never from the folder that the job runs in."""
+KEPT_JOBS = 200
+"""In a home; the oldest of those that have ended go."""
+MOST_BYTES = 4 << 20
+"""Of job.json and state.json."""
+LONGEST_ID = 12
 BEGINNING_SECONDS = 30
 """How long a job may be without a process before it counts as lost."""
 
@@ -103,6 +111,7 @@ def start_job(
         raise UsageError(f"not a {PROGRAM} command: {shlex.join(words)}")
     if not folder.is_dir():
         raise UsageError(f"the command was to run in {folder}, which is not here", hint="go there and type it")
+    prune(home)
     path = new_folder(home)
     content = {
         "format_version": FORMAT_VERSION,
@@ -140,13 +149,29 @@ def new_folder(home: Path) -> Path:
         return parent / f"{number:06d}"
 
 
-def list_jobs(home: Path) -> list[Job]:
-    """The jobs of a home, oldest first; damaged ones are left out."""
+def prune(home: Path) -> None:
+    """Take the oldest jobs that have ended away, so that with the next one there are `KEPT_JOBS`."""
+    for folder in folders_of(home)[: 1 - KEPT_JOBS]:
+        with contextlib.suppress(DataError):
+            if read_job(folder).state in ENDED:
+                shutil.rmtree(folder, ignore_errors=True)  # another process may do the same
+
+
+def folders_of(home: Path) -> list[Path]:
+    """The folders of jobs, oldest first."""
     parent = home / FOLDER
     if not parent.is_dir():
         return []
+    return sorted(
+        (entry for entry in parent.iterdir() if entry.name.isascii() and entry.name.isdigit()),
+        key=lambda entry: int(entry.name),
+    )
+
+
+def list_jobs(home: Path, *, most: int | None = None) -> list[Job]:
+    """The jobs of a home, or the newest `most` of them, oldest first; damaged ones are left out."""
     found = []
-    for entry in sorted(entry for entry in parent.iterdir() if entry.name.isdigit()):
+    for entry in folders_of(home)[-most if most else None :]:
         try:
             found.append(read_job(entry))
         except DataError:
@@ -160,7 +185,7 @@ def find_job(home: Path, id: str) -> Job:
     Raises:
         UsageError: there is none.
     """
-    if not id.isdigit() or not id.isascii() or not (home / FOLDER / id / "job.json").is_file():
+    if not id.isdigit() or not id.isascii() or len(id) > LONGEST_ID or not (home / FOLDER / id / "job.json").is_file():
         raise UsageError(f"there is no job {id!r}")
     return read_job(home / FOLDER / id)
 
@@ -177,19 +202,32 @@ def read_job(path: Path) -> Job:
     try:
         job = Job(
             path=path,
-            words=tuple(map(str, content["words"])),
+            words=words_in(content["words"]),
             folder=str(content["folder"]),
             created=float(content["created"]),
             is_queued=bool(content["is_queued"]),
-            run=content.get("run"),
+            run=None if content.get("run") is None else str(content["run"]),
             state=str(state.get("state", "waiting")),
-            exit_code=state.get("exit_code"),
+            exit_code=None if state.get("exit_code") is None else int(state["exit_code"]),
             pid=int(state.get("pid", 0)),
             process_start=state.get("process_start"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path / 'job.json'} is damaged: {error}") from error
     return job if job.state in ENDED or worker_lives(job, state) else Job(**{**job.__dict__, "state": "lost"})
+
+
+def words_in(value: object) -> tuple[str, ...]:
+    """The command of a job.
+
+    Raises:
+        ValueError: it is none of ours: nothing else is started, shown or begun again.
+    """
+    if not isinstance(value, list) or len(value) < 2 or value[0] != PROGRAM:
+        raise ValueError(f"words are not a {PROGRAM} command")
+    if any("\0" in str(word) for word in value):
+        raise ValueError("no word of a command holds a NUL")
+    return tuple(map(str, value))
 
 
 def worker_lives(job: Job, state: dict[str, Any]) -> bool:
@@ -208,9 +246,15 @@ def write_state(path: Path, **state: Any) -> None:
 
 def cancel_job(job: Job) -> bool:
     """Take back a job that still waits; False when it began or ended already."""
-    if job.state != "waiting":
+    return job.state == "waiting" and claim(job)
+
+
+def claim(job: Job) -> bool:
+    """Decide what becomes of a waiting job: of its worker, which begins it, and who takes it back, one gets True."""
+    try:
+        (job.path / "claimed").touch(exist_ok=False)
+    except OSError:  # there already, or the whole job is gone
         return False
-    (job.path / "cancel").touch()
     return True
 
 
@@ -229,8 +273,10 @@ def read_object(path: Path) -> dict[str, Any]:
         DataError: it is not one.
     """
     try:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:  # a pipe would keep us waiting
+            raise DataError(f"{path} is no file of a job")
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise DataError(f"{path} holds no JSON object")

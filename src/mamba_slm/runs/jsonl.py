@@ -77,7 +77,7 @@ def parse_row(line: bytes) -> dict[str, Any] | None:
     """The JSON object in `line`, or None."""
     try:
         row = json.loads(line, parse_constant=lambda _constant: None)  # NaN, written by another program
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 

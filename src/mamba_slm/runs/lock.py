@@ -63,6 +63,8 @@ class Owner:
 
 def read_owner(lock_file: Path) -> Owner | None:
     """Who holds the lock; None when nobody does. An unreadable lock gives an unknown owner."""
+    if lock_file.exists() and not lock_file.is_file():  # reading a pipe or device would not end
+        return Owner()
     try:
         content = json.loads(lock_file.read_bytes())
     except FileNotFoundError:

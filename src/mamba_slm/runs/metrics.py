@@ -57,7 +57,7 @@ def last_row(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any] | Non
     Damaged lines are passed over.
     """
     path, mark = Path(path), kind.encode()
-    size = path.stat().st_size if path.exists() else 0
+    size = path.stat().st_size if path.is_file() else 0
     reach = min(TAIL_BYTES, size)
     while reach:
         with path.open("rb") as file:

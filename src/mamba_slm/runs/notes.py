@@ -36,8 +36,11 @@ class Notes:
 
 def read_notes(run: RunDirectory) -> Notes:
     """The notes; empty ones when there are none or the file is damaged."""
+    file = run.path / FILE
+    if not file.is_file():  # a pipe or device would keep readers waiting
+        return Notes()
     try:
-        content = json.loads((run.path / FILE).read_bytes())
+        content = json.loads(file.read_bytes())
         return Notes(note=str(content["note"]), tags=tuple(map(str, content["tags"])))
     except (OSError, ValueError, KeyError, TypeError, ConfigError):
         return Notes()

@@ -47,6 +47,10 @@ def test_every_form_of_local_file_is_asked_and_every_sample_kept(model, data_dir
     piqa, sample = result(found, "piqa"), found.samples["piqa"][0]
     assert piqa.version == "1.0"
     assert (sample.target, len(sample.choices)) == (" lift the stone", 2)
+    assert sample.prompt.endswith("Question: move a stone\nAnswer:"), (
+        "the examples before it are kept as far as they fit"
+    )
+    assert found.samples["gsm8k"][0].prompt.endswith("Question: 0 and 1?\nAnswer:")
     assert sample.scores["acc"] == float(sample.answer == sample.target)
     shares = [one.scores["acc"] for one in found.samples["piqa"]]
     mean = sum(shares) / 5

@@ -52,6 +52,10 @@ OPTIONAL = {
         "`serve` refuses to start; `generate` and `chat` need nothing",
     ),
     "dashboard": ("shows runs, trains and talks in a browser", "`dashboard` refuses to start; `report` makes a page"),
+    "window": (
+        "shows the dashboard in a window of its own",
+        "`dashboard --window` refuses to start; any browser will do",
+    ),
     "gpu": ("compiles our kernels for NVIDIA GPUs", "training and decoding on a GPU take PyTorch's own operations"),
     "gguf": ("writes and reads GGUF files for llama.cpp", "`export gguf` and `verify` of .gguf files refuse to start"),
     "onnx": (

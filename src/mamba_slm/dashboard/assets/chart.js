@@ -65,8 +65,8 @@ export class Chart {
     canvas.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  show(lines, { span = null, marks = this.marks, smoothing = this.smoothing, logarithmic = this.logarithmic } = {}) {
-    Object.assign(this, { lines, span, marks, smoothing, logarithmic });
+  show(lines, { span = null, bounds = null, marks = this.marks, smoothing = this.smoothing, logarithmic = this.logarithmic } = {}) {
+    Object.assign(this, { lines, span, bounds, marks, smoothing, logarithmic });
     this.later();
   }
 
@@ -89,6 +89,7 @@ export class Chart {
     if (!(left <= right) || !(low <= high)) return null;
     if (this.span) { left = Math.min(left, this.span[0]); right = Math.max(right, this.span[1]); }
     if (left === right) { left -= 1; right += 1; }
+    if (this.bounds) return { left, right, low: this.bounds[0], high: this.bounds[1] };
     if (this.logarithmic) return { left, right, low: low / 1.02, high: high * 1.02 };
     const room = low === high ? Math.abs(low) * 0.1 || 1 : (high - low) * 0.04;
     return { left, right, low: low >= 0 ? Math.max(0, low - room) : low - room, high: high + room };
@@ -154,7 +155,7 @@ export class Chart {
       pen.fillText(this.format(level), MARGIN.left - 6, y);
     }
     pen.textAlign = "center";
-    for (const x of ticks(range.left, range.right, inner.width / 80)) pen.fillText(this.formatX(x), Math.min(px(x), width - 18), height - 8);
+    for (const x of ticks(range.left, range.right, inner.width / 80)) pen.fillText(this.formatX(x), Math.min(px(x), width - pen.measureText(this.formatX(x)).width / 2 - 1), height - 8);
   }
 
   line(pen, line, px, py) {

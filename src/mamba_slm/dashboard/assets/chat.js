@@ -1,10 +1,12 @@
 // Conversations with several models: the same words and seed to each, the answers beside each other, always as text.
 import { ask, byId, element, every, pointers, reason, root, say, whole } from "./common.js";
+import { choicesView, putAway, readTalk, saveTalk } from "./talks.js";
 
 const MOST = 4;
 const readOnly = pointers.dataset.readOnly === "yes";
 const state = { models: { servers: [], runs: [] }, elsewhere: [], chosen: [], talks: [], now: 0, running: new Map(), continues: new Set() };
 window.chatState = state;  // for tests
+const wanted = new URLSearchParams(location.hash.slice(1)).get("model");  // a link: chat#model=PATH
 
 /* ---- conversations: [{title, turns: [{text, answers: {model: {text, tokens, ...}}}]}], kept in this browser ---- */
 try { state.talks = JSON.parse(localStorage.getItem("talks") || "[]"); } catch { state.talks = []; }
@@ -23,8 +25,10 @@ function showTalks() {
 const idOf = (run) => `${run.home}/${run.name}`;
 function options() {
   const served = state.models.servers.filter((each) => each.run);
-  const rows = state.models.runs.map((run) => ({ id: idOf(run), title: run.name, run, server: served.find((each) => each.home === run.home && each.run === run.name) }));
-  return [...rows, ...state.elsewhere];
+  const rows = state.models.runs.map((run) => ({ id: idOf(run), title: run.name, run, path: run.path, server: served.find((each) => each.home === run.home && each.run === run.name) }));
+  const paths = state.models.servers.filter((each) => !rows.some((row) => row.server === each) && each.state !== "ended").map((server) => ({ id: server.model, title: server.model, path: server.model, server })).filter((each, i, all) => all.findIndex((one) => one.id === each.id) === i);
+  if (wanted && !rows.some((row) => row.path === wanted) && !paths.some((row) => row.id === wanted)) paths.push({ id: wanted, title: wanted, path: wanted, server: state.models.servers.find((each) => each.model === wanted) });
+  return [...paths, ...rows, ...state.elsewhere];
 }
 const ready = (model) => Boolean(model.address || model.server?.state === "ready");
 
@@ -44,7 +48,7 @@ function card(model) {
   const running = model.server && model.server.state !== "ended";
   const button = model.address || readOnly ? null
     : running ? element("button", { type: "button", class: "quiet", onclick: act("chat/end", { home: model.server.home, job: model.server.job }) }, "End the server")
-    : element("button", { type: "button", class: "quiet", onclick: act("chat/serve", { run: model.id }) }, "Serve it");
+    : element("button", { type: "button", class: "quiet", onclick: act("chat/serve", model.run ? { run: model.id } : { model: model.path }) }, "Serve it");
   return element("article", { class: "card" }, element("h3", {}, element("label", {}, box, ` ${model.title}`), element("span", { class: "state", "data-state": what === "ready" ? "running" : what === "ended" ? "failed" : what }, what)),
     model.server && !ready(model) && model.server.last_line ? element("code", { class: "last" }, model.server.last_line) : null,
     model.server?.command ? element("code", { class: "last" }, model.server.command) : null,
@@ -60,7 +64,7 @@ const refresh = every(2, async () => {
   state.models = models;
   const all = options();
   state.chosen = state.chosen.filter((id) => all.some((model) => model.id === id && ready(model)));
-  if (!state.chosen.length) { const first = all.find(ready); if (first) state.chosen = [first.id]; }
+  if (!state.chosen.length) { const first = all.find((model) => ready(model) && (!wanted || model.path === wanted)) || (wanted ? null : all.find(ready)); if (first) state.chosen = [first.id]; }
   byId("choices").replaceChildren(...(all.length ? all.map(card) : [element("p", { class: "hint" }, "No run has a checkpoint yet.")]));
   if (!state.running.size) showPanes();
 });
@@ -88,7 +92,26 @@ function answerView(model, turn, number) {
     element("p", { class: "text" }, answer ? answer.text : ""), answer?.error ? element("p", { class: "problem" }, answer.error) : null,
     element("div", { class: "uses" }, element("small", {}, stats),
       answer && !state.running.size ? element("button", { type: "button", class: "quiet", onclick: () => run(number, [model.id]) }, "Retry") : null,
+      answer && !state.running.size ? choicesView(turn, model.id, () => { keep(); showPanes(); }) : null,
+      answer && !state.running.size && !readOnly && others(model, turn).length ? element("button", { type: "button", class: "quiet", "aria-pressed": String(turn.better === model.id), onclick: () => prefer(model, number) }, turn.better === model.id ? "✓ Better" : "▢ Better") : null,
       answer ? element("button", { type: "button", class: "quiet", onclick: (event) => navigator.clipboard?.writeText(answer.text).then(() => { event.target.textContent = "Copied"; }) }, "Copy") : null));
+}
+
+const others = (model, turn) => state.chosen.filter((id) => id !== model.id && turn.answers[id] && !turn.answers[id].error && turn.answers[id].text !== turn.answers[model.id].text);
+const titleOf = (id) => options().find((each) => each.id === id)?.title ?? id;
+
+/** Keeps that this answer is better than the ones beside it, where Rate finds it. */
+async function prefer(model, number) {
+  const turn = talk().turns[number];
+  try {
+    for (const id of others(model, turn)) {
+      const answers = [model.id, id].map((each) => ({ text: turn.answers[each].text, model: titleOf(each) }));
+      say((await ask("rate/0/chat/add", { body: { prompt: messagesFor(model.id, number), answers, better: 0, rater: "chat" } })).said);
+    }
+    turn.better = model.id;
+    keep();
+    showPanes();
+  } catch (error) { say(error.message, "error"); }
 }
 
 function showPanes() {
@@ -127,6 +150,7 @@ async function run(number, ids = state.chosen) {
 async function answer(model, number) {
   const stop = new AbortController();
   const turn = talk().turns[number];
+  putAway(turn, model.id);
   const answer = turn.answers[model.id] = { text: "" };
   state.running.set(model.id, stop);
   showPanes();
@@ -214,9 +238,25 @@ byId("halt").addEventListener("click", halt);
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") halt(); });
 byId("new").addEventListener("click", () => { halt(); state.talks.push({ title: "", turns: [] }); state.now = state.talks.length - 1; showPanes(); byId("message-text").focus(); });
 byId("which").addEventListener("change", () => { halt(); state.now = Number(byId("which").value); showPanes(); });
+const SETTINGS = ["temperature", "top_p", "max_tokens", "seed"];
 byId("export").addEventListener("click", () => {
-  const link = element("a", { href: URL.createObjectURL(new Blob([JSON.stringify({ system: byId("system").value, ...talk() }, null, 2)], { type: "application/json" })), download: "conversation.json" });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  const settings = Object.fromEntries(SETTINGS.map((name) => [name, byId(name).value === "" ? null : Number(byId(name).value)]));
+  saveTalk({ system: byId("system").value, settings, models: Object.fromEntries(state.chosen.map((id) => [id, titleOf(id)])), ...talk() });
+});
+byId("import").addEventListener("click", () => byId("import-file").click());
+byId("import-file").addEventListener("change", async (event) => {
+  const file = event.target.files[0];
+  event.target.value = "";
+  if (!file) return;
+  try {
+    const { talk: read, system, settings } = readTalk(await file.text());
+    halt();
+    state.talks.push(read);
+    state.now = state.talks.length - 1;
+    byId("system").value = system;
+    for (const name of SETTINGS) if (name in settings) byId(name).value = settings[name] ?? "";
+    keep();
+    showPanes();
+  } catch (error) { say(`${file.name} cannot be read: ${error.message}`, "error"); }
 });
 showPanes();

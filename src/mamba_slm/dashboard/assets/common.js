@@ -128,6 +128,29 @@ export async function copy(text, button) {
   setTimeout(() => { button.textContent = before; }, 1500);
 }
 
+/** A text as one word of a shell. */
+export const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'"'"'`)}'`);
+
+let typed = false;
+addEventListener("input", () => { typed = true; }, { capture: true });
+/** What a form lacks: a hint before anything was typed, then a problem. */
+export function showProblem(text) {
+  const place = byId("problem");
+  place.textContent = text || "";
+  place.className = typed ? "problem" : "hint";
+  place.hidden = !text;
+}
+
+/** What is typed into a form is there again when this tab loads the page anew; what the address says comes after. */
+export function keepForm(form) {
+  const place = `form ${location.pathname}`, kept = JSON.parse(sessionStorage.getItem(place) || "null");
+  for (const control of kept ? form.elements : []) {
+    if (control.type === "checkbox") control.checked = control.name in kept;
+    else if (control.name in kept) control.value = kept[control.name];
+  }
+  form.addEventListener("input", () => sessionStorage.setItem(place, JSON.stringify(Object.fromEntries(new FormData(form)))));
+}
+
 /** A command with its button, as `command_line` on the server. */
 export function commandLine(text) {
   return element("div", { class: "command" }, element("code", { tabindex: 0 }, text),

@@ -1,5 +1,7 @@
 // What runs, what needs somebody, what came out.
-import { ask, byId, commandLine, duration, element, every, root, runPath, say, short, whole } from "./common.js";
+import { ask, byId, bytes, commandLine, duration, element, every, pointers, root, runPath, say, short, whole } from "./common.js";
+import { differenceText, listedScore } from "./evaluate_scores.js";
+import { jobCard, jobPath } from "./jobs.js";
 
 const link = (run) => element("a", { href: `${root}/${runPath(run)}` }, run.name);
 
@@ -17,34 +19,77 @@ function card(run) {
     element("h3", {}, link(run), element("span", { class: "state", "data-state": run.state }, run.state)),
     share == null || run.state !== "running" ? null : element("progress", { max: 1, value: share, "aria-label": "Steps taken" }),
     element("span", {}, numbers.join(" · ") || "nothing measured yet"),
-    run.state === "crashed" ? element("span", { class: "hint" }, "Its process is gone. Its page shows how to go on.") : null,
-    run.state === "failed" && run.message ? element("span", { class: "hint" }, run.message) : null);
+    run.state === "stopped" && run.message ? element("span", { class: "hint" }, run.message) : null);
 }
 
 function fill(place, runs, empty) {
   byId(place).replaceChildren(...(runs.length ? runs.map(card) : [element("p", { class: "hint" }, empty)]));
 }
 
-export function jobRow(job, refresh) {
-  const cancel = element("button", { type: "button", class: "quiet", onclick: async () => {
-    try { say((await ask(`jobs/${job.home}/${job.id}/cancel`, { body: {} })).said); refresh(); } catch (error) { say(error.message, "error"); }
-  } }, "Take back");
-  const code = job.has_failed && job.exit_code != null ? ` with exit code ${job.exit_code}` : "";
-  const what = [job.command.split(" ")[1], job.run?.split("/").pop()].filter((text) => text).join(" ");
-  return element("article", { class: "card" },
-    element("h3", {}, `Job ${Number(job.id)}: ${what}`, element("span", { class: "state", "data-state": job.has_failed ? "failed" : job.state === "ended" ? "done" : job.state }, job.state + code)),
-    commandLine(job.command), job.state === "waiting" ? cancel : null);
+/* ---- what waits for somebody ---- */
+const needs = {
+  run: (row) => element("article", { class: "card" },
+    element("h3", {}, link(row), element("span", { class: "state", "data-state": row.state }, row.state)),
+    row.text ? element("code", { class: "last" }, row.text) : null,
+    row.command ? element("span", {}, "Go on with:") : element("span", { class: "hint" }, row.cannot || ""), row.command ? commandLine(row.command) : null),
+  job: (row) => element("article", { class: "card" },
+    element("h3", {}, element("a", { href: jobPath(row) }, `Job ${Number(row.id)}`), element("span", { class: "state", "data-state": "failed" }, "failed")),
+    row.text ? element("code", { class: "last" }, row.text) : null, commandLine(row.command)),
+  evaluation: (row) => element("article", { class: "card" },
+    element("h3", {}, element("a", { href: `${root}/evaluate#${new URLSearchParams(row.baseline ? { show: row.baseline, beside: row.at } : { show: row.at })}` }, `${row.name} is measured`),
+      element("span", { class: "state", "data-state": "done" }, "new")),
+    row.differences ? element("span", {}, `against its baseline: ${row.differences.map((each) => `${each.task} ${differenceText(each)}`).join(", ")}`)
+      : element("span", {}, row.problem || row.scores.map(listedScore).join(", ") + (row.more > row.scores.length ? ` and ${row.more - row.scores.length} more` : "")),
+    row.limit ? element("span", { class: "hint" }, `of the first ${row.limit} questions of each`) : null),
+  disk: (row) => element("article", { class: "card" }, element("h3", {}, "The disk is nearly full"), element("span", {}, `${bytes(row.free_bytes)} are free in ${row.folder}.`)),
+  more: (row) => element("article", { class: "card" }, element("a", { href: `${root}/runs#filter=${encodeURIComponent("state:crashed,failed")}` }, `${row.count} more runs that broke`)),
+};
+
+/* ---- the way from text to a model that talks ---- */
+const pages = pointers.dataset.pages.split(" ");
+const MARKS = { done: "✓", running: "●", next: "→", open: "○" };
+const WORDS = { done: "done", running: "running now", next: "next", open: "later" };
+const address = (step) => (pages.includes(step.page) ? `${root}/${step.page}${Object.keys(step.where).length ? `#${new URLSearchParams(step.where)}` : ""}` : null);
+
+function showSteps(steps) {
+  byId("path").replaceChildren(...steps.map((step) => {
+    const href = address(step);
+    return element("li", { "data-state": step.state, "aria-current": step.state === "next" ? "step" : null },
+      element("span", { class: "mark", "aria-hidden": "true" }, MARKS[step.state]), href ? element("a", { href }, step.name) : element("b", {}, step.name),
+      element("span", { class: "unseen" }, `: ${WORDS[step.state]}`), element("small", {}, step.text || WORDS[step.state]));
+  }));
+  const next = steps.find((step) => step.state === "next");
+  byId("next-line").hidden = byId("next-command").hidden = !next;
+  if (!next) return;
+  const href = address(next);
+  byId("next-words").replaceChildren("Next: ", href ? element("a", { href }, next.name) : element("b", {}, next.name), ".");
+  byId("next-command").querySelector("code").textContent = next.command;
 }
 
+let lastHome = "";
+const look = every(5, async () => {
+  const found = await ask("home");
+  const now = JSON.stringify(found);
+  if (now === lastHome) return;
+  lastHome = now;
+  window.homeState = found;  // for tests
+  showSteps(found.steps);
+  byId("broken").replaceChildren(...(found.needs.length ? found.needs.map((row) => needs[row.kind](row)) : [element("p", { class: "hint" }, "Nothing: no run or command failed.")]));
+});
+
+byId("quick")?.addEventListener("click", async () => {
+  byId("quick").disabled = true;
+  try { say((await ask("quick", { body: {} })).said); refresh(); look(); } catch (error) { say(error.message, "error"); } finally { byId("quick").disabled = false; }
+});
+
 let last = "";
-every(2, async function refresh() {
+const refresh = every(2, async () => {
   const [{ runs }, { jobs }] = await Promise.all([ask("runs"), ask("jobs")]);
   const now = JSON.stringify([runs, jobs]);
   if (now === last) return;
   last = now;
   fill("running", runs.filter((run) => run.state === "running"), "Nothing runs.");
-  fill("broken", runs.filter((run) => ["crashed", "failed"].includes(run.state)).slice(0, 6), "Nothing: no run failed.");
-  fill("results", runs.filter((run) => ["done", "stopped"].includes(run.state)).slice(0, 9), "No run has ended yet.");
+  fill("results", runs.filter((run) => ["done", "stopped"].includes(run.state)).slice(0, 9), "No run has ended yet. Start a quick run, or train on your own text.");
   byId("jobs").className = "cards";
-  byId("jobs").replaceChildren(...(jobs.length ? jobs.slice(0, 6).map((job) => jobRow(job, refresh)) : [element("p", { class: "hint" }, "No job was started from here.")]));
+  byId("jobs").replaceChildren(...(jobs.length ? jobs.slice(0, 6).map((job) => jobCard(job, refresh)) : [element("p", { class: "hint" }, "No job was started from here.")]));
 });

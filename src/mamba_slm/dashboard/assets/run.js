@@ -1,6 +1,7 @@
 // One run: increments of its metrics, appended to what the page has; nothing twice, nothing missed.
 import { ask, byId, bytes, commandLine, duration, element, every, FORMATS, pointers, runPath, say, whole } from "./common.js";
 import { Chart, color, Cursor } from "./chart.js";
+import { usesOf } from "./uses.js";
 
 const key = { home: pointers.dataset.home, name: pointers.dataset.name };
 const path = runPath(key);
@@ -172,9 +173,8 @@ function turnTo(number) {
 }
 
 async function readSamples() {
-  const { prompts, pages, problem } = await ask(`${path}/samples`);
+  const { prompts, pages } = await ask(`${path}/samples`);
   const wasLast = Number(byId("page").value) >= state.pages.length - 1;
-  if (problem) { byId("sample-text").textContent = problem; return; }
   state.pages = pages;
   state.prompts = prompts;
   byId("page").max = Math.max(0, pages.length - 1);
@@ -217,13 +217,14 @@ async function readCheckpoints() {
   const rows = checkpoints.map((each) => element("tr", {},
     element("th", { scope: "row" }, whole(each.step), each.is_best ? element("span", { class: "badge" }, "best") : null),
     element("td", {}, bytes(each.bytes)),
+    element("td", {}, element("div", { class: "uses" }, ...usesOf(each.path, "Chat", "Evaluate", "Export", "Quantize", "Fine-tune"))),
     element("td", {}, element("div", { class: "uses" }, ...Object.entries(each.commands).map(([name, command]) => element("button", { type: "button", class: "quiet", title: command, onclick: (event) => showCommand(event.target, command) }, name))))));
-  byId("checkpoint-rows").replaceChildren(...(rows.length ? rows : [element("tr", {}, element("td", { colspan: 3, class: "hint" }, "none yet"))]));
+  byId("checkpoint-rows").replaceChildren(...(rows.length ? rows : [element("tr", {}, element("td", { colspan: 4, class: "hint" }, "none yet"))]));
 }
 
 function showCommand(button, command) {
   byId("checkpoint-rows").querySelector(".shown")?.remove();
-  button.closest("tr").after(element("tr", { class: "shown" }, element("td", { colspan: 3 }, commandLine(command))));
+  button.closest("tr").after(element("tr", { class: "shown" }, element("td", { colspan: 4 }, commandLine(command))));
 }
 
 async function readLog() {

@@ -30,7 +30,7 @@ export function matches(run, filter) {
     }
     const [, name, text] = word.match(/^(state|kind|tag):(.*)$/) || [];
     if (name === "tag") return run.tags.some((tag) => tag.toLowerCase().startsWith(text));
-    if (name) return String(run[name] || "").toLowerCase().startsWith(text);
+    if (name) return text.split(",").some((one) => String(run[name] || "").toLowerCase().startsWith(one));
     return `${run.name} ${run.note} ${run.tags.join(" ")}`.toLowerCase().includes(word);
   });
 }

@@ -1,11 +1,15 @@
 // The form of a training: the plan follows what is typed, and is made by the code of the command itself.
-import { ask, byId, bytes, commandLine, duration, element, every, money, root, runPath, say, short, whole } from "./common.js";
+import { ask, byId, bytes, commandLine, duration, element, every, money, root, runPath, say, showProblem, short, whole } from "./common.js";
+import { pickFile } from "./files.js";
 
 const form = byId("form");
 const state = { asked: 0, shown: 0, plan: null };
 window.trainState = state;  // for tests
 const kept = JSON.parse(sessionStorage.getItem("train") || "{}");
 for (const [name, value] of Object.entries(kept)) if (form.elements[name]) form.elements[name].value = value;
+const asked = new URLSearchParams(location.hash.slice(1));  // a link that fills the form: #data=…&preset=…
+for (const name of new Set(asked.keys())) if (form.elements[name]) form.elements[name].value = asked.getAll(name).join("\n");
+pickFile(form.elements.data, { title: "Choose text, a folder or token shards" });
 const values = () => Object.fromEntries([...new FormData(form)]);
 
 async function plan() {
@@ -17,8 +21,7 @@ async function plan() {
     const found = await ask("train/plan", { body });
     if (number < state.shown) return;  // a later answer is there already
     state.shown = number;
-    byId("problem").textContent = found.problem || "";
-    byId("problem").hidden = !found.problem;
+    showProblem(found.problem);
     for (const id of ["start", "enqueue"]) if (byId(id)) byId(id).disabled = Boolean(found.problem);
     if (found.settings) show(found);
   } catch (error) {

@@ -22,9 +22,8 @@ def chat_page(place: Place) -> str:
         tag("h1", "Chat"),
         section("Models", models(), id="models"),
         section("Settings", settings(), id="settings"),
-        section("Conversation", conversation(), id="conversation", class_="wide"),
+        section("Conversation", conversation(place), id="conversation", class_="wide"),
         script="chat.js",
-        read_only="yes" if place.is_read_only else "no",
     )
 
 
@@ -65,7 +64,7 @@ def settings() -> Markup:
     return tag("div", tag("div", numbers, class_="controls"), system, class_="form")
 
 
-def conversation() -> Markup:
+def conversation(place: Place) -> Markup:
     """The panes, and what is typed."""
     return tag(
         "div",
@@ -74,6 +73,9 @@ def conversation() -> Markup:
             tag("label", "Conversation ", tag("select", id="which")),
             tag("button", "New", type="button", id="new", class_="quiet"),
             tag("button", "Export", type="button", id="export", class_="quiet"),
+            tag("button", "Import", type="button", id="import", class_="quiet"),
+            tag("input", type="file", id="import-file", accept=".json,application/json", hidden=True),
+            tag("a", "Rated answers", href=place.url("rate#set=0/chat")),
             class_="controls",
         ),
         tag("div", id="panes", class_="panes"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from mamba_slm.dashboard.page.layout import Place, command_line, page, section
 from mamba_slm.dashboard.page.markup import Markup, tag
 from mamba_slm.dashboard.reading.facts import Facts
@@ -39,7 +41,7 @@ def run_page(place: Place, key: RunKey, facts: Facts, config_text: str) -> str:
         place,
         "runs",
         title,
-        heading(place, title, facts),
+        heading(place, key, title, facts),
         command_line(facts["command"], id="command"),
         trouble(place),
         figures(),
@@ -63,7 +65,7 @@ def run_page(place: Place, key: RunKey, facts: Facts, config_text: str) -> str:
     )
 
 
-def heading(place: Place, title: str, facts: Facts) -> Markup:
+def heading(place: Place, key: RunKey, title: str, facts: Facts) -> Markup:
     """Name, state, progress, and what can be done."""
     actions = [
         tag("button", "Stop", type="button", id="stop", hidden=True, title="finish the step, save and end"),
@@ -75,6 +77,7 @@ def heading(place: Place, title: str, facts: Facts) -> Markup:
         tag("span", facts["state"], id="state", class_="state", data_state=facts["state"]),
         tag("span", "", id="progress-text"),
         tag("progress", "", id="progress", max="1", value="0", aria_label="Steps taken"),
+        tag("a", "Report card", href=place.url(f"runs/{key.home}/{quote(key.name, safe='')}/report"), id="report"),
         None if place.is_read_only else tag("div", actions, class_="actions"),
         class_="heading",
     )
@@ -178,7 +181,7 @@ def flip_book() -> Markup:
 
 def checkpoint_table() -> Markup:
     """Checkpoints, with commands."""
-    header = tag("tr", [tag("th", name, scope="col") for name in ("step", "size", "use it")])
+    header = tag("tr", [tag("th", name, scope="col") for name in ("step", "size", "open", "type it")])
     return tag(
         "div", tag("table", tag("thead", header), tag("tbody", id="checkpoint-rows")), class_="scroll", tabindex="0"
     )

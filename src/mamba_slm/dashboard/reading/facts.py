@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import MambaSlmError
-from mamba_slm.core.yaml_files import load_yaml
+from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.runs.again import resume_command
 from mamba_slm.runs.evidence import number, section
+from mamba_slm.runs.kept_settings import read_settings
 from mamba_slm.runs.layout import RunDirectory, step_of
 from mamba_slm.runs.lock import live_owner
 from mamba_slm.runs.metrics import last_row
@@ -73,14 +74,14 @@ def record_of(run: RunDirectory) -> RunRecord | None:
 
 def settings_of(run: RunDirectory) -> Mapping[str, Any]:
     """config.yaml; empty when it is missing or damaged. Not to be changed: the same object comes again."""
-    return settings_in(run.config_file, version_of(run.config_file))
+    return {} if run.config_file.is_symlink() else settings_in(run.config_file, version_of(run.config_file))
 
 
 @functools.lru_cache(maxsize=256)
 def settings_in(path: Path, version: str) -> Mapping[str, Any]:
     """The settings of a file, read once for each version of it: YAML takes longer than everything else of a page."""
     try:
-        return load_yaml(path)
+        return read_settings(path) if path.is_file() else {}
     except (MambaSlmError, OSError):
         return {}
 
@@ -135,7 +136,7 @@ def last_line(path: Path) -> str | None:
 def log_tail(path: Path, *, most_bytes: int = LOG_BYTES) -> str:
     """The end of a log, from the beginning of a line; empty when there is none."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - most_bytes))
             data = file.read(most_bytes)
@@ -157,6 +158,7 @@ def checkpoints_of(run: RunDirectory) -> list[Facts]:
                 "step": step_of(folder),
                 "name": folder.name,
                 "bytes": size_of(folder),
+                "path": str(folder.absolute()),
                 "is_best": best is not None and folder.name == best.name,
                 "commands": {
                     "chat": f"mamba-slm chat {where}",

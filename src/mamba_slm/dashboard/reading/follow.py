@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.runs.jsonl import parse_row
 
 MOST_BYTES = 1 << 20
@@ -55,7 +56,7 @@ class Increment:
 def follow(path: Path, position: Position) -> Increment:
     """The complete rows of `path` after `position`. A damaged line is passed over; no file is an empty one."""
     try:
-        file = path.open("rb")
+        file = open_plain(path)
     except OSError:
         return Increment([], Position(), fits=position == Position())
     with file:

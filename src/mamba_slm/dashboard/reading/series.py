@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.dashboard.reading.follow import MOST_BYTES, Position, checksum_before, follow
+from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.runs.evidence import number
 from mamba_slm.runs.jsonl import parse_row
 
@@ -59,7 +60,7 @@ class RunSeries:
 
     def _read_all(self) -> None:
         """All but the last piece of a file that is too long for one increment."""
-        with self.path.open("rb") as file:
+        with open_plain(self.path) as file:
             end = file.seek(0, 2)
             file.seek(0)
             while end - file.tell() > MOST_BYTES // 2 and (lines := file.readlines(MOST_BYTES // 2)):

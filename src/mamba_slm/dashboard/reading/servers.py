@@ -10,6 +10,7 @@ from typing import Any
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.dashboard.reading.facts import last_line
+from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.runs.jobs import Job, find_job, list_jobs
 
 PRINTED = re.compile(r"^serving (.+) at (http://\S+)/v1, stop with Ctrl-C$", flags=re.MULTILINE)
@@ -26,19 +27,26 @@ class ModelServer:
     job: Job
 
     @property
+    def printed(self) -> tuple[str, str] | None:
+        """The name of its model and where it answers; None while it loads, and when it has ended."""
+        found = PRINTED.search(log_head(self.job.log_file)) if self.job.state == "running" else None
+        return (found[1], found[2]) if found else None
+
+    @property
     def address(self) -> str | None:
         """Where it answers; None while it loads."""
-        found = PRINTED.search(log_head(self.job.log_file)) if self.job.state == "running" else None
-        return found[2] if found else None
+        return self.printed[1] if self.printed else None
 
     def row(self) -> dict[str, Any]:
         """For the page."""
-        address = self.address
+        name, address = self.printed or (None, None)
         state = "ready" if address else "loading" if self.job.state in ALIVE else "ended"
         return {
             "home": self.home,
             "job": self.job.id,
             "run": Path(self.job.run).name if self.job.run else None,
+            "model": next(iter(self.job.words[2:]), ""),
+            "name": name,
             "state": state,
             "address": address,
             "command": self.job.command,
@@ -50,7 +58,7 @@ class ModelServer:
 def log_head(path: Path) -> str:
     """The beginning of a log; empty when there is none."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(HEAD_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return ""

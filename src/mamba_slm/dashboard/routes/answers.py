@@ -11,8 +11,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mamba_slm.core.errors import DataError, MambaSlmError, RunLockedError, UnknownNameError, UsageError
+from mamba_slm.core.errors import DataError, DiskFullError, MambaSlmError, RunLockedError, UnknownNameError, UsageError
 from mamba_slm.runs.jsonl import without_nan
+
+MOST_WHOLE = 10**9
 
 
 def as_json(content: Any, status: int = 200) -> Response:
@@ -32,6 +34,8 @@ def status_of(error: MambaSlmError) -> int:
         return 404
     if isinstance(error, RunLockedError):
         return 409
+    if isinstance(error, DiskFullError):
+        return 507
     return 400 if isinstance(error, UsageError | DataError) else 500
 
 
@@ -70,3 +74,13 @@ def number_in(request: Request, name: str) -> float | None:
     if value != value:
         raise UsageError(f"{name} must be a number")
     return value
+
+
+def whole_in(request: Request, name: str, default: int = 0) -> int:
+    """A whole number of the address, from 0 to `MOST_WHOLE`.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    value = number_in(request, name)
+    return default if value is None else int(min(max(value, 0.0), MOST_WHOLE))

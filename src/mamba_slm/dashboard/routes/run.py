@@ -17,6 +17,7 @@ from mamba_slm.dashboard.page.run import run_page
 from mamba_slm.dashboard.reading.facts import checkpoints_of, facts_of, log_tail, version_of
 from mamba_slm.dashboard.reading.follow import Position, follow
 from mamba_slm.dashboard.reading.library import RunKey
+from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.dashboard.reading.samples import events_of, samples_of
 from mamba_slm.dashboard.reading.series import AXES, MEASURES, MOST_POINTS, VALIDATION
 from mamba_slm.dashboard.routes.answers import as_json, json_object, number_in
@@ -133,7 +134,7 @@ def start_again(service: Service, home: int, run: RunDirectory) -> Answer:
 def text_of(path: Path) -> str:
     """The beginning of a text file, the whole of a sensible one; empty when it is not there."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(MOST_TEXT_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return ""

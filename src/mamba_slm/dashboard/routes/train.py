@@ -50,7 +50,7 @@ def planned(service: Service, form: TrainForm) -> Answer:
     try:
         words = form.words()
         folder = form.folder(service.home)
-        plan = service.plan_training(words)
+        plan = service.actions.plan_training(words)
     except MambaSlmError as error:
         return {"problem": said_of(error)}
     plan["problem"] = plan["problem"] and said_of(plan["problem"])
@@ -67,7 +67,7 @@ def said_of(error: MambaSlmError) -> str:
 
 def started(service: Service, form: TrainForm, is_queued: bool) -> Answer:
     """Start the command, or put it behind the jobs that are there."""
-    problem = service.plan_training(form.words())["problem"]  # refuse here what the command would refuse later
+    problem = service.actions.plan_training(form.words())["problem"]  # refuse here what the command would refuse later
     if problem is not None:
         raise problem
     folder = form.folder(service.home)

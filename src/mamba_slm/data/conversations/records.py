@@ -86,15 +86,19 @@ def split_of(relative: Path) -> str | None:
     return None
 
 
-def records_of_file(file: Path, name: str) -> Iterator[Found]:
-    """The records of one file; `name` begins their origins."""
+def records_of_file(file: Path, name: str, *, most_bytes: int = MAX_FILE_BYTES) -> Iterator[Found]:
+    """The records of one file; `name` begins their origins.
+
+    Args:
+        most_bytes: of a line; a longer one is broken.
+    """
     suffix = without_compression(file).suffix.lower()
     if suffix in PARQUET_SUFFIXES:
         yield from parquet_rows(file, name)
     elif suffix == ARROW_SUFFIX:
         yield from arrow_rows(file, name)
     elif suffix in JSON_LINES_SUFFIXES or suffix in JSON_SUFFIXES:
-        options = ReadOptions(max_document_bytes=MAX_FILE_BYTES)
+        options = ReadOptions(max_document_bytes=most_bytes)
         source = SourceFile(file=file, name=name, source=name, options=options, report=ReadReport())
         if suffix in JSON_LINES_SUFFIXES or begins_with_record(source):
             for number, record, _ in json_lines(source):

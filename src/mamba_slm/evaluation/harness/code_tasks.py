@@ -10,7 +10,7 @@ from mamba_slm.core.errors import ConfigError
 from mamba_slm.evaluation.harness.adapter import HarnessModel
 from mamba_slm.evaluation.harness.answers import answer_key
 from mamba_slm.evaluation.harness.generating import BATCH_ROWS, GenerationSettings, Generator
-from mamba_slm.evaluation.results import Sample, Score, TaskResult
+from mamba_slm.evaluation.results import Sample, Score, TaskResult, end_of
 from mamba_slm.runs.machine import usable_cores
 from mamba_slm.tasks.code.benchmarks import CodeBenchmark
 from mamba_slm.tasks.code.judging import judge_programs
@@ -82,6 +82,7 @@ def run_code_benchmark(
             question=question.number,
             prompt_sha256=hashlib.sha256(question.prompt.encode()).hexdigest(),
             target=question.tests,
+            prompt=end_of(question.prompt),
             answer=answers[0][place],
             scores={name: values[place] for name, values in shares.items()},
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mamba_slm.evaluation.harness.tasks import LoadedTasks
-from mamba_slm.evaluation.results import Sample, Score, TaskResult
+from mamba_slm.evaluation.results import Sample, Score, TaskResult, end_of
 
 
 def task_results(
@@ -142,6 +142,7 @@ def sample_of(row: Mapping[str, Any], scores: Mapping[str, float], before: Sampl
             question=int(row["doc_id"]),
             prompt_sha256=row["prompt_hash"],
             target=target_text(row["target"], choices),
+            prompt=end_of(pairs[0][0]) if same else "",
             choices=choices,
             logprobs=logprobs,
             answer=choices[best],
@@ -156,6 +157,7 @@ def sample_of(row: Mapping[str, Any], scores: Mapping[str, float], before: Sampl
         question=int(row["doc_id"]),
         prompt_sha256=row["prompt_hash"],
         target=str(row["target"]),
+        prompt=end_of(str(row["arguments"][0][0])),
         answer=found,
         scores=scores,
     )

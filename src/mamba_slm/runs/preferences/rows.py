@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ class Pair:
     origin: str = ""
     """Where the prompt came from, as in "prompts.jsonl, line 12"."""
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """A digest of prompt and answers, the same in whatever order the two stand."""
         text = prompt_key(self.prompt) + json.dumps(sorted(answer.text for answer in self.answers), ensure_ascii=False)

@@ -119,3 +119,20 @@ def duels(known: dict[str, Pair], said: Sequence[tuple[Pair, Outcome]]) -> tuple
         Duel(models, Share(found["first"], found["first"] + found["second"]), found["tie"], found["both-bad"])
         for models, found in results.items()
     )
+
+
+def remarks(found: Statistics) -> list[str]:
+    """What a reader should not overlook."""
+    lines = [f"{duel.models[0]} and {duel.models[1]}: no difference that chance does not explain"
+             for duel in found.duels if duel.wins.count and not duel.wins.excludes(0.5)]  # fmt: skip
+    if is_swayed(found.left):
+        lines.append("the side an answer stood on played a part; sides are exchanged evenly, so no model gains by it")
+    if is_swayed(found.longer):
+        which = "longer" if (found.longer.value or 0) > 0.5 else "shorter"
+        lines.append(f"{which} answers were preferred: a model may learn the length instead of what makes it better")
+    return lines
+
+
+def is_swayed(share: Share) -> bool:
+    """Whether a share is not 50%, as far as one can tell."""
+    return share.count > 0 and share.excludes(0.5)
