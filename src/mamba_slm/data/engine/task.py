@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ RunTasks = Callable[[Sequence[Task]], None]
 def delete_leftovers(folder: Path) -> None:
     """Delete what killed tasks have begun. Only while no task runs."""
     for path in folder.glob(".*"):
-        shutil.rmtree(path, ignore_errors=True)
+        delete_unless_finished(path)
 
 
 def delete_leftovers_of(tasks: Sequence[Task]) -> None:
@@ -66,4 +67,20 @@ def delete_leftovers_of(tasks: Sequence[Task]) -> None:
         found = [path for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
         for path in found:
             if path.name[1:].rpartition(".")[0] in wanted:
-                shutil.rmtree(path, ignore_errors=True)
+                delete_unless_finished(path)
+
+
+DELETED = "-deleted"
+
+
+def delete_unless_finished(path: Path) -> None:
+    """Delete what an attempt has begun, unless it ends in this moment.
+
+    The worker of a killed engine may still live, and rename the folder to what it is called when whole. Deleting file by
+    file could then take files out of a finished folder; so it is renamed here first, and one of the two comes too late.
+    """
+    gone = path if path.name.endswith(DELETED) else path.with_name(path.name + DELETED)
+    if path.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
