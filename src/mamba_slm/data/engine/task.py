@@ -76,8 +76,8 @@ DELETED = "-deleted"
 def delete_unless_finished(path: Path) -> None:
     """Delete what an attempt has begun, unless it ends in this moment.
 
-    The worker of a killed engine may still live, and rename the folder to what it is called when whole. Deleting file by
-    file could then take files out of a finished folder; so it is renamed here first, and one of the two comes too late.
+    The worker of a killed engine may still live, and rename the folder to what it is called when whole. Deleting it
+    file by file could then take files out of a finished folder; so it is renamed first, and one comes too late.
     """
     gone = path if path.name.endswith(DELETED) else path.with_name(path.name + DELETED)
     if path.is_dir():
