@@ -3,6 +3,8 @@
 #   make quickstart   from text to a small model that talks          make check      format, lint, types
 #   make test         everything that is quick, and `check`          make bench      speed beside transformers
 #   make test-slow    the long tests                                 make docs       regenerate the generated pages
+#   make site         the documentation, to be read in a browser without a network: build/site/index.html
+#   make site-serve   the same on 127.0.0.1:8001, built again whenever a page changes
 #   make bench-data   every stage of curation beside other tools, on the texts of TEXTS=FOLDER
 #   make llama        llama.cpp for the tests that compare with it: compiles for several minutes
 #   make llama-server its server, for benchmarks/serving.py: about ten minutes
@@ -19,6 +21,7 @@ WORKERS ?= 2
 SLOW ?= tests
 TEXTS ?= ../shared/data/corpora
 TOKENIZER ?= ../shared/data/tokenizers/neox/20B_tokenizer.json
+export NO_MKDOCS_2_WARNING := 1
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,7 +33,7 @@ LLAMA_SERVER := build/llama.cpp/bin/llama-server
 PEERS := .venv-peers
 DOLMA := .venv-dolma
 
-.PHONY: quickstart test test-slow slow-groups llama llama-server check bench bench-data docs
+.PHONY: quickstart test test-slow slow-groups llama llama-server check bench bench-data docs site site-serve
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -113,3 +116,9 @@ docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
 	$(BIN)/python -m mamba_slm.training.published_page docs/reference/published-runs.md
 	$(BIN)/python -m pytest -q tests/conformance --write-table
+
+site: $(DEV)
+	$(BIN)/mkdocs build  # with --quiet it counts no warnings, and is not strict
+
+site-serve: $(DEV)
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:8001

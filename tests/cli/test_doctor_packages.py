@@ -25,7 +25,7 @@ def test_the_floors_are_those_of_the_package():
 
 def test_the_table_of_extras_is_that_of_the_package():
     extras = PROJECT["optional-dependencies"]
-    assert set(packages.OPTIONAL) == set(extras) - {"dev"}
+    assert set(packages.OPTIONAL) == set(extras) - {"dev", "docs"}
     for extra in packages.OPTIONAL:
         floors = {f"{name}>={floor}" for name, floor in packages.requirements(extra).items()}
         own = [line.partition(";")[0] for line in extras[extra] if not line.startswith("mamba-slm[")]
