@@ -11,8 +11,8 @@ import openai
 import torch
 import uvicorn
 
+from mamba_slm.core.listening import listen
 from mamba_slm.serving.api.app import create_app
-from mamba_slm.serving.api.server import listen
 from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
 from mamba_slm.serving.engine.beside import Reader

@@ -6,13 +6,12 @@ import mamba_slm.dashboard.libraries  # noqa: F401 (first: it says what to insta
 
 # isort: split
 import contextlib
-import socket
 import webbrowser
 from collections.abc import Callable
 
 import uvicorn
 
-from mamba_slm.core.errors import SetupError
+from mamba_slm.core.listening import listen
 from mamba_slm.dashboard.actions import Actions
 from mamba_slm.dashboard.app import create_app
 from mamba_slm.dashboard.config import DashboardConfig
@@ -79,22 +78,3 @@ def serve(
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the one that ended it once more
             server.run(sockets=[bound])
     return 0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address.
-
-    Raises:
-        SetupError: it is taken, not ours, or no address.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with contextlib.ExitStack() as unless_bound:
-            found = unless_bound.enter_context(socket.socket(family, kind, protocol))
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen(512)
-            unless_bound.pop_all()
-    except (OSError, OverflowError) as error:
-        raise SetupError(f"cannot listen at {host}:{port}: {error}", hint="choose another one: --port 0") from error
-    return found

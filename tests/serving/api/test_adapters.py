@@ -9,12 +9,12 @@ import openai
 import pytest
 import uvicorn
 
+from mamba_slm.core.listening import listen
 from mamba_slm.generation.text import generate_text
 from mamba_slm.model.fingerprint import fingerprint
 from mamba_slm.serving.adapters.loaded import load
 from mamba_slm.serving.adapters.store import AdapterSettings, AdapterStore
 from mamba_slm.serving.api.app import create_app
-from mamba_slm.serving.api.server import listen
 from mamba_slm.serving.api.service import ServedModel, Service
 from mamba_slm.serving.engine.thread import Engine
 from mamba_slm.text.chat import CHATML_TEMPLATE

@@ -15,7 +15,7 @@ from types import FrameType
 
 import uvicorn
 
-from mamba_slm.core.errors import SetupError
+from mamba_slm.core.listening import listen
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.api.app import create_app
 from mamba_slm.serving.api.guard.connections import guarded
@@ -139,22 +139,3 @@ def serve(
         if core.keeper.disk is not None:
             say(f"on the disk: {core.keeper.disk.counts}")
     return 0
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at an address.
-
-    Raises:
-        SetupError: it is taken, not ours, or no address.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with contextlib.ExitStack() as unless_bound:
-            found = unless_bound.enter_context(socket.socket(family, kind, protocol))
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            found.listen(2048)
-            unless_bound.pop_all()
-    except (OSError, OverflowError) as error:
-        raise SetupError(f"cannot listen at {host}:{port}: {error}", hint="choose another one: --port 8001") from error
-    return found

@@ -10,12 +10,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from mamba_slm.core.listening import listen
 from mamba_slm.serving.api import errors
 from mamba_slm.serving.api.guard.caller import charge, require_admin, tenant
 from mamba_slm.serving.api.guard.connections import guarded
 from mamba_slm.serving.api.guard.install import install
 from mamba_slm.serving.api.guard.settings import GuardSettings
-from mamba_slm.serving.api.server import Server, listen
+from mamba_slm.serving.api.server import Server
 
 
 class Small:

@@ -160,7 +160,7 @@ class DiskCache:
             try:
                 self.files.write(name, packed(state.tensors, key=key, name=name))
                 self.counts.written += 1
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 self.counts.dropped += 1
                 if not told:
                     self._say(f"prefix cache: states cannot be written to {self.settings.folder}: {error}")
