@@ -15,12 +15,14 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
 from mamba_slm import __version__
 from mamba_slm.cli import console
 from mamba_slm.cli.parser import GLOBAL_FLAGS, Parser, with_dashes
+from mamba_slm.core.deprecation import plain_format
 from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError, UnknownNameError
 from mamba_slm.core.garbage import uncollected
 from mamba_slm.core.threads import spin_briefly
@@ -71,6 +73,7 @@ exit codes: 0 ok, 1 failed, 2 usage, 3 this machine cannot, 4 out of memory, 5 d
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Errors go to stderr as `error:` and `hint:`."""
     spin_briefly()
+    warnings.formatwarning = plain_format(warnings.formatwarning)
     words = with_dashes(sys.argv[1:] if argv is None else list(argv))
     debug = "--debug" in words
     try:

@@ -16,6 +16,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mamba_slm.core.deprecation import renamed_settings, warn_deprecated
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.core.flags import add_flags, flag_of, flags_given
 from mamba_slm.core.schema import Setting, dotted_names, fields_of, nested_config
@@ -98,11 +99,15 @@ def checked(cls: type, mapping: Mapping[str, Any], where: str) -> dict[str, Any]
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{where}: expected settings (name: value), got {shown(mapping)}")
     settings = {setting.name: setting for setting in fields_of(cls)}
+    old_names = renamed_settings(cls)
     places = getattr(mapping, "places", {})
     values: dict[str, Any] = {}
     for key, value in mapping.items():
         place = places.get(key, where)
         name = str(key).replace("-", "_")
+        if name in old_names:
+            warn_deprecated(f"setting {key!r}", use=repr(old_names[name].to), ends=old_names[name].ends)
+            name = old_names[name].to
         if name not in settings:
             raise located(UnknownNameError("setting", str(key), settings), place)
         nested = nested_config(settings[name].type)

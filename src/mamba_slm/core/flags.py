@@ -9,6 +9,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from mamba_slm.core.deprecation import Renamed, renamed_settings, warn_deprecated
 from mamba_slm.core.schema import fields_of, is_union, nested_config
 from mamba_slm.core.values import parse_at
 
@@ -37,12 +38,31 @@ class SettingAction(argparse.Action):
         setattr(namespace, self.dest, value)
 
 
+class OldFlagAction(argparse.Action):
+    """A flag under its old name: warns, and then is the new one."""
+
+    def __init__(self, *, today: argparse.Action, renamed: Renamed, **arguments: Any):
+        super().__init__(**arguments)
+        self.today, self.renamed = today, renamed
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        word = option_string or self.option_strings[0]
+        use = flag_of(self.renamed.to)
+        if word.startswith("--no-"):
+            use = use.replace("--", "--no-", 1)
+        warn_deprecated(word, use=use, ends=self.renamed.ends)
+        self.today(parser, namespace, values, use)
+
+
 def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str, ...] = (), prefix: str = "") -> None:
     """Add one flag per setting, its docstring as help; nested settings become `--outer.inner`.
 
     `skip` names settings (dotted) that the command takes in another way. `--a_b` is accepted for `--a-b` by
     `mamba_slm.cli.main`, which spells every option with dashes before parsing.
     """
+    added: dict[str, argparse.Action] = {}
     for setting in fields_of(cls):
         name = prefix + setting.name
         if name in skip:
@@ -54,7 +74,7 @@ def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str,
         help_text = f"{setting.doc} {default_note(setting.default)}".strip().replace("%", "%%")
         dest = DESTINATION + name
         if setting.type is bool:
-            parser.add_argument(
+            added[setting.name] = parser.add_argument(
                 flag_of(name),
                 dest=dest,
                 action=argparse.BooleanOptionalAction,
@@ -62,7 +82,7 @@ def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str,
                 help=help_text,
             )
         else:
-            parser.add_argument(
+            added[setting.name] = parser.add_argument(
                 flag_of(name),
                 dest=dest,
                 action=SettingAction,
@@ -71,6 +91,24 @@ def add_flags(parser: argparse._ActionsContainer, cls: type, *, skip: tuple[str,
                 default=argparse.SUPPRESS,
                 help=help_text,
             )
+    for old, renamed in renamed_settings(cls).items():
+        if renamed.to in added:
+            add_old_flag(parser, prefix + old, added[renamed.to], renamed)
+
+
+def add_old_flag(parser: argparse._ActionsContainer, name: str, today: argparse.Action, renamed: Renamed) -> None:
+    """The old name of a flag, which no help shows."""
+    words = [flag_of(name)] if today.nargs != 0 else [flag_of(name), flag_of(f"no_{name}")]
+    parser.add_argument(
+        *words,
+        dest=today.dest,
+        action=OldFlagAction,
+        nargs=today.nargs,
+        today=today,
+        renamed=renamed,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
 
 
 def default_note(value: Any) -> str:
