@@ -116,6 +116,7 @@ docs: $(DEV)
 	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
 	$(BIN)/python -m mamba_slm.training.published_page docs/reference/published-runs.md
 	$(BIN)/python -m pytest -q tests/conformance --write-table
+	$(BIN)/python benchmarks/figures.py
 
 site: $(DEV)
 	$(BIN)/mkdocs build  # with --quiet it counts no warnings, and is not strict

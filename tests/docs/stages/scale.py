@@ -1,5 +1,0 @@
-"""docs/guides/scale.md: token shards."""
-
-
-def prepare(stage):
-    stage.shards("shards")
