@@ -33,7 +33,8 @@ LLAMA_SERVER := build/llama.cpp/bin/llama-server
 PEERS := .venv-peers
 DOLMA := .venv-dolma
 
-.PHONY: quickstart test test-slow slow-groups llama llama-server check bench bench-data docs site site-serve
+.PHONY: quickstart test quick-tests doctests test-slow slow-groups llama llama-server check style types
+.PHONY: bench bench-data docs site site-serve
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -72,9 +73,14 @@ llama-server: $(LLAMA_SERVER)
 quickstart: $(BASE)
 	$(BIN)/mamba-slm quickstart $(QUICKSTART)
 
-test: check
-	$(BIN)/python -m pytest --doctest-modules src
+test: style  # then all at once: pyright is one process that takes minutes, in which no core may be idle
+	@$(MAKE) --no-print-directory -j 2 quick-tests types doctests
+
+quick-tests: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
+
+doctests: $(DEV)
+	$(BIN)/python -m pytest --doctest-modules src
 
 test-slow: $(LLAMA) slow-groups
 
@@ -82,9 +88,13 @@ slow-groups: $(DEV)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not alone" --timeout=1800 --durations=25 $(SLOW)
 	$(BIN)/python -m pytest -m "slow and alone" --timeout=1800 $(SLOW) || [ $$? -eq 5 ]  # 5: none of them is
 
-check: $(DEV)
+check: style types
+
+style: $(DEV)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
+
+types: $(DEV)
 	$(BIN)/pyright
 
 bench: $(LLAMA)

@@ -31,9 +31,10 @@ def test_a_skip_fails_only_in_ci_and_only_without_a_gpu_mark(tmp_path, ci, summa
     shutil.copy(REPOSITORY / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_some.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
+    environment = {**os.environ, "MAMBA_SLM_CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],
-        cwd=tmp_path, env={**os.environ, "MAMBA_SLM_CI": ci}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert summary in done.stdout
     assert ("skipped, which MAMBA_SLM_CI=1 does not allow" in done.stdout) == (ci == "1")
