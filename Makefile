@@ -123,7 +123,7 @@ bench-data: $(DEV) $(PEERS)/.installed $(DOLMA)/.installed
 		--peers $(PEERS)/bin/python --dolma $(DOLMA)/bin/python
 
 docs: $(DEV)
-	$(BIN)/python -m mamba_slm.cli.reference docs/reference/cli.md
+	$(BIN)/python -m mamba_slm.cli.reference docs/reference
 	$(BIN)/python -m mamba_slm.training.published_page docs/reference/published-runs.md
 	$(BIN)/python -m pytest -q tests/conformance --write-table
 	$(BIN)/python benchmarks/figures.py

@@ -6,7 +6,6 @@ import tomllib
 import pytest
 
 from mamba_slm.cli.main import COMMANDS, main
-from mamba_slm.cli.reference import reference
 from promises.documents import REPOSITORY, documents, our_commands, parse, repository_files, shell_lines
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -113,11 +112,6 @@ def test_every_extra_that_is_named_exists():
     }
     assert named, "hints name at least one extra"
     assert not {(extra, path) for extra, path in named if extra not in PROJECT["optional-dependencies"]}
-
-
-def test_the_command_reference_is_fresh():
-    page = REPOSITORY / "docs" / "reference" / "cli.md"
-    assert page.read_text(encoding="utf-8") == reference(), "run `make docs`"
 
 
 def test_the_pins_cover_everything_that_an_installation_asks_for():

@@ -1,0 +1,16 @@
+"""Which pages there are, and what makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mamba_slm.cli.reference.commands import command_pages
+from mamba_slm.cli.reference.errors import errors_page
+from mamba_slm.cli.reference.settings import settings_page
+
+PAGES: dict[str, Callable[[], dict[str, str]]] = {
+    "commands": command_pages,
+    "settings": lambda: {"config.md": settings_page()},
+    "errors": lambda: {"errors.md": errors_page()},
+}
+"""What is made together -> file below docs/reference -> its text."""
