@@ -111,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
     guard = serve_guard.settings(args)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     name = args.name or Path(args.model).resolve().name
-    files = ModelFiles(loaded.folder, None if is_onnx_folder(loaded.folder) else fingerprint_of_folder)
+    weights = loaded.folder if loaded.adapted is None else loaded.adapted.base  # an adapter's folder holds no model
+    files = ModelFiles(weights, None if is_onnx_folder(weights) else fingerprint_of_folder)
     adapters = serve_adapters.open_store(args, loaded, name, files)
     core = open_engine(
         loaded.runtime,

@@ -1,0 +1,5 @@
+"""docs/guides/scale.md: token shards."""
+
+
+def prepare(stage):
+    stage.shards("shards")
