@@ -1,0 +1,5 @@
+"""docs/concepts/crossover.md: nothing; it computes."""
+
+
+def prepare(stage):
+    """Sizes are in the program."""
