@@ -76,6 +76,27 @@ def test_settings_come_from_default_preset_file_and_flags_in_this_order(text, tm
     assert list_runs() == []
 
 
+def test_a_published_run_can_be_planned_by_its_name(text, capsys):
+    assert main(["train", "large_scale", "--data", text, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["settings"]["model"] == "6.7B" and plan["settings"]["max_steps"] == 150_000
+    assert plan["model"]["hidden_size"] == 4096
+
+
+def test_the_recipe_of_a_published_run_can_be_taken_for_another_size(text, capsys):
+    assert main(["train", "350M", "--config", "production", "--data", text, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    for name, value, origin in [
+        ("model", "350M", "command line"),
+        ("context_tokens", 2048, "production"),
+        ("batch_tokens", 512 * 2048, "production"),
+        ("max_steps", 100_000, "production"),
+        ("warmup_tokens", 2000 * 512 * 2048, "production"),
+        ("gradient_checkpointing", False, "default"),
+    ]:
+        assert (plan["settings"][name], plan["origins"][name]) == (value, origin)
+
+
 def test_a_dry_run_shows_settings_origins_and_estimate_and_writes_nothing(text, out, capsys):
     words = ["train", "nano", "--data", f"book={text}:2", "--max-steps", "800", "--out", str(out), "--dry-run"]
     assert main(words) == 0

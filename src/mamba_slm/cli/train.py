@@ -28,6 +28,7 @@ examples:
   mamba-slm train tiny --data code=src/:2 --data prose=books/:1 --max-tokens 20M --out runs/mixed
   mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
   mamba-slm train production --data shards/ --dry-run
+  mamba-slm train 350M --config quick_test --data shards/ --dry-run
   mamba-slm train --resume runs/mixed --max-tokens 40M
   mamba-slm train 125M --data shards/ --nproc 8 --out runs/125M
   mamba-slm train 1.3B --data shards/ --out runs/1.3B --launcher slurm --slurm.nodes 4 --slurm.gpus-per-node 8
@@ -47,7 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a size of `mamba-slm models list` (default: nano), or a published run: quick_test, small_scale, "
         "medium_scale, large_scale, xlarge_scale, production",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML with settings, or the config.yaml of another run")
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML with settings, the config.yaml of another run, or a published run: its batch, length and schedule "
+        "for PRESET",
+    )
     parser.add_argument("--out", metavar="DIR", help="run directory (default: a new one, dated, in the home of runs)")
     parser.add_argument(
         "--resume",
@@ -183,17 +189,13 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
         UsageError: a resumed run has another preset.
         ConfigError: a setting is unknown or out of range.
     """
-    from mamba_slm.core.config import flags_given, load_yaml, resolve
+    from mamba_slm.core.config import flags_given, resolve
     from mamba_slm.training.config import TrainConfig
     from mamba_slm.training.published_runs import settings_of as settings_named
-    from mamba_slm.training.run_config import read_train_settings
+    from mamba_slm.training.run_config import named_settings, read_train_settings
 
     layers: list[tuple[str, dict[str, Any]]] = []
-    from_file: dict[str, Any] = {}
-    if args.config is not None:
-        from_file = load_yaml(args.config)
-        if isinstance(from_file.get("train"), dict):  # the config.yaml of a run
-            from_file = from_file["train"]
+    from_file = {} if args.config is None else named_settings(args.config)
     if directory is not None:
         settings = read_train_settings(directory)
         if args.preset is not None and settings_named(args.preset)["model"] != settings.get("model"):
@@ -207,7 +209,7 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
     if from_file:
         layers.append((str(args.config), from_file))
     if args.preset is not None and directory is None:
-        layers.append(("command line", {"model": args.preset}))
+        layers.append(("command line", {"model": settings_named(args.preset)["model"]}))
     layers.append(("command line", flags_given(args, TrainConfig)))
     return resolve(TrainConfig, layers)
 

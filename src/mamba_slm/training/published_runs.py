@@ -5,7 +5,8 @@
     replace(small_scale(), model="nano").config(context_tokens=64)   the same schedule for a model that fits here
 
 Each is a function of nothing; a name of `PUBLISHED_RUNS` also stands where `mamba-slm train` and `mamba-slm models
-estimate` take a preset. Imports no torch.
+estimate` take a preset, and as `mamba-slm train SIZE --config NAME`, which takes the run but not its model. Imports no
+torch.
 
 The claimed times of the first five follow one formula, found by dividing: 6 · parameters · tokens / 50 TFLOP/s at 2,048
 tokens per row, whatever the number of GPUs. The 2.3 days of `production` are 100,000 steps of 2 seconds, more than its
@@ -70,12 +71,16 @@ class PublishedRun:
     def settings(self) -> dict[str, Any]:
         """Fields of `TrainConfig` that differ from its defaults."""
         own = {name: value for name, value in train_preset(self.model).items() if name not in self.length_settings()}
+        return {**own, **self.recipe()}
+
+    def recipe(self) -> dict[str, Any]:
+        """The part of the settings that does not depend on the model: batch, length, and the schedule if published."""
         published: dict[str, Any] = {}
         if self.learning_rate is not None:
             published["learning_rate"] = self.learning_rate
         if self.warmup_steps is not None:
             published["warmup_tokens"] = self.warmup_steps * self.rows_per_step * self.context_tokens
-        return {**own, **self.length_settings(), **published}
+        return {**self.length_settings(), **published}
 
     def length_settings(self) -> dict[str, Any]:
         """Batch and length."""

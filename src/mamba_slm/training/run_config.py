@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -37,6 +38,20 @@ def read_train_settings(run: RunDirectory) -> dict[str, Any]:
     if settings is None:
         raise DataError(f"{run.config_file} has no training settings", hint="start the run again in another folder")
     return dict(settings)
+
+
+def named_settings(name: str) -> dict[str, Any]:
+    """What `mamba-slm train --config NAME` brings: of a YAML file, of a run's config.yaml, or of a published run.
+
+    Raises:
+        DataError: no such file, or no settings in it.
+    """
+    from mamba_slm.training.published_runs import PUBLISHED_RUNS
+
+    if name in PUBLISHED_RUNS and not Path(name).exists():
+        return PUBLISHED_RUNS[name]().recipe()
+    content = load_yaml(name)
+    return content["train"] if isinstance(content.get("train"), dict) else content
 
 
 def read_train_config(run: RunDirectory) -> TrainConfig:
