@@ -18,6 +18,7 @@ QUICKSTART ?=
 BENCH ?= 60M
 RESULTS := benchmarks/results
 WORKERS ?= 2
+SLOW_WORKERS ?= 3
 SLOW ?= tests
 TEXTS ?= ../shared/data/corpora
 TOKENIZER ?= ../shared/data/tokenizers/neox/20B_tokenizer.json
@@ -77,7 +78,7 @@ test: style  # then all at once: pyright is one process that takes minutes, in w
 	@$(MAKE) --no-print-directory -j 2 quick-tests types doctests
 
 quick-tests: $(DEV)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow" --durations=10 tests
 
 doctests: $(DEV)
 	$(BIN)/python -m pytest --doctest-modules src
@@ -85,7 +86,8 @@ doctests: $(DEV)
 test-slow: $(LLAMA) slow-groups
 
 slow-groups: $(DEV)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow and not alone" --timeout=1800 --durations=25 $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(SLOW_WORKERS) --dist loadfile -m "slow and not alone" --timeout=1800 \
+		--durations=25 $(SLOW)
 	$(BIN)/python -m pytest -m "slow and alone" --timeout=1800 $(SLOW) || [ $$? -eq 5 ]  # 5: none of them is
 
 check: style types

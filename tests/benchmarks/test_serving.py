@@ -110,7 +110,6 @@ def test_ours_alone_is_measured_and_written(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_server_under_mixed_load_answers_rightly_and_gives_everything_back(tmp_path):
     folder, out = save_small_model(tmp_path / "small", max_context_tokens=1024), tmp_path / "soak.json"
     flags = "--serve-flags=--max-running 3 --prefix-cache-bytes 1Mi --kv-tokens 4096 --runtime torch"

@@ -116,7 +116,6 @@ def test_one_kind_per_input_is_enough(workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_ray_makes_the_same_bytes(workplace):
     pytest.importorskip("ray", reason="needs the extra ray")
     Path("small.yaml").write_text("part_bytes: 20000\n")

@@ -302,7 +302,6 @@ def test_a_step_in_another_process_fails_with_its_last_line():
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_every_way_to_wait_is_timed_in_processes_of_their_own():
     found = settings.measure_waiting(settings.WAITING, precision="fp32", threads=1)
     assert set(found) == set(settings.WAITING)
@@ -312,7 +311,6 @@ def test_every_way_to_wait_is_timed_in_processes_of_their_own():
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_a_compiled_step_is_timed_beside_the_plain_one():
     gain = compilers.measure_compile(precision="fp32", threads=1)
     assert isinstance(gain, CompileGain), gain

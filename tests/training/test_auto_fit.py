@@ -104,7 +104,6 @@ def test_without_auto_fit_the_error_goes_on_to_who_explains_it(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the data segment, as Linux counts it")
 def test_memory_that_runs_out_is_explained_and_auto_fit_goes_on_with_the_same_batch(tmp_path):
     done = subprocess.run(

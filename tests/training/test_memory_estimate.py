@@ -84,7 +84,6 @@ def test_two_real_steps_of_nano_need_what_was_estimated():
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["tiny", "60M"])
 def test_two_real_steps_need_what_was_estimated(name, precision):
@@ -92,7 +91,6 @@ def test_two_real_steps_need_what_was_estimated(name, precision):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
 def test_two_real_steps_of_two_processes_need_what_was_estimated(engine):
     config = settings("tiny", engine=engine, threads=1, batch_tokens=4096, micro_batch_rows=2)

@@ -90,15 +90,9 @@ def check_kills(tmp_path, *, steps, kills, seed):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_steps_ends_in_the_same_bits(tmp_path):
-    check_kills(tmp_path, steps=50, kills=2, seed=11)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_run_killed_very_often_ends_in_the_same_bits(tmp_path, seed):
-    check_kills(tmp_path, steps=400, kills=12, seed=seed)
+def test_a_run_killed_at_random_steps_ends_in_the_same_bits(tmp_path):
+    check_kills(tmp_path, steps=400, kills=12, seed=1)
 
 
 def damage(folder, name="model.safetensors"):

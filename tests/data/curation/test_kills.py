@@ -67,7 +67,6 @@ def workers_of(process: subprocess.Popen[bytes], work: Path) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize(("engine", "pauses"), [("local", (0.02, 0.8)), ("ray", (0.1, 2.0)), ("slurm", (0.1, 1.0))])
 def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed, cluster, engine, pauses):
     source, killed = random.Random(7), {"engine": 0, "worker": 0}

@@ -77,7 +77,6 @@ print(peak_memory_bytes("cpu"))
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.parametrize(
     "name, changes",
     [

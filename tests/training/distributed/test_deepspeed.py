@@ -126,20 +126,25 @@ def test_hooks_see_a_whole_model_with_its_embedding_tied_where_each_process_has_
     in_ranks(train_in_world, 2, run.path, *folders, zero, False, None, (Reading(),))
 
 
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A text, and the run on it of two processes that our own launcher started."""
+    folder = tmp_path_factory.mktemp("ours")
+    text, run = write_text(folder / "text.txt", seed=3), RunDirectory(folder / "run")
+    words = command(run.path, text, "--max-steps", "8", "--nproc", "2", "--engine", "ddp")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return text, run
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
-def test_the_launchers_of_torch_and_of_deepspeed_start_the_same_training(launcher, tmp_path):
-    text = write_text(tmp_path / "text.txt", seed=3)
-    runs = {name: RunDirectory(tmp_path / name) for name in ("ours", launcher)}
-    ours = subprocess.run(
-        command(runs["ours"].path, text, "--max-steps", "8", "--nproc", "2", "--engine", "ddp"),
-        capture_output=True,
-        text=True,
-    )
-    assert ours.returncode == 0, ours.stderr
+def test_the_launchers_of_torch_and_of_deepspeed_start_the_same_training(launcher, ours, tmp_path):
+    text, expected = ours
+    run = RunDirectory(tmp_path / "run")
     _, _, module, *words = command(
-        runs[launcher].path, text, "--max-steps", "8", "--engine", "deepspeed", "--zero-stage", "3", "--offload"
+        run.path, text, "--max-steps", "8", "--engine", "deepspeed", "--zero-stage", "3", "--offload"
     )
     folder, port = Path(sys.executable).parent, str(free_port())
     starts = {
@@ -150,6 +155,6 @@ def test_the_launchers_of_torch_and_of_deepspeed_start_the_same_training(launche
     theirs = subprocess.run([str(folder / program), *options, module, *words], capture_output=True, text=True)
     assert theirs.returncode == 0, theirs.stderr + theirs.stdout
     assert "2 processes, 2 rows each per step; engine deepspeed (asked for)" in theirs.stderr
-    assert losses_of(runs[launcher]) == pytest.approx(losses_of(runs["ours"]), rel=1e-5)
-    settings = json.loads((runs[launcher].path / "ds_config.json").read_text())
+    assert losses_of(run) == pytest.approx(losses_of(expected), rel=1e-5)
+    settings = json.loads((run.path / "ds_config.json").read_text())
     assert settings["zero_optimization"]["stage"] == 3

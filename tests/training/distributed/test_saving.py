@@ -67,8 +67,11 @@ def test_what_two_processes_saved_is_a_model_folder_and_one_process_goes_on(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(FSDP, DDP), (DDP, FSDP)], ids=["fsdp to ddp", "ddp to fsdp"])
-@pytest.mark.parametrize(("processes", "others"), [(2, 4), (4, 2)])
+@pytest.mark.parametrize(
+    ("before", "after", "processes", "others"),
+    [(FSDP, DDP, 2, 4), (DDP, FSDP, 4, 2)],
+    ids=["fsdp of two to ddp of four", "ddp of four to fsdp of two"],
+)
 def test_another_engine_with_another_number_of_processes_goes_on(run, folders, alone, before, after, processes, others):
     in_ranks(train_in_world, processes, run.path, *folders, {**SETTINGS, **before})
     trim(run, 10)

@@ -160,7 +160,6 @@ def wait_until(happened, job, log):
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 @pytest.mark.timeout(1800)  # four times two processes begin, which takes long where other tests run
 def test_a_job_that_is_interrupted_and_whose_node_dies_goes_on_to_the_losses_of_a_run_left_alone(tmp_path, text):
     environment = os.environ | install(tmp_path / "slurm")
