@@ -8,6 +8,8 @@
 #   make bench-data   every stage of curation beside other tools, on the texts of TEXTS=FOLDER
 #   make llama        llama.cpp for the tests that compare with it: compiles for several minutes
 #   make llama-server its server, for benchmarks/serving.py: about ten minutes
+#   make dist         wheel and sdist in dist/, checked       make audit      known holes in the pins, and what is inside
+#   make extras       the wheel with each extra alone, by pip, from the package index
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
 # CPU-only builds: README.md, "Install".
@@ -32,10 +34,12 @@ DEV := $(VENV)/.dev-installed
 LLAMA := $(VENV)/.llama-installed
 LLAMA_SERVER := build/llama.cpp/bin/llama-server
 PEERS := .venv-peers
+PACKAGE := .venv-package
 DOLMA := .venv-dolma
 
 .PHONY: quickstart test quick-tests doctests test-slow slow-groups llama llama-server check style types
 .PHONY: bench bench-data docs site site-serve
+.PHONY: package-tools dist audit extras
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -119,6 +123,26 @@ $(DOLMA)/.installed: benchmarks/peers-dolma.txt
 	$(PYTHON) -m venv $(DOLMA)
 	$(DOLMA)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers-dolma.txt
 	@touch $@
+
+$(PACKAGE)/.installed: deploy/package/tools.txt
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/package/tools.txt
+	@touch $@
+
+package-tools: $(PACKAGE)/.installed
+
+dist: package-tools
+	rm -rf dist
+	$(PACKAGE)/bin/python deploy/package/build.py dist
+	$(PACKAGE)/bin/python -m twine check --strict dist/*
+
+extras: $(DEV) package-tools
+	MAMBA_SLM_EXTRAS=pip $(BIN)/python -m pytest -m slow --timeout=3600 tests/packaging/test_extras.py
+
+audit: $(DEV) package-tools
+	mkdir -p build/audit
+	$(PACKAGE)/bin/cyclonedx-py environment $(BIN)/python --of JSON -o build/audit/sbom.cdx.json
+	$(PACKAGE)/bin/python deploy/package/audit.py
 
 bench-data: $(DEV) $(PEERS)/.installed $(DOLMA)/.installed
 	$(BIN)/python benchmarks/data.py $(TEXTS) --tokenizer $(TOKENIZER) \

@@ -66,6 +66,20 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def is_exposed(mode: int, *, owner: int, user: int) -> bool:
+    """Whether others than the user who runs us may read or change a file of this mode.
+
+    The group may read what belongs to root, where we are not root: so Kubernetes hands a secret to a process.
+
+    >>> [is_exposed(mode, owner=1000, user=1000) for mode in (0o600, 0o400, 0o440, 0o604)]
+    [False, False, True, True]
+    >>> [is_exposed(mode, owner=0, user=1000) for mode in (0o440, 0o460, 0o444)]
+    [False, True, True]
+    """
+    is_handed_out = owner == 0 and user != 0
+    return bool(stat.S_IMODE(mode) & (0o037 if is_handed_out else 0o077))
+
+
 def read_keys(path: Path) -> dict[str, KeyRecord]:
     """All keys by their ids.
 
@@ -74,12 +88,11 @@ def read_keys(path: Path) -> dict[str, KeyRecord]:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            about = os.fstat(file.fileno())
             found = json.loads(file.read())
-        if stat.S_IMODE(mode) & 0o077:
-            raise DataError(
-                f"others may read or change {path} (mode {stat.S_IMODE(mode):04o})", hint=f"run: chmod 600 {path}"
-            )
+        if is_exposed(about.st_mode, owner=about.st_uid, user=os.geteuid()):
+            mode = stat.S_IMODE(about.st_mode)
+            raise DataError(f"others may read or change {path} (mode {mode:04o})", hint=f"run: chmod 600 {path}")
         if found["format_version"] != FORMAT_VERSION:
             raise DataError(f"{path} has format {found['format_version']!r}, this version reads {FORMAT_VERSION}")
         known = {field.name for field in fields(KeyRecord)}
