@@ -85,6 +85,7 @@ def test_lengths_beyond_the_context_of_a_trained_model_are_refused(folder, capsy
     assert "new ones included, do not fit into the model's context of 48" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_and_prints_what_was_measured(folder, tmp_path, capsys, monkeypatch):
     measured = []
 

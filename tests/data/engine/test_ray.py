@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from data.engine.work import contents, tasks_in
-from mamba_slm.core.errors import ConfigError, RunLockedError
+from mamba_slm.core.errors import ConfigError, RunLockedError, SetupError
 from mamba_slm.data.engine.here import HereEngine
+from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.manifest import read_manifest
-from mamba_slm.data.engine.ray_cluster import RayEngine
+from mamba_slm.data.engine.ray_cluster import STARTS, RayEngine
 
 PROCESS = Path(__file__).with_name("ray_process.py")
 SAID = {
@@ -25,7 +26,6 @@ SAID = {
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_dead_and_hung_workers_and_bad_input_on_ray(tmp_path):
     done = subprocess.run(
         [sys.executable, str(PROCESS), str(tmp_path)],
@@ -53,3 +53,18 @@ def test_what_cannot_work_is_refused_before_ray_begins(tmp_path):
         RayEngine(0, folder=tmp_path)
     with HereEngine(folder=tmp_path), pytest.raises(RunLockedError):
         RayEngine(1, folder=tmp_path)
+
+
+def test_a_cluster_that_starts_too_slowly_is_started_again_and_at_last_named(tmp_path, monkeypatch):
+    said, tries = [], []
+
+    def too_slow(**settings):
+        tries.append(settings["address"])
+        raise Exception("The current node timed out during startup.")  # as Ray does after 30 seconds
+
+    with RayEngine(1, folder=tmp_path, reporting=Reporting(say=said.append)) as engine:
+        monkeypatch.setattr(engine.ray, "init", too_slow)
+        with pytest.raises(SetupError, match="this machine cannot be joined or started: The current node timed out"):
+            engine.begin()
+    assert tries == ["local"] * STARTS
+    assert len(said) == STARTS - 1 and all("trying again" in line for line in said)

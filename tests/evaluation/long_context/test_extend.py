@@ -38,7 +38,8 @@ def settings(text, **changes):
     return TrainConfig(**{**values, **changes})
 
 
-@pytest.mark.parametrize("method", [pytest.param("yarn", marks=pytest.mark.slow), "none"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["yarn", "none"])
 def test_the_model_reads_more_and_the_curves_say_what_it_costs(folder, text, tmp_path, method):
     extension = extend(
         folder, settings(text), context_tokens=96, method=method, run=tmp_path / "run", say=lambda line: None

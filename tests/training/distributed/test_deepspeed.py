@@ -22,20 +22,16 @@ from training.distributed.test_engines import (
     weights_of,
 )
 from training.distributed.test_launch import command
+from training.small_run import trainers_in
 from training.test_resume import write_text
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed: pip install 'mamba-slm[scale]'"
 )
 STAGES = [
-    {"engine": "deepspeed", "zero_stage": 3},
-    pytest.param({"engine": "deepspeed", "zero_stage": 1}, marks=pytest.mark.slow),
-    pytest.param({"engine": "deepspeed", "zero_stage": 2}, marks=pytest.mark.slow),
-    *(
-        pytest.param({"engine": "deepspeed", "zero_stage": stage, "offload": True}, marks=pytest.mark.slow)
-        for stage in (1, 2, 3)
-    ),
-    pytest.param({"engine": "deepspeed", "zero_stage": 3, "gradient_checkpointing": True}, marks=pytest.mark.slow),
+    *({"engine": "deepspeed", "zero_stage": stage} for stage in (1, 2, 3)),
+    *({"engine": "deepspeed", "zero_stage": stage, "offload": True} for stage in (1, 2, 3)),
+    {"engine": "deepspeed", "zero_stage": 3, "gradient_checkpointing": True},
 ]
 
 
@@ -55,13 +51,15 @@ def folders(train_shards, validation_shards):
     return train_shards.folder, validation_shards.folder
 
 
-@pytest.fixture
-def alone(make_trainer):
-    trainer = make_trainer("alone", **SETTINGS)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, train_shards, validation_shards):
+    """A run of one process, which no test changes."""
+    trainer = trainers_in(tmp_path_factory.mktemp("alone"), train_shards, validation_shards)("alone", **SETTINGS)
     trainer.train()
     return trainer.run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", STAGES, ids=name_of)
 def test_two_processes_train_as_one_does(run, folders, alone, settings):
     ranks = in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **settings})

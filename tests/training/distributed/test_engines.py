@@ -17,7 +17,7 @@ from mamba_slm.training.hooks import Hook
 from mamba_slm.training.precision import Precision
 from training.distributed.rank_program import says_what_gradients_are_after_each_pass, train_in_world
 from training.distributed.ranks import answers_of, in_ranks
-from training.small_run import TINY
+from training.small_run import TINY, trainers_in
 
 SETTINGS = {"max_steps": 20, "batch_tokens": 256, "micro_batch_rows": 2, "save_every_steps": 10,
             "validate_every_steps": 10}  # fmt: skip
@@ -44,9 +44,10 @@ def folders(train_shards, validation_shards):
     return train_shards.folder, validation_shards.folder
 
 
-@pytest.fixture
-def alone(make_trainer):
-    trainer = make_trainer("alone", **SETTINGS)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, train_shards, validation_shards):
+    """A run of one process, which no test changes."""
+    trainer = trainers_in(tmp_path_factory.mktemp("alone"), train_shards, validation_shards)("alone", **SETTINGS)
     trainer.train()
     return trainer.run
 
@@ -102,6 +103,7 @@ def test_processes_get_the_rows_that_one_would_have_read(run, folders, make_trai
         assert np.array_equal(np.concatenate([rank["inputs"][step] for rank in ranks]), rows)
 
 
+@pytest.mark.slow  # test_saving.py has a quick one
 @pytest.mark.parametrize("settings", ENGINES, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_a_run_goes_on_with_another_number_of_processes_and_another_engine(run, folders, alone, make_trainer, settings):
     in_ranks(train_in_world, 2, run.path, *folders, {**SETTINGS, **settings}, False, None)

@@ -23,6 +23,8 @@ from mamba_slm.data.engine.task import Quarantined, RunTasks, Task
 from mamba_slm.data.engine.worker_process import ONE_THREAD
 
 POLL_SECONDS = 1.0
+STARTS = 3
+"""Ray gives its own processes 30 seconds to start, which may be too few where other programs compute."""
 PASSED_ON = ("PYTHONPATH", "MAMBA_SLM_HOME", "MAMBA_SLM_CACHE", "MAMBA_SLM_OFFLINE")
 """Variables that workers get as they are here."""
 
@@ -94,20 +96,26 @@ class RayEngine:
         if not self.address:
             variables["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         here = {} if self.address else {"num_cpus": self.num_workers, "_node_ip_address": "127.0.0.1"}
-        try:
-            self.ray.init(
-                address=self.address or "local",
-                include_dashboard=False if not self.address else None,
-                log_to_driver=False,
-                logging_level="error",
-                runtime_env={"env_vars": variables},
-                **here,
-            )
-        except (OSError, RuntimeError) as error:
-            raise SetupError(
-                f"the Ray cluster at {self.address or 'this machine'} cannot be joined or started: {error}",
-                hint="is it up (ray status)? Without RAY_ADDRESS one is started on this machine",
-            ) from error
+        for left in reversed(range(1 if self.address else STARTS)):
+            try:
+                self.ray.init(
+                    address=self.address or "local",
+                    include_dashboard=False if not self.address else None,
+                    log_to_driver=False,
+                    logging_level="error",
+                    runtime_env={"env_vars": variables},
+                    **here,
+                )
+                break
+            except Exception as error:  # Ray raises Exception itself when its time is over
+                self.ray.shutdown()
+                if left:
+                    self.reporting.say(f"Ray did not start ({error}); trying again")
+                    continue
+                raise SetupError(
+                    f"the Ray cluster at {self.address or 'this machine'} cannot be joined or started: {error}",
+                    hint="is it up (ray status)? Without RAY_ADDRESS one is started on this machine",
+                ) from error
         self.has_begun = True
         self.ray._private.worker.print_to_stdstream = say_on_stderr
 
