@@ -8,6 +8,7 @@ import pytest
 
 from mamba_slm.cli.main import load_command
 from mamba_slm.cli.reference.errors import ADVICE, CODES, OF_COMMANDS, error_modules
+from mamba_slm.cli.reference.metrics import ROWS
 from mamba_slm.cli.reference.pages import PAGES
 from mamba_slm.cli.reference.schemas import ELSEWHERE, SECTIONS
 from mamba_slm.core.schema import fields_of
@@ -97,3 +98,34 @@ def test_commands_that_the_errors_advise_exist():
         for line in re.findall(r"`mamba-slm ([^`]+)`", text):
             if not line.startswith("COMMAND"):
                 parse(line.split())
+
+
+def test_the_rows_of_a_run_have_the_keys_on_the_page():
+    from mamba_slm.training.layers.report import LayerReport
+    from mamba_slm.training.reports import SourceReport, StepReport, ValidationReport
+
+    step = StepReport(
+        step=1, tokens=2, seconds=3.0, loss=4.0, learning_rate=5.0, grad_norm=6.0, tokens_per_second=7.0, mfu=None,
+        memory_bytes=8,
+    )  # fmt: skip
+    source = SourceReport(epochs=1.0, loss=2.0, bits_per_byte=3.0)
+    validation = ValidationReport(step=1, tokens=2, loss=3.0, bits_per_byte=4.0, is_best=True, sources={"web": source})
+    layers = LayerReport(step=1, tokens=2, update_ratios={}, step_sizes={}, decay_lives={})
+    page = (REPOSITORY / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    for title, row in zip([title for title, _, _ in ROWS], [step, validation, source, layers], strict=True):
+        table = page.partition(f"### {title}\n")[2].partition("\n#")[0]
+        assert set(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == set(row.row()) - {"kind"}
+
+
+def test_every_address_and_metric_of_a_server_is_on_the_pages():
+    """Read from the sources, so that a page made from a server that lacks a part would be found."""
+    folder, serving = REPOSITORY / "docs" / "reference", REPOSITORY / "src" / "mamba_slm" / "serving"
+    metrics = "".join(path.read_text(encoding="utf-8") for path in (serving / "metrics").glob("*.py"))
+    names = set(re.findall(r"\"((?:vllm|mamba_slm):\w+)\"", metrics))
+    assert len(names) > 50
+    page = (folder / "metrics.md").read_text(encoding="utf-8")
+    assert not {name for name in names if not re.search(rf"`{name}(_total)?`", page)}
+    routes = "".join(path.read_text(encoding="utf-8") for path in (serving / "api" / "routes").glob("*.py"))
+    page = (folder / "http-api.md").read_text(encoding="utf-8")
+    for verb, address in re.findall(r"@routes\.(get|post)\(\s*\"([^\"]+)\"", routes):
+        assert f"`{verb.upper()} {address.replace(':path', '')}`" in page
