@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def classes() -> Iterator[tuple[Path, ast.ClassDef]]:
     """Every class of the package whose name says that it is an error."""
     for path in sorted(sources().rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if "Error(" in text and "class " in text:
+        if re.search(r"^class \w+Error\(", text, flags=re.MULTILINE):
             yield from ((path, node) for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
 
 

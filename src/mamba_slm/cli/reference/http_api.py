@@ -29,8 +29,9 @@ text-generation-inference for `/generate`, `/generate_stream`, `/` and `/info`.
 DIFFERENCES = """\
 ## What differs from OpenAI
 
-The fields of requests, beside those that OpenAI's own Python client can send. Of the common ones, `metadata`, `store` and
-`stream_options.include_obfuscation` are taken and change nothing, `suffix` must be empty, and messages hold text only.
+The fields of requests, beside those that OpenAI's own Python client can send. Of the common ones, `metadata`, `store`
+and `stream_options.include_obfuscation` are taken and change nothing, `suffix` must be empty, and messages hold text
+only.
 """
 ERRORS = """\
 ## Errors
@@ -40,7 +41,7 @@ own form, and those of adapters plain text. 429 and 503 have `Retry-After`.
 
 | status | code | when |
 |---|---|---|
-| 400 | none, `context_length_exceeded`, `connection_closed`, `invalid_http` | a field is wrong; more tokens than the context |
+| 400 | none, `context_length_exceeded`, `invalid_http` and others | a wrong field; more tokens than the context |
 | 401 | `invalid_api_key` | no key, or one that is not known |
 | 403 | `key_not_allowed`, none | the key may not do this; the name of the host is not allowed |
 | 404 | `model_not_found`, none | no such model; no such address |
