@@ -90,8 +90,8 @@ doctests: $(DEV)
 test-slow: $(LLAMA) slow-groups
 
 slow-groups: $(DEV)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(SLOW_WORKERS) --dist loadfile -m "slow and not alone" --timeout=1800 \
-		--durations=25 $(SLOW)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(SLOW_WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "slow and not alone" --timeout=1800 --durations=25 $(SLOW)
 	$(BIN)/python -m pytest -m "slow and alone" --timeout=1800 $(SLOW) || [ $$? -eq 5 ]  # 5: none of them is
 
 check: style types

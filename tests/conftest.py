@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -19,6 +20,8 @@ if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is loaded: GPU kernels run on CPU tensors
 os.environ["MAMBA_SLM_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" / "mamba-slm")
 """Machine code is compiled once for all tests; its names are hashes of what it depends on."""
+TRAINED = ("trained_model", "trained_tiny")
+"""What trained_model.py makes."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,20 @@ def no_kernel_outlives_its_test():
     kernels = sys.modules.get("mamba_slm.ops.kernels")
     if kernels is not None:
         kernels.uninstall_kernels()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Slow files in several processes: first one of each that trains a model for all, then those of many tests.
+
+    Whoever needs such a model waits for the process that trains it, which takes minutes: better nobody needs it yet.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    sizes = Counter(item.path for item in items)
+    trains = {name: item.path for item in reversed(items) for name in TRAINED if name in item.fixturenames}
+    if trains:
+        items.sort(key=lambda item: (item.path not in trains.values(), -sizes[item.path]))
 
 
 @pytest.hookimpl(wrapper=True)
