@@ -153,6 +153,8 @@ docs: $(DEV)
 	$(BIN)/python -m mamba_slm.training.published_page docs/reference/published-runs.md
 	$(BIN)/python -m pytest -q tests/conformance --write-table
 	$(BIN)/python benchmarks/figures.py
+	$(BIN)/python tests/origins/page.py docs/from-the-original.md
+	$(BIN)/python tests/origins/roadmap_page.py docs/roadmap.md
 
 site: $(DEV)
 	$(BIN)/mkdocs build  # with --quiet it counts no warnings, and is not strict
