@@ -5,6 +5,7 @@ one is what it prints), `py` holds Python that needs the files of the page (```p
 tests/promises/test_documents.py). Comments right above a block say more about it:
 
     <!-- not run: REASON -->             it cannot run here; its commands are parsed, and run with --dry-run if they can
+    <!-- only parsed: REASON -->         the same, and not even that
     <!-- exit: 6 -->                     the last command of the block ends with this code
     <!-- compared: first and last -->    of what is shown; `nothing` where a model's own words are all there is
     <!-- file: strict.yaml -->           the block is the content of this file in the page's folder
@@ -22,7 +23,7 @@ SHELL = ("bash", "sh", "shell", "console")
 FENCE = re.compile(
     r"(?P<notes>(?:^<!-- [^\n]* -->\n+)*)^```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```", flags=re.MULTILINE | re.DOTALL
 )
-NOTE = re.compile(r"^<!-- (not run|exit|compared|file): (.+?) -->$", flags=re.MULTILINE)
+NOTE = re.compile(r"^<!-- (not run|only parsed|exit|compared|file): (.+?) -->$", flags=re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Block:
     @property
     def not_run(self) -> str | None:
         """The reason, if the page says that this cannot run here."""
-        return self.notes.get("not run")
+        return self.notes.get("not run") or self.notes.get("only parsed")
 
 
 @dataclass(frozen=True, kw_only=True)

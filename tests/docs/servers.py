@@ -40,7 +40,7 @@ class Server:
 
     def wait(self) -> str | None:
         """Until it listens; what it said if it ended instead."""
-        self.listening.wait(120)
+        self.listening.wait(300)
         return None if self.port else "".join(self.said)
 
     def here(self, text: str) -> str:
@@ -53,7 +53,7 @@ class Server:
         """As Ctrl-C does; what went wrong, if something did."""
         self.process.send_signal(signal.SIGINT)
         try:
-            code = self.process.wait(60)
+            code = self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = "none: it had to be killed"

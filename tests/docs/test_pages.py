@@ -5,21 +5,17 @@ the files of a page: `docs.stage`; what makes commands small: `docs.smaller`.
 """
 
 import os
+import re
 from collections import Counter
 
 import pytest
 
 from docs.executor import Executor
 from docs.made import Made
-from docs.page import SHELL, blocks, commands, pages
+from docs.page import FENCE, SHELL, blocks, commands, pages
 from docs.stage import Stage, stage_of
+from mamba_slm.cli.main import load_command
 from promises.documents import REPOSITORY
-
-NOT_YET = {
-    *("README", "align", "convert", "dashboard", "data", "evaluate"),
-    *("export", "finetune", "quantize", "scale", "serve"),
-}
-"""Pages that are not executed yet."""
 
 
 def name(page):
@@ -32,7 +28,7 @@ def made(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("default")  # a reader sees warnings and goes on
 @pytest.mark.parametrize("page", [page for page in pages() if stage_of(page)], ids=name)
 def test_every_command_of_the_page_does_what_the_page_says(page, made, tmp_path, monkeypatch):
@@ -65,8 +61,6 @@ def page_blocks(page):
 
 @pytest.mark.parametrize("page", pages(), ids=name)
 def test_no_block_of_a_page_is_passed_over_in_silence(page):
-    if page.stem in NOT_YET:
-        return
     found = page_blocks(page)
     if any(not block.not_run for block in found):
         assert stage_of(page), f"{name(page)} has commands and no tests/docs/stages/ file that prepares its folder"
@@ -75,6 +69,22 @@ def test_no_block_of_a_page_is_passed_over_in_silence(page):
             typed = [line for line in block.body.splitlines() if line.startswith(("mamba-slm ", "$ "))]
             assert not typed or block.language == "text", f"{name(page)}:{block.line}: a block of commands is ```bash"
         assert not (block.not_run and len(block.not_run) < 8), f"{name(page)}:{block.line}: what hinders it?"
+
+
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_commands_within_the_text_of_a_page_exist_with_their_flags(page):
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for words in (inline.split() for inline in re.findall(r"`mamba-slm ([^`]+)`", text)):
+        if words[0].strip("-").isupper() or words[0].startswith("-"):
+            continue  # `mamba-slm COMMAND`, `mamba-slm --version`
+        parser = load_command(words[0])[1]
+        inner = dict(parser.subcommands())
+        parser = next((inner[word] for word in words[1:] if word in inner), parser)
+        known = {flag for action in parser._actions for flag in action.option_strings}
+        if words[:2] == ["doctor", "--train"]:
+            continue  # what follows is train's
+        absent = {word.partition("=")[0] for word in words if word.startswith("--")} - known
+        assert not absent, f"{name(page)}: mamba-slm {' '.join(words)}"
 
 
 def test_most_commands_run():

@@ -28,7 +28,7 @@ def settings(tmp_path_factory):
     text = write_text(folder / "text.txt", seed=1)
     return dataclasses.replace(
         small_config(text, 15),
-        context_tokens=128, batch_tokens=256, benchmarks=("piqa", "lambada_openai"), benchmark_every_steps=5,
+        context_tokens=128, batch_tokens=256, benchmarks=("piqa,lambada_openai",), benchmark_every_steps=5,
         benchmark_limit=4, benchmark_data_dir=str(write_questions(folder / "questions")),
     )  # fmt: skip
 

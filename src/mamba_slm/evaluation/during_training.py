@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from typing import Protocol
 
+from mamba_slm.evaluation.harness.names import split_names
 from mamba_slm.evaluation.harness.run import BenchmarkSettings, Questions, find_questions, run_benchmarks
 from mamba_slm.evaluation.results import RESULTS_FILE, Evaluation, read_evaluation
 from mamba_slm.evaluation.scores.text import results_shown, shown
@@ -130,6 +131,8 @@ def benchmark_hooks(config: AsksBenchmarks, *, say: Callable[[str], None], asks_
     if not config.benchmarks:
         return []
     settings = BenchmarkSettings(
-        benchmarks=config.benchmarks, data_dir=config.benchmark_data_dir, limit=config.benchmark_limit
+        benchmarks=tuple(split_names(",".join(config.benchmarks))),  # names between commas, too, as `eval` takes them
+        data_dir=config.benchmark_data_dir,
+        limit=config.benchmark_limit,
     )
     return [BenchmarkHook(settings, every_steps=config.benchmark_every_steps, say=say, asks_first=asks_first)]

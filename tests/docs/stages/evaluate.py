@@ -2,7 +2,7 @@
 
 import gzip
 
-from docs.made import lines_of
+from docs.made import lines_of, texts
 from evaluation.harness.benchmark_files import write_questions
 
 TASK = """task: my_task
@@ -30,6 +30,7 @@ MBPP = {"text": "Add two numbers.", "code": "def add(a, b):\n    return a + b", 
 
 def prepare(stage):
     stage.run("runs/quickstart")
+    stage.run("runs/better")
     write_questions(stage.path("benchmarks"))
     stage.file("benchmarks/HumanEval.jsonl.gz", gzip.compress(lines_of([SUM]).encode()))
     rows = [
@@ -39,6 +40,6 @@ def prepare(stage):
     stage.file("benchmarks/mbpp.jsonl", lines_of(rows))
     stage.file("my_task.yaml", TASK)
     stage.file("my_task.jsonl", lines_of([{"question": "Tea is a", "choices": [" drink", " lamp"], "answer": 0}] * 3))
-    stage.text("wikitext-2-raw/test.txt")
+    stage.file("wikitext-2-raw/test.txt", "\n\n".join(texts()[:3]))
     stage.text("book.txt")
     stage.shards("my-tokens")
