@@ -17,6 +17,7 @@ from data.engine.driver import holder_of
 
 COMMAND = Path(sys.executable).with_name("mamba-slm")
 KILLS = 20
+NEVER_BEGAN = "worker processes cannot be started: the worker was killed by SIGKILL"
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,8 @@ def test_after_twenty_kills_every_byte_is_the_same(tmp_path, corpus, undisturbed
             if sum(killed.values()) == KILLS:
                 break
             shutil.rmtree(out)  # it was faster than the killer: from the beginning
-        else:
-            assert process.returncode == -signal.SIGKILL, said
+        else:  # killed, or given up: on a busy machine this test kills workers before they have begun
+            assert process.returncode == -signal.SIGKILL or (process.returncode == 3 and NEVER_BEGAN in said), said
     assert min(killed.values()) > 0
 
 
