@@ -73,4 +73,5 @@ def test_an_error_names_the_largest_part_and_only_memory_counts():
     assert "the largest part is activations with" in error.message and "--auto-fit" in error.hint
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"))
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN, under a limit of the process
     assert not is_out_of_memory(RuntimeError("shapes")) and not is_out_of_memory(ValueError("can't allocate"))

@@ -11,6 +11,10 @@ from mamba_slm.training.fitting import Demand, hint_for
 CPU_ALLOCATOR_WORDS = ("not enough memory", "can't allocate")
 """Of the RuntimeError that torch's CPU allocator raises (c10/core/impl/alloc_cpu.cpp)."""
 
+ONEDNN_WORDS = ("could not create a primitive", "could not create a memory object", "could not execute a primitive")
+"""Of the RuntimeError of oneDNN, whose products ask for memory of their own. It gives no reason; a product of sizes
+that are known to work has no other."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was refused."""
@@ -19,7 +23,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(error, RuntimeError):
         return False
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in CPU_ALLOCATOR_WORDS)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        word in str(error) for word in (*CPU_ALLOCATOR_WORDS, *ONEDNN_WORDS)
+    )
 
 
 def explained(error: BaseException, demand: Demand, memory_bytes: int | None) -> OutOfMemoryError:
