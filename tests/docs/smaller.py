@@ -20,6 +20,7 @@ REPLACED: dict[str, dict[str, str | None]] = {
     "align": {**STEPS, "--dry-reward": "4", "--group": "4"},
     "convert": {**STEPS, **SHORT, "--micro-batch-rows": "1", "--precision": "fp32"},
     "extend": {"--to": "1Ki", "--train-tokens": "1k"},
+    "data train-tokenizer": {"--vocab-size 32000": "320"},
     "quickstart": {"--minutes": "0.05"},
     "doctor": {"--nproc": "2", "--batch-tokens": "1024"},
     "generate": {"--max-new-tokens": "8", "--draft-tokens": "2"},
