@@ -56,6 +56,13 @@ def add_sampling_flags(parser: argparse.ArgumentParser, *, max_new_tokens: int) 
         metavar="TOKEN=NUMBER",
         help="added to the logit of the token with this number; -inf forbids it; may be given several times",
     )
+    group.add_argument(
+        "--sampler",
+        action="append",
+        default=[],
+        metavar="NAME[:SETTING=VALUE,...]",
+        help="a sampler of a plugin, behind the others; may be given several times",
+    )
     group.add_argument("--seed", type=parse_count, metavar="N", help="of the draws; default: a new one, printed")
     group.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="end at this text; may be given several times"
@@ -112,7 +119,7 @@ def sampler_of(args: argparse.Namespace, constraint: Processor | None = None) ->
     """The sampler that the flags describe, with a constraint of `constraint_of`.
 
     Raises:
-        ConfigError: a value is out of range.
+        ConfigError: a value is out of range, or there is no such sampler of a plugin.
     """
     from mamba_slm.generation.sampling import Sampler
 
@@ -137,6 +144,10 @@ def adjusted(sampler: Sampler, args: argparse.Namespace, constraint: Processor |
     from mamba_slm.generation.strategies.filters import Greedy
     from mamba_slm.generation.strategies.penalties import LogitBias
 
+    if args.sampler:
+        from mamba_slm.generation.named_samplers import with_named
+
+        sampler = with_named(sampler, args.sampler)
     before = (LogitBias(tuple(map(read_bias, args.logit_bias))),) if args.logit_bias else ()
     after = () if constraint is None else (constraint,)
     return replace(
@@ -232,6 +243,7 @@ def refuse_local_flags(args: argparse.Namespace) -> None:
     from mamba_slm.core.errors import ConfigError
 
     flags = {**SEARCHES, **CONSTRAINTS, "logit_bias": "--logit-bias", "batch_invariant": "--batch-invariant"}
+    flags |= {"sampler": "--sampler"}
     flags |= {"prompt_cache": "--prompt-cache"}
     given = [flag for name, flag in flags.items() if getattr(args, name) not in (None, [], False)]
     if given:

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
-from mamba_slm.cli import console, doctor_distributed, doctor_train
+from mamba_slm.cli import console, doctor_distributed, doctor_plugins, doctor_train
 from mamba_slm.cli.examination.check import MARKS, SECTIONS, Check
 from mamba_slm.cli.examination.examine import examine
 
@@ -28,7 +28,7 @@ here" and why, or "not measured" and why. Speeds are ratios of runs side by side
 Exit code 3 when something that is needed is missing; a warning (⚠) never fails.
 
 --json prints {"ok", "summary", "checks"}. A check has section (machine, python,
-settings, kernels, compilers, extras or speed), name, status (ok, note or
+settings, kernels, compilers, extras, plugins or speed), name, status (ok, note or
 missing), text, cost and hint ("" where there is none), measured (numbers by
 name, units in the names; {} where nothing was measured) and about_speed.
 
@@ -42,12 +42,17 @@ dtypes, sharding, kernels, first loss near ln(vocabulary), a gradient and an
 update for every parameter, memory. Exit code 6 when something is wrong; --json
 prints {"ok", "findings"}.
 
+--plugins examines plugins: whether each loads, and whether a sublayer gives the
+same outputs and gradients however it is read. Exit code 6 when it does not, 3
+when one does not load; --json prints {"ok", "plugins"}.
+
 examples:
   mamba-slm doctor
   mamba-slm doctor --no-measure
   mamba-slm doctor --json --no-measure
   torchrun --nproc-per-node 8 -m mamba_slm.cli.main doctor --distributed
   mamba-slm doctor --train nano --batch-tokens 8192
+  mamba-slm doctor --plugins
 """
 
 
@@ -62,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     effort.add_argument("--no-measure", action="store_true", help="the same as --measure none")
     doctor_distributed.add_arguments(parser)
     doctor_train.add_arguments(parser)
+    doctor_plugins.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         return doctor_distributed.run(args)
     if args.train is not None:
         return doctor_train.run(args)
+    if args.plugins:
+        return doctor_plugins.run(args)
     checks = examine("none" if args.no_measure else args.measure, say=console.say)
     complete = all(check.status != "missing" for check in checks)
     if args.json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mamba_slm.cli import console, eval_perplexity, eval_speed
 from mamba_slm.cli.adapter_flags import adapter_choices, add_adapter_flag
 from mamba_slm.core.errors import UsageError
+from mamba_slm.core.plugins import plugin_names
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ def run(args: argparse.Namespace) -> int:
     from mamba_slm.evaluation.results import read_evaluation
     from mamba_slm.evaluation.scores.files import CARD_FILE, PAGE_FILE
 
-    if args.offline and args.data_dir is None:
+    asked = split_names(args.benchmarks)
+    if args.offline and args.data_dir is None and not set(asked) <= set(plugin_names("tasks")):
         raise UsageError("--offline needs local copies of the questions", hint="give their folder to --data-dir")
     baseline = read_evaluation(args.baseline) if args.baseline else None
     settings = BenchmarkSettings(
-        benchmarks=tuple(split_names(args.benchmarks)),
+        benchmarks=tuple(asked),
         data_dir=args.data_dir,
         num_fewshot=args.num_fewshot,
         limit=args.limit,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mamba_slm.core.errors import DataError
+from mamba_slm.core.plugins import plugin_names
 from mamba_slm.data.compressed import without_compression
 
 JSON_SUFFIXES = frozenset({".json"})
@@ -88,7 +89,7 @@ def is_wanted(relative: Path, patterns: Sequence[str]) -> bool:
     if taking:
         return any(matches(relative, pattern) for pattern in taking)
     suffix = without_compression(relative).suffix.lower()
-    return suffix in KNOWN_SUFFIXES or suffix.startswith(DUMP_SUFFIX)
+    return suffix in KNOWN_SUFFIXES or suffix.startswith(DUMP_SUFFIX) or suffix in plugin_names("readers")
 
 
 def matches(relative: Path, pattern: str) -> bool:

@@ -8,6 +8,7 @@
     …pages-articles.xml         Wikipedia's dump: one document per article
     Posts.xml                   Stack Exchange's dump: one document per question with its answers
     crawl.warc                  web archive: one document per page, its text extracted
+    a plugin's suffix           what its reader makes of it
     any but Parquet + .gz, .zst, .bz2, .xz    decompressed on the way
 
 Text comes out exactly as it is in the file, line ends included, where it is not made from markup. Nothing is repaired
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mamba_slm.core.errors import DataError
+from mamba_slm.core.plugins import find_plugin, load_plugin
 from mamba_slm.data import folders
 from mamba_slm.data.compressed import open_bytes, without_compression
 from mamba_slm.data.document import Document
@@ -134,6 +136,8 @@ def reader_of(source: SourceFile) -> Reader:
     for suffixes, reader in READERS.items():
         if suffix in suffixes:
             return reader
+    if suffix not in folders.KNOWN_SUFFIXES and find_plugin("readers", suffix):
+        return load_plugin("readers", suffix)
     if suffix == ".xml" or suffix.startswith(folders.DUMP_SUFFIX):
         with open_bytes(source.file) as stream:
             start = stream.read(FIRST_LOOK_BYTES).replace(b"\0", b"").decode(errors="replace")  # UTF-16, too

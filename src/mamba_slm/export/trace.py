@@ -72,7 +72,7 @@ def residual_names(pattern: str) -> list[str]:
     names, layer = [FIRST], -1
     for kind in pattern:
         layer += kind != FEED_FORWARD
-        name = f"layer {max(layer, 0)} {KINDS[kind]}"
+        name = f"layer {max(layer, 0)} {KINDS.get(kind, kind)}"
         taken = sum(each.startswith(name) for each in names) if kind == FEED_FORWARD else 0
         names.append(f"{name} {taken + 1}" if taken else name)
     return [*names, LAST]

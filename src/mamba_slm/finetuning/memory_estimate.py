@@ -26,7 +26,8 @@ from mamba_slm.finetuning.qlora.settings import FourBitSettings
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.matrices import matrix_shapes, part_of
-from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, OWN_LETTERS
+from mamba_slm.model.sublayer_plugin import plugins_of
 from mamba_slm.training.activations import STREAM_BYTES, sublayer_bytes_per_token
 from mamba_slm.training.memory_estimate import (
     GPU_BACKWARD_SHARE,
@@ -241,6 +242,9 @@ def unread_inputs(config: ModelConfig, kind: str, adapted: set[str]) -> int:
     if kind == ATTENTION:
         return 0 if adapted & {"q_proj", "k_proj", "v_proj"} else d  # attention itself keeps what o_proj reads
     widths = {"in_proj": d, "out_proj": config.inner_size} if kind == MAMBA else {}
+    if kind not in OWN_LETTERS:
+        plugin, settings = plugins_of(config)[kind]
+        widths = {name: inputs for name, (_, inputs) in plugin.matrices(config, settings).items()}
     widths |= {"gate_up_proj": d, "down_proj": config.feed_forward_size} if kind == FEED_FORWARD else {}
     return sum(width for part, width in widths.items() if part not in adapted)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from torch import Tensor
 from mamba_slm.core.errors import CheckpointError, ConfigError, DataError, UnknownNameError
 from mamba_slm.core.files import disk_full_is_explained, write_json_atomic
 from mamba_slm.model.config import MODEL_FORMAT_VERSION, ModelConfig
+from mamba_slm.model.pattern import plugin_letters_in
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.stored import INDEX_FILE, open_tensors
+from mamba_slm.model.sublayer_plugin import origin_of, require_origin
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -59,7 +60,8 @@ def save_weights(
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
     """The config as config.json holds it."""
-    return {"format_version": MODEL_FORMAT_VERSION, "model_type": "mamba_slm", "model": asdict(config)}
+    stored = {"format_version": MODEL_FORMAT_VERSION, "model_type": "mamba_slm", "model": config.stored()}
+    return stored | ({"plugins": origin_of(letters)} if (letters := plugin_letters_in(config.pattern)) else {})
 
 
 def load_model(
@@ -144,6 +146,8 @@ def load_config(folder: Path) -> ModelConfig:
             f"{path} has format version {version}, this program reads up to {MODEL_FORMAT_VERSION}",
             hint="update: pip install --upgrade mamba-slm",
         )
+    origins = stored.get("plugins")
+    require_origin(str(values.get("pattern", "")), origins if isinstance(origins, dict) else {}, where=str(path))
     fields = set(ModelConfig.__dataclass_fields__)
     unknown = sorted(set(values) - fields)
     if unknown:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args, get_type_hints
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
-from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, expand_pattern
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, OWN_LETTERS, expand_pattern, plugin_letters_in
 
 MODEL_FORMAT_VERSION = 1
 
@@ -75,6 +76,9 @@ class ModelConfig:
     norm_eps: float = 1e-5
     """Added to the mean square in every RMSNorm."""
 
+    sublayer_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+    """Settings of plugins' sublayers, by letter; those of letters that the pattern has not are dropped."""
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "pattern", expand_pattern(self.pattern))
         positive = (
@@ -99,10 +103,29 @@ class ModelConfig:
                 f"rotary positions need an even head size, got hidden_size / num_heads = {self.head_dim}",
                 hint="choose another num_heads, or --position nope",
             )
+        self.complete_sublayer_settings()
         if self.rope_scaling != "none" and self.rope_scaling_factor <= 1:
             raise ConfigError(f"rope_scaling_factor must be above 1 with rope_scaling, got {self.rope_scaling_factor}")
         if self.attention_window < 0:
             raise ConfigError(f"attention_window must be 0 (all) or positive, got {self.attention_window}")
+
+    def complete_sublayer_settings(self) -> None:
+        """Write out the settings of plugins' sublayers, and let each plugin check that they fit the model."""
+        if not plugin_letters_in(self.pattern):
+            object.__setattr__(self, "sublayer_settings", {})
+            return
+        from mamba_slm.model.sublayer_plugin import complete_settings, plugins_of
+
+        object.__setattr__(self, "sublayer_settings", complete_settings(self.pattern, self.sublayer_settings))
+        for plugin, settings in plugins_of(self).values():
+            plugin.check(self, settings)
+
+    def stored(self) -> dict[str, Any]:
+        """All settings as files and digests hold them: those of plugins only where there are any."""
+        values = asdict(self)
+        if not self.sublayer_settings:
+            del values["sublayer_settings"]
+        return values
 
     def require_multiple(self, what: str, value: int, of: str, divisor: int) -> None:
         """Raise ConfigError unless `divisor` divides `value`."""
@@ -137,7 +160,7 @@ class ModelConfig:
     @property
     def num_layers(self) -> int:
         """Token mixers in the pattern."""
-        return self.num_mamba + self.num_attention
+        return self.num_mamba + self.num_attention + self.num_plugins
 
     @property
     def num_mamba(self) -> int:
@@ -148,6 +171,11 @@ class ModelConfig:
     def num_attention(self) -> int:
         """Attention sublayers in the pattern."""
         return self.pattern.count(ATTENTION)
+
+    @property
+    def num_plugins(self) -> int:
+        """Sublayers of plugins in the pattern."""
+        return sum(letter not in OWN_LETTERS for letter in self.pattern)
 
     @property
     def num_feed_forward(self) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mamba_slm.core.units import format_count
 from mamba_slm.model.config import ModelConfig
+from mamba_slm.model.pattern import OWN_LETTERS, plugin_letters_in
+from mamba_slm.model.sublayer_plugin import flops_of, parameters_of, state_bytes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +20,17 @@ class ParameterCount:
     attention: int
     feed_forward: int
     final_norm: int
+    plugins: int = 0
+    """Sublayers of plugins."""
 
     @property
     def total(self) -> int:
         """All parameters; a tied head counts once."""
-        return self.embedding + self.head + self.mamba + self.attention + self.feed_forward + self.final_norm
+        own = self.embedding + self.head + self.mamba + self.attention + self.feed_forward + self.final_norm
+        return own + self.plugins
 
     def __str__(self) -> str:
-        parts = ("embedding", "head", "mamba", "attention", "feed_forward")
+        parts = ("embedding", "head", "mamba", "attention", "feed_forward", "plugins")
         split = ", ".join(f"{name} {format_count(getattr(self, name))}" for name in parts if getattr(self, name))
         return f"{format_count(self.total)} parameters ({split})"
 
@@ -64,6 +69,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
         attention=config.num_attention * attention_parameters(config),
         feed_forward=config.num_feed_forward * feed_forward_parameters(config),
         final_norm=config.hidden_size,
+        plugins=sum(parameters_of(config, letter) for letter in config.pattern if letter not in OWN_LETTERS),
     )
 
 
@@ -80,7 +86,8 @@ def forward_flops_by_part(config: ModelConfig, context_tokens: int) -> dict[str,
     state and its read-out 2*n*i each (i = inner size). The embedding lookup costs nothing; the head counts.
     """
     c = config
-    return {
+    plugins = sum(flops_of(c, letter) * c.pattern.count(letter) for letter in plugin_letters_in(c.pattern))
+    return ({"plugins": plugins} if plugins else {}) | {
         "mamba": c.num_mamba * mamba_flops(c, context_tokens),
         "attention": c.num_attention * attention_flops(c, context_tokens),
         "feed_forward": c.num_feed_forward * 6 * c.hidden_size * c.feed_forward_size,
@@ -149,4 +156,8 @@ def state_bytes(config: ModelConfig, context_tokens: int, *, cache_bytes: int = 
     ssm = config.num_ssm_heads * config.ssm_head_dim * config.state_size * 4
     window = (config.conv_kernel - 1) * config.conv_size * cache_bytes
     kv = 2 * config.num_kv_heads * config.head_dim * context_tokens * cache_bytes
-    return config.num_mamba * (ssm + window) + config.num_attention * kv
+    plugins = sum(
+        state_bytes_of(config, letter, cache_bytes=cache_bytes) * config.pattern.count(letter)
+        for letter in plugin_letters_in(config.pattern)
+    )
+    return config.num_mamba * (ssm + window) + config.num_attention * kv + plugins

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -45,7 +44,7 @@ def fingerprint(config: ModelConfig, tensors: Mapping[str, Tensor]) -> str:
 @torch.no_grad()
 def digest_of(config: ModelConfig, named: Iterable[tuple[str, Tensor]]) -> str:
     """The fingerprint from tensors in the order of their names."""
-    settings = {name: value for name, value in asdict(config).items() if name not in NOT_OF_THE_WEIGHTS}
+    settings = {name: value for name, value in config.stored().items() if name not in NOT_OF_THE_WEIGHTS}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, whole in named:
         if name == "lm_head.weight" and config.tie_embeddings:

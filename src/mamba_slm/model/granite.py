@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mamba_slm.core.errors import CheckpointError, ConfigError
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.pattern import ATTENTION, MAMBA, is_portable_pattern
+from mamba_slm.model.pattern import ATTENTION, MAMBA, is_portable_pattern, require_own_letters
 from mamba_slm.model.portability import TRANSFORMERS, architecture_issues
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ LLAMA3_FACTORS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 def require_expressible(config: ModelConfig) -> None:
     """Raise ConfigError, naming the setting, unless a GraniteMoeHybrid computes the same function."""
+    require_own_letters(config.pattern, "a GraniteMoeHybrid")
     if not is_portable_pattern(config.pattern):
         raise ConfigError(f"pattern {config.pattern} does not fit into a GraniteMoeHybrid", hint=PAIR_HINT)
     for issue in architecture_issues(config):

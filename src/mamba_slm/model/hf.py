@@ -68,7 +68,7 @@ class HybridSlmPreTrainedModel(PreTrainedModel):
         """Initialise what was not loaded, by the rules of `model/init.py`."""
         loaded = [p for p in module.parameters() if getattr(p, "_is_hf_initialized", False)]
         values = [p.clone() for p in loaded]
-        if isinstance(module, tuple(MIXERS.values())):
+        if isinstance(module, tuple(MIXERS.values())) or getattr(module, "is_plugin_mixer", False):
             initialize_mixer(module, None, num_sublayers=len(self.config.architecture.pattern))
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(0, EMBEDDING_STD)
@@ -160,7 +160,8 @@ class HybridSlmModel(HybridSlmPreTrainedModel, Backbone):
         if document_ids is not None and (use_cache or past_key_values is not None):
             raise UsageError("packed documents cannot be read into a cache", hint="use_cache=False")
         if use_cache is None:
-            use_cache = bool(self.config.use_cache) and not self.training and document_ids is None
+            wanted = bool(self.config.use_cache) and not self.architecture.num_plugins
+            use_cache = wanted and not self.training and document_ids is None
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache(config=self.config)
             adopt(past_key_values, self)

@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, StaticLayer
 from mamba_slm.core.errors import UsageError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.mamba2 import Mamba2
-from mamba_slm.model.pattern import ATTENTION, MAMBA
+from mamba_slm.model.pattern import ATTENTION, MAMBA, require_own_letters
 from mamba_slm.model.stack import Backbone
 from mamba_slm.model.state import InferenceState, KeyValueState, LayerState, MambaHistory, MambaState
 
@@ -159,7 +159,9 @@ def adopt(cache: Cache, backbone: Backbone) -> None:
 
     Raises:
         UsageError: the cache was made for another model, or another model has written into it.
+        ConfigError: the model has a sublayer of a plugin.
     """
+    require_own_letters(backbone.architecture.pattern, "a cache of transformers")
     kinds, mixers = mixers_of(backbone)
     if not cache.layers and getattr(cache, "layer_class_to_replicate", None) is not None:
         raise UsageError("the cache was made without the model's config", hint="DynamicCache(config=model.config)")

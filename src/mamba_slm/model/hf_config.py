@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from mamba_slm.core.errors import MissingDependencyError
@@ -43,14 +42,14 @@ class HybridSlmConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self.model = asdict(SMALLEST if self.model is None else ModelConfig(**self.model))
+        self.model = (SMALLEST if self.model is None else ModelConfig(**self.model)).stored()
         super().__post_init__(**kwargs)
         register_models()
 
     @classmethod
     def from_architecture(cls, architecture: ModelConfig, **kwargs: Any) -> HybridSlmConfig:
         """The config of a model of ours; further arguments as for any config of transformers."""
-        return cls(model=asdict(architecture), **kwargs)
+        return cls(model=architecture.stored(), **kwargs)
 
     @property
     def architecture(self) -> ModelConfig:

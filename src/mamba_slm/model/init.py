@@ -9,6 +9,7 @@
 | projections into a sublayer | uniform(-1/√inputs, 1/√inputs), as PyTorch's Linear | mamba_ssm |
 | projections back to the residual stream | the same, divided by √(number of sublayers) | GPT-2, mamba_ssm |
 | embedding, head | normal(0, 0.02) | GPT-2, mamba_ssm |
+| sublayers of plugins | their own `initialize` | |
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def initialize_mixer(mixer: nn.Module, generator: torch.Generator | None, *, num
     elif isinstance(mixer, SwiGLU):
         uniform_by_inputs(mixer.gate_up_proj, generator)
         uniform_by_inputs(mixer.down_proj, generator, scale=residual_scale)
+    elif getattr(mixer, "is_plugin_mixer", False):
+        mixer.initialize(generator, residual_scale=residual_scale)  # type: ignore[operator]
 
 
 def initialize_mamba2(mixer: Mamba2, residual_scale: float, generator: torch.Generator | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.pattern import ATTENTION, MAMBA
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.sublayer_plugin import plugins_of
 
 EMBEDDING, HEAD = "embedding", "lm_head"
 PARTS = (
@@ -31,10 +32,12 @@ def matrix_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
         "gate_up_proj": (2 * c.feed_forward_size, c.hidden_size),
         "down_proj": (c.hidden_size, c.feed_forward_size),
     }
+    letters = {MAMBA: mamba, ATTENTION: attention, FEED_FORWARD: feed_forward}
+    for letter, (plugin, settings) in plugins_of(c).items():
+        letters[letter] = dict(plugin.matrices(c, settings))
     shapes = {EMBEDDING: (c.vocab_size, c.hidden_size)}
     for index, kind in enumerate(c.pattern):
-        mixer = mamba if kind == MAMBA else attention if kind == ATTENTION else feed_forward
-        shapes |= {f"sublayers.{index}.mixer.{name}": shape for name, shape in mixer.items()}
+        shapes |= {f"sublayers.{index}.mixer.{name}": shape for name, shape in letters[kind].items()}
     if not c.tie_embeddings:
         shapes[HEAD] = (c.vocab_size, c.hidden_size)
     return shapes

@@ -110,7 +110,7 @@ class OnnxContract:
         Raises:
             DiskFullError: no room.
         """
-        stored = asdict(self) | {"files": dict(self.files)}
+        stored = asdict(self) | {"files": dict(self.files), "config": self.config.stored()}
         write_json_atomic(folder / CONTRACT_FILE, {"format_version": ONNX_FORMAT_VERSION} | stored)
 
     def graph_file(self, folder: Path, form: Form | None = None) -> Path:

@@ -2,6 +2,8 @@
 
     M  Mamba-2 mixer        *  causal self-attention        -  SwiGLU feed-forward
 
+Plugins add letters (`model/sublayer_plugin.py`); their sublayers count as token mixers.
+
 The alphabet is Megatron-LM's and Nemotron-H's, so a pattern can be pasted from their configs. A number repeats
 the sublayer before it: ``M3*`` is ``MMM*``.
 
@@ -15,8 +17,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
+from mamba_slm.core.plugins import find_plugin, installed_plugins_text, plugin_names
 
 MAMBA, ATTENTION, FEED_FORWARD = "M", "*", "-"
+OWN_LETTERS = MAMBA + ATTENTION + FEED_FORWARD
 ALPHABET_HINT = "use M (mamba2), * (attention) and - (swiglu); digits repeat the sublayer before them, as in 'M3*'"
 PLACEMENTS = ("early-mid-top", "even", "top")
 Layout = Literal["portable", "classic"]
@@ -38,18 +42,53 @@ def expand_pattern(pattern: str) -> str:
         ConfigError: an unknown character (with its position), or nothing at all.
     """
     expanded, end = [], 0
-    for run in re.finditer(r"([M*-])([1-9]\d*)?", pattern):
-        if run.start() != end:
+    for run in re.finditer(r"([M*A-Za-z-])([1-9]\d*)?", pattern):
+        if run.start() != end or not (run[1] in OWN_LETTERS or is_plugin_letter(run[1])):
             break
         expanded.append(run[1] * int(run[2] or 1))
         end = run.end()
     if end != len(pattern):
         raise ConfigError(
-            f"layer pattern {pattern!r} has an unknown sublayer {pattern[end]!r} at position {end}", hint=ALPHABET_HINT
+            f"layer pattern {pattern!r} has an unknown sublayer {pattern[end]!r} at position {end}",
+            hint=alphabet_hint(),
         )
     if not expanded:
         raise ConfigError("layer pattern is empty", hint="the smallest useful pattern is 'M-'")
     return "".join(expanded)
+
+
+def is_plugin_letter(letter: str) -> bool:
+    """Whether a plugin is installed under this letter; nothing is imported.
+
+    Raises:
+        PluginError: several are.
+    """
+    return find_plugin("sublayers", letter) is not None
+
+
+def alphabet_hint() -> str:
+    """The letters that there are, those of plugins included."""
+    plugins = f"; {installed_plugins_text('sublayers')}" if plugin_names("sublayers") else ""
+    return ALPHABET_HINT + plugins
+
+
+def require_own_letters(pattern: str, what: str) -> None:
+    """Raise ConfigError where `what` knows the letters M, * and - alone."""
+    letters = plugin_letters_in(pattern)
+    if letters:
+        raise ConfigError(
+            f"{what} knows the sublayers M, * and -, and not {', '.join(letters)} of a plugin",
+            hint="train, finetune, generate, chat and eval run it with PyTorch",
+        )
+
+
+def plugin_letters_in(pattern: str) -> list[str]:
+    """The letters of an expanded pattern that come from plugins, each once.
+
+    >>> plugin_letters_in("M-*-")
+    []
+    """
+    return list(dict.fromkeys(letter for letter in pattern if letter not in OWN_LETTERS))
 
 
 def mixers(pattern: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.pattern import is_portable_pattern
+from mamba_slm.model.pattern import is_portable_pattern, plugin_letters_in
 
 Effect = Literal["lost", "slower", "less exact", "larger"]
 
@@ -58,7 +58,15 @@ def lost_runtimes(config: ModelConfig) -> tuple[str, ...]:
 
 def architecture_issues(config: ModelConfig) -> Iterator[PortabilityIssue]:
     """Things that a GraniteMoeHybrid does not have."""
-    if not is_portable_pattern(config.pattern):
+    letters = plugin_letters_in(config.pattern)
+    if letters:
+        yield PortabilityIssue(
+            field="pattern",
+            value=config.pattern,
+            reason=f"only this program knows the sublayer {', '.join(letters)} of a plugin; M, * and - are portable",
+            runtimes=RUNTIMES,
+        )
+    elif not is_portable_pattern(config.pattern):
         classic = "--" not in config.pattern and not config.pattern.startswith("-")
         yield PortabilityIssue(
             field="pattern",

@@ -11,8 +11,9 @@ import torch
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.model.mamba2 import Mamba2
+from mamba_slm.model.plugin_mixer import require_no_plugin_state
 from mamba_slm.model.stack import Backbone
-from mamba_slm.model.state import InferenceState, MambaHistory, MambaState
+from mamba_slm.model.state import InferenceState, MambaHistory, MambaState, PluginState
 
 
 def remember(state: InferenceState) -> None:
@@ -33,7 +34,10 @@ def forget(state: InferenceState) -> None:
 
 
 def can_roll_back(state: InferenceState) -> int:
-    """By how many slots a state can go back: all of its tokens where nothing but attention remembers."""
+    """By how many slots a state can go back: all of its tokens where nothing but attention remembers, none where the
+    sublayer of a plugin does."""
+    if any(isinstance(layer, PluginState) for layer in state.layers):
+        return 0
     layers = mamba_layers(state)
     counts = [0 if layer.history is None else sum(dt.shape[1] for _, dt, _ in layer.history.inputs) for layer in layers]
     return min(counts, default=state.slots_back)
@@ -54,6 +58,7 @@ def roll_back(model: Backbone, state: InferenceState, num_slots: int, *, forget:
     Raises:
         UsageError: the state does not remember so many; it is as it was.
     """
+    require_no_plugin_state(state.layers, "taking tokens back")
     if not 0 <= num_slots <= (most := can_roll_back(state)):
         raise UsageError(
             f"cannot go back {num_slots} tokens: the state remembers {most}",

@@ -27,8 +27,26 @@ from mamba_slm.ops.norm import rms_norm
 
 MIXERS: dict[str, type[nn.Module]] = {MAMBA: Mamba2, ATTENTION: Attention, FEED_FORWARD: SwiGLU}
 
-FIRST_PROJECTION = {MAMBA: "in_proj", ATTENTION: "q_proj", FEED_FORWARD: "gate_up_proj"}
+FIRST_PROJECTIONS = {MAMBA: "in_proj", ATTENTION: "q_proj", FEED_FORWARD: "gate_up_proj"}
 """What of a mixer reads the norm, which writes the dtype that it multiplies."""
+
+
+def first_projection(kind: str, config: ModelConfig) -> str:
+    """What of a mixer reads the norm, by its letter."""
+    if kind in FIRST_PROJECTIONS:
+        return FIRST_PROJECTIONS[kind]
+    from mamba_slm.model.sublayer_plugin import plugins_of
+
+    return plugins_of(config)[kind][0].first_projection
+
+
+def mixer_of(kind: str, config: ModelConfig) -> nn.Module:
+    """The mixer of a letter, uninitialised."""
+    if kind in MIXERS:
+        return MIXERS[kind](config)
+    from mamba_slm.model.plugin_mixer import build_mixer
+
+    return build_mixer(kind, config)
 
 
 class RMSNorm(KeptFloat32):
@@ -53,15 +71,18 @@ class Sublayer(nn.Module):
         super().__init__()
         self.kind = kind
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
-        self.mixer = MIXERS[kind](config)
+        self.mixer = mixer_of(kind, config)
+        self.first_projection = first_projection(kind, config)
 
     def forward(self, h: Tensor, context: CallContext, state: LayerState) -> Tensor:
         update = self.mixer(self.normed(h), context, state)
+        if context.last_only:
+            update = update[:, -1:]  # plugins need not know about it
         return h[:, -update.shape[1] :] + update
 
     def normed(self, h: Tensor) -> Tensor:
         """What the mixer reads of the residual stream [b t d], in the dtype that it multiplies."""
-        return self.norm(h, product_dtype(getattr(self.mixer, FIRST_PROJECTION[self.kind]).weight))
+        return self.norm(h, product_dtype(getattr(self.mixer, self.first_projection).weight))
 
 
 def uninitialized_embedding(rows: int, size: int) -> nn.Embedding:

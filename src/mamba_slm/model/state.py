@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.pattern import ATTENTION, MAMBA
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
 
 FIRST_CAPACITY = 64
 
@@ -74,7 +74,18 @@ class KeyValueState:
         return self.keys[:, :, :end].transpose(1, 2), self.values[:, :, :end].transpose(1, 2)
 
 
-LayerState = MambaState | KeyValueState | None
+@dataclass
+class PluginState:
+    """Memory of one plugin's sublayer: the tensors of its `SublayerPlugin.state`, each [b …]."""
+
+    tensors: dict[str, Tensor]
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> PluginState:
+        """A new state whose tensors are `change` of these."""
+        return PluginState({name: change(tensor) for name, tensor in self.tensors.items()})
+
+
+LayerState = MambaState | KeyValueState | PluginState | None
 
 
 class InferenceState:
@@ -123,8 +134,12 @@ class InferenceState:
                 size = (batch_size, config.num_kv_heads, FIRST_CAPACITY, config.head_dim)
                 zeros = torch.zeros(size, dtype=dtype, device=device)
                 layers.append(KeyValueState(keys=zeros, values=zeros.clone()))
-            else:
+            elif kind == FEED_FORWARD:
                 layers.append(None)
+            else:
+                from mamba_slm.model.plugin_mixer import empty_state  # which is built upon this module
+
+                layers.append(empty_state(kind, config, batch_size, device=device, dtype=dtype))
         slots = torch.zeros(batch_size, FIRST_CAPACITY, dtype=torch.int64, device=device)
         valid = torch.ones_like(slots, dtype=torch.bool)
         return cls(layers, slots.new_zeros(batch_size), slots, valid, window=config.attention_window)
@@ -215,6 +230,8 @@ class InferenceState:
                 layers.append(MambaState(window=change(layer.window), ssm=change(layer.ssm)))
             elif isinstance(layer, KeyValueState):
                 layers.append(KeyValueState(keys=change(layer.keys), values=change(layer.values)))
+            elif isinstance(layer, PluginState):
+                layers.append(layer.mapped(change))
             else:
                 layers.append(None)
         return InferenceState(

@@ -19,7 +19,7 @@ from mamba_slm.core.errors import DataError
 from mamba_slm.model.attention import rotary_tables
 from mamba_slm.model.context import CallContext, prepare
 from mamba_slm.model.projection import product_dtype
-from mamba_slm.model.stack import FIRST_PROJECTION, LanguageModel, Sublayer
+from mamba_slm.model.stack import LanguageModel, Sublayer
 
 BATCH_TOKENS = 4096
 """Tokens, padding included, that go through a sublayer at once."""
@@ -87,7 +87,7 @@ class Walk:
     def inputs_of(self, name: str) -> Iterator[Tensor]:
         """What the projection `name` of the next sublayer reads, batch by batch: [n i] in its dtype."""
         sublayer = self.sublayer
-        reads_norm = name in ("q_proj", "k_proj", "v_proj") or name == FIRST_PROJECTION[sublayer.kind]
+        reads_norm = name in ("q_proj", "k_proj", "v_proj") or name == sublayer.first_projection
         for batch in self.batches:
             if reads_norm:
                 projection = getattr(sublayer.mixer, name)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 from mamba_slm.model.config import ModelConfig
-from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, OWN_LETTERS
+from mamba_slm.model.sublayer_plugin import plugins_of
 
 STREAM_BYTES = 8
 """Per token and width outside the sublayers: the residual stream before and after the final norm."""
@@ -40,6 +41,9 @@ def sublayer_bytes_per_token(
     Args:
         kernels: "native" for the compiled ones of a CPU, "torch" for PyTorch's operations; counts on a CPU only.
     """
+    if kind not in OWN_LETTERS:
+        plugin, settings = plugins_of(config)[kind]
+        return 4 * plugin.saved_values(config, settings)  # as its author says, and the conformance kit counts
     if not on_gpu and kernels == "native":
         return native_bytes_per_token(config, kind, context_tokens=context_tokens, is_half=precision != "fp32")
     c, is_half = config, precision != "fp32"

@@ -190,7 +190,7 @@ def gathered_bytes(config: ModelConfig, spread: Spread, *, half: int) -> float:
     if spread.engine == "ddp":
         return 2.0 * BUCKET_BYTES
     counts = count_parameters(config)
-    inside = counts.mamba + counts.attention + counts.feed_forward
+    inside = counts.mamba + counts.attention + counts.feed_forward + counts.plugins
     if spread.engine == "deepspeed":
         bucket = 4.0 * min(counts.total, ZERO_BUCKET_VALUES)
         return 4 * counts.total / spread.group + bucket * ZERO_BUCKETS[spread.zero_stage]
@@ -201,6 +201,7 @@ def gathered_bytes(config: ModelConfig, spread: Spread, *, half: int) -> float:
             (counts.mamba, config.num_mamba),
             (counts.attention, config.num_attention),
             (counts.feed_forward, config.num_feed_forward),
+            (counts.plugins, config.num_plugins),
         )
         if number
     )

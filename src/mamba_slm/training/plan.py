@@ -9,6 +9,7 @@ from mamba_slm.core.config import fields_of, parse_value
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.presets import preset
+from mamba_slm.model.sublayer_plugin import plugin_letters, sublayer_plugin
 from mamba_slm.training.config import TrainConfig
 
 
@@ -64,7 +65,7 @@ def initial_config(config: TrainConfig) -> ModelConfig:
 
 
 def model_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
-    """Read FIELD=VALUE pairs for `ModelConfig`.
+    """Read FIELD=VALUE pairs for `ModelConfig`; LETTER.FIELD=VALUE is a setting of a plugin's sublayer.
 
     >>> model_settings(("position=nope", "expand=1"))
     {'position': 'nope', 'expand': 1}
@@ -73,6 +74,7 @@ def model_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
         ConfigError: not of that form, or the value has the wrong type.
         UnknownNameError: the model has no such setting.
     """
+    settings_of_letters: dict[str, dict[str, Any]] = {}
     types = {setting.name: setting.type for setting in fields_of(ModelConfig)}
     read = {}
     for assignment in assignments:
@@ -80,10 +82,17 @@ def model_settings(assignments: tuple[str, ...]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"{assignment!r} is not FIELD=VALUE", hint="for example --model-settings position=nope")
         name = name.strip().replace("-", "_")
+        letter, dot, own_name = name.partition(".")
+        if dot and letter in plugin_letters():
+            own_types = {setting.name: setting.type for setting in fields_of(sublayer_plugin(letter).settings)}
+            if own_name not in own_types:
+                raise UnknownNameError(f"setting of sublayer {letter}", own_name, own_types)
+            settings_of_letters.setdefault(letter, {})[own_name] = parse_value(own_types[own_name], value.strip())
+            continue
         if name not in types:
             raise UnknownNameError("model setting", name, types)
         read[name] = parse_value(types[name], value.strip())
-    return read
+    return read | ({"sublayer_settings": settings_of_letters} if settings_of_letters else {})
 
 
 def require_context(config: TrainConfig, model: ModelConfig) -> None:

@@ -10,7 +10,7 @@ Effort = Literal["none", "quick", "thorough"]
 """How much is measured: nothing; what takes seconds; also what takes a minute."""
 
 MARKS = {"ok": ("✓", "green"), "note": ("⚠", "yellow"), "missing": ("✗", "red")}
-SECTIONS = ("machine", "python", "settings", "kernels", "compilers", "extras", "speed")
+SECTIONS = ("machine", "python", "settings", "kernels", "compilers", "extras", "plugins", "speed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from mamba_slm.cli.examination.packages import (
     requirements,
     torch_check,
 )
+from mamba_slm.cli.examination.plugins import plugin_checks
 from mamba_slm.cli.examination.sandbox import sandbox_check
 
 Say = Callable[[str], None]
@@ -35,6 +36,7 @@ def examine(effort: Effort = "quick", *, say: Say = lambda text: None) -> list[C
     has_torch = all(check.status != "missing" for check in checks if check.name == "torch")
     broken = broken_packages() if effort != "none" else {}
     checks += extras_checks(install, broken)
+    checks += plugin_checks()
     if has_torch:
         checks += torch_checks(install, broken, effort, say)
     return sorted(checks, key=lambda check: SECTIONS.index(check.section))

@@ -171,5 +171,5 @@ def part_of_tensor(name: str, pattern: str) -> str:
     """
     words = name.removeprefix("model.").split(".")
     if words[0] == "sublayers":
-        return PART_OF[pattern[int(words[1])]]
+        return PART_OF.get(pattern[int(words[1])], "plugins")
     return {"lm_head": "head", "final_norm": "final_norm"}.get(words[0], "embedding")

@@ -12,10 +12,14 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError, DataError, UnknownNameError
 from mamba_slm.core.optional import require
+from mamba_slm.core.plugins import find_plugin, installed_plugins_text, plugin_names, require_plugin_type
 from mamba_slm.evaluation.harness.local_data import LocalDataset, local_dataset
 from mamba_slm.evaluation.harness.names import CODE, EXTRAS, FOLDERS, THE_TEN
+from mamba_slm.tasks.plugin import TaskPlugin
 
 PURPOSE = "asking the questions of benchmarks"
+OWN_NAMES = (*THE_TEN, *EXTRAS)
+"""Which no plugin may take over."""
 FEWSHOT_SEED = 1234
 """That of the `lm_eval` command: which examples stand before a question."""
 
@@ -92,14 +96,18 @@ def load_tasks(names: Sequence[str], *, data_dir: Path | None = None, num_fewsho
 
         folders = [str(root / folder) for folder in FOLDERS]
         manager = library.TaskManager(include_path=folders, include_defaults=False)
+        from_plugins = {name: plugin_task(name) for name in names if name in plugin_names("tasks", own=OWN_NAMES)}
+        names = [name for name in names if name not in from_plugins]
         if not all(is_known(name, manager) for name in names):
             manager = library.TaskManager()
         for name in names:
             if not is_known(name, manager):
-                raise UnknownNameError("benchmark", name, manager.all_tasks, hint=listing())
+                known = [*manager.all_tasks, *plugin_names("tasks")]
+                raise UnknownNameError("benchmark", name, known, hint=listing())
         manager._factory = LocalFactory()
         try:
-            found = manager.load([str(Path(name)) if is_file(name) else name for name in names])
+            ours = [str(Path(name)) if is_file(name) else name for name in names]
+            found = manager.load([*ours, *from_plugins.values()])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if any(is_file(name) for name in names):
                 raise ConfigError(f"{', '.join(names)} cannot be loaded: {error}", hint=YAML_HINT) from error
@@ -120,7 +128,28 @@ YAML_HINT = "write a task as lm-evaluation-harness describes it: task, dataset_p
 
 def listing() -> str:
     """What can be typed, for a hint."""
-    return f"known here: all, {', '.join((*THE_TEN, *EXTRAS))}; and every other task of lm-evaluation-harness"
+    ours = f"known here: all, {', '.join((*THE_TEN, *EXTRAS))}; and every other task of lm-evaluation-harness"
+    return f"{ours}; {installed_plugins_text('tasks')}"
+
+
+def plugin_task(name: str) -> dict[str, Any]:
+    """The task of a plugin as lm-evaluation-harness takes one, its questions in memory.
+
+    Raises:
+        PluginError: it does not load, is no `TaskPlugin`, or several have its name.
+    """
+    found = find_plugin("tasks", name)
+    assert found is not None
+    task = require_plugin_type(found, found.load(), TaskPlugin)
+    datasets: Any = require("datasets", extra="eval", purpose=PURPOSE)
+
+    def read(**_metadata: Any) -> Any:
+        return {
+            split: datasets.Dataset.from_list([dict(row) for row in rows]) for split, rows in task.questions().items()
+        }
+
+    metadata = {"version": 1.0, **task.config.get("metadata", {}), "plugin": str(found)}
+    return {**task.config, "task": name, "custom_dataset": read, "dataset_kwargs": {}, "metadata": metadata}
 
 
 def is_file(name: str) -> bool:

@@ -25,6 +25,7 @@ from mamba_slm.model.checkpoint import load_config, resolve_model_folder
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters
 from mamba_slm.model.onnx_contract import Form, OnnxContract, Weights
+from mamba_slm.model.pattern import require_own_letters
 from mamba_slm.model.quantized import is_quantized
 
 CHECKED_LENGTHS = (5, 1, 65, 200)
@@ -76,7 +77,7 @@ def export_onnx(
         say: is told what is going on.
 
     Raises:
-        ConfigError: the block size does not fit the model; names the size.
+        ConfigError: the block size does not fit the model, or it has the sublayer of a plugin; names it.
         DataError: no model, no tokenizer, or a text that cannot be used.
         UsageError, DiskFullError: `out` exists, or does not fit.
         CheckFailedError: ONNX Runtime computes something else; names the reading and the layer. Nothing is left.
@@ -85,6 +86,7 @@ def export_onnx(
     require("onnx", extra="onnx", purpose=PURPOSE)
     require("onnxruntime", extra="onnx", purpose="checking an ONNX graph")
     config = load_config(resolve_model_folder(path))
+    require_own_letters(config.pattern, "the ONNX graph")
     if weights is not None or not is_quantized(path):
         plan_weights(config, weights or "fp32", block_size)  # what cannot be is said before the weights are read
     require_free(out, overwrite=overwrite)

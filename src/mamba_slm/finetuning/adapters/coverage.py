@@ -43,7 +43,7 @@ class Coverage:
     def __str__(self) -> str:
         text = (
             f"adapters in {self.num_reached} of {self.num_sublayers} sublayers "
-            f"({', '.join(f'{KIND_NAMES[k]} {n} of {total}' for k, (n, total) in self.by_kind.items())}), "
+            f"({', '.join(f'{KIND_NAMES.get(k, k)} {n} of {total}' for k, (n, total) in self.by_kind.items())}), "
             f"{self.num_trainable:,} parameters ({100 * self.share:.2g}%)"
         )
         return text + (f", {self.num_in_full:,} of them trained in full" if self.num_in_full else "")
@@ -67,7 +67,11 @@ def coverage(model: PeftModel) -> Coverage:
     return Coverage(
         num_sublayers=total.total(),
         num_reached=reached.total(),
-        by_kind={kind: (reached[kind], total[kind]) for kind in KIND_NAMES if total[kind]},
+        by_kind={
+            kind: (reached[kind], total[kind])
+            for kind in (*KIND_NAMES, *sorted(total.keys() - KIND_NAMES.keys()))
+            if total[kind]
+        },
         not_reached=tuple(missed),
         num_trainable=num_trainable,
         num_in_full=in_full,

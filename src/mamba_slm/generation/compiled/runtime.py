@@ -16,6 +16,7 @@ from mamba_slm.generation.compiled.step import CompiledStep
 from mamba_slm.generation.loading import open_torch
 from mamba_slm.generation.runtime import Opened, RuntimeSettings, TorchRuntime
 from mamba_slm.model.packed import PackedModel
+from mamba_slm.model.pattern import plugin_letters_in
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState, MambaState
 from mamba_slm.ops.native.library import library, library_path
@@ -58,6 +59,11 @@ class CompiledRuntime(TorchRuntime):
         if self.device.type != "cpu" or dtype not in SELF_TEST_TOLERANCE:
             raise SetupError(
                 f"the compiled runtime runs float32 and bfloat16 models on a CPU, this one is {dtype} on {self.device}",
+                hint="use --runtime torch",
+            )
+        if letters := plugin_letters_in(model.config.pattern):
+            raise SetupError(
+                f"the compiled step has no formula for the sublayer {', '.join(letters)} of a plugin",
                 hint="use --runtime torch",
             )
         if not library_path("decode_step").is_file():

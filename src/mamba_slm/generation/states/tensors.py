@@ -12,7 +12,7 @@ from mamba_slm.core.errors import UsageError
 from mamba_slm.generation.onnx_state import OnnxStates
 from mamba_slm.generation.runtime import Runtime, RuntimeState
 from mamba_slm.model.onnx_contract import OnnxState
-from mamba_slm.model.state import InferenceState, KeyValueState, MambaState
+from mamba_slm.model.state import InferenceState, KeyValueState, MambaState, PluginState
 
 TORCH, ONNX = "torch", "onnx"
 SLOTS = 2
@@ -94,6 +94,8 @@ def torch_tensors(state: InferenceState) -> dict[str, Tensor]:
         elif isinstance(layer, KeyValueState):
             tensors[f"layers.{number}.keys"] = layer.keys[:, :, :used]
             tensors[f"layers.{number}.values"] = layer.values[:, :, :used]
+        elif isinstance(layer, PluginState):
+            tensors |= {f"layers.{number}.plugin.{name}.tensor": tensor for name, tensor in layer.tensors.items()}
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
@@ -110,6 +112,10 @@ def fill(empty: InferenceState, tensors: Mapping[str, Tensor], device: torch.dev
         elif isinstance(layer, KeyValueState):
             layer.keys[:, :, :used] = tensors[f"layers.{number}.keys"].to(device)
             layer.values[:, :, :used] = tensors[f"layers.{number}.values"].to(device)
+        elif isinstance(layer, PluginState):
+            layer.tensors = {
+                name: tensors[f"layers.{number}.plugin.{name}.tensor"].to(device) for name in layer.tensors
+            }
     empty.positions[:, :used] = tensors["positions"].to(device)
     empty.valid[:, :used] = tensors["valid"].to(device)
     empty.num_tokens = tensors["num_tokens"].to(device)

@@ -11,6 +11,7 @@ from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.generation.runtime import Runtime, TorchRuntime
 from mamba_slm.generation.speculative.proposals import Source
 from mamba_slm.generation.stream import TokenBytes
+from mamba_slm.model.pattern import require_own_letters
 from mamba_slm.serving.adapters.executor import with_adapters
 from mamba_slm.serving.adapters.store import AdapterStore
 from mamba_slm.serving.engine.core import EngineCore
@@ -53,8 +54,10 @@ def open_executor(runtime: Runtime[Any], settings: EngineSettings) -> tuple[Exec
 
     Raises:
         UsageError: a runtime without an executor.
+        ConfigError: the sublayer of a plugin, which slots do not hold.
         ConfigError: `kv_tokens` do not hold the model's context.
     """
+    require_own_letters(runtime.config.pattern, "the server")
     config, size, alike = runtime.config, settings.block_tokens, settings.batch_invariant
     longest = -(-config.max_context_tokens // size)
     wanted = -(-settings.kv_tokens // size)

@@ -15,7 +15,7 @@ from mamba_slm.data.loader import Batch, BatchLoader
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters, train_flops_per_token
 from mamba_slm.model.init import build_model
-from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA
+from mamba_slm.model.pattern import ATTENTION, FEED_FORWARD, MAMBA, plugin_letters_in
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.training.checkup.initialisation import check_initialisation
 from mamba_slm.training.checkup.settings import check_dtypes, check_kernels, check_sharding, judge_groups
@@ -121,7 +121,9 @@ def choose_size(config: TrainConfig, model: ModelConfig) -> tuple[ModelConfig | 
         if too_large
         else f"its step is {step_flops:.0e} FLOP, minutes on this CPU"
     )
-    pattern = "".join(kind for kind in (MAMBA, FEED_FORWARD, ATTENTION) if kind in model.pattern)
+    pattern = "".join(
+        kind for kind in (MAMBA, FEED_FORWARD, ATTENTION, *plugin_letters_in(model.pattern)) if kind in model.pattern
+    )
     thin = dataclasses.replace(model, pattern=pattern)
     needs = estimate_run(config, thin, None).memory.total
     if there is not None and needs > FILLS * there:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mamba_slm.model.init import EMBEDDING_STD, LARGEST_DECAY, LARGEST_STEP, SMALLEST_DECAY, SMALLEST_STEP, STEP_FLOOR
+from mamba_slm.model.pattern import plugin_letters_in
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.training.distributed.finding import Finding
 
@@ -123,7 +124,14 @@ def judged(model: LanguageModel) -> Iterator[tuple[str, str | None]]:
     taps = {
         name.rpartition(".")[0]: tensor for name, tensor in model.named_parameters() if name.endswith("conv_weight")
     }
+    of_plugins = tuple(
+        f"sublayers.{index}.mixer."
+        for index, letter in enumerate(model.config.pattern)
+        if letter in plugin_letters_in(model.config.pattern)
+    )
     for name, tensor in model.named_parameters():
+        if name.startswith(of_plugins):
+            continue  # their rules are their own
         layer, _, last = name.rpartition(".")
         if last in ("conv_weight", "conv_bias"):
             bound = 1 / math.sqrt(taps[layer].shape[1])
