@@ -80,7 +80,7 @@ def test_a_model_folder_names_the_plugin_and_without_it_says_what_to_install(fol
     assert stored["plugins"] == {"R": {"distribution": DISTRIBUTION, "version": "1.0"}}
     assert load_model(out).config == model.config
     monkeypatch.setenv("MAMBA_SLM_PLUGINS", "0")
-    with pytest.raises(ConfigError, match="sublayer 'R' comes from the plugin mamba-slm-rg-lru 1.0, .*turned off"):
+    with pytest.raises(ConfigError, match=r"sublayer 'R' comes from the plugin mamba-slm-rg-lru 1\.0, .*turned off"):
         load_config(out)
     monkeypatch.delenv("MAMBA_SLM_PLUGINS")
     sys.path.remove(str(folder))

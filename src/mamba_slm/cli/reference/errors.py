@@ -75,6 +75,7 @@ ADVICE = {
     "ModelReplacedError": "start the server again",
     "NoRoomError": "unload an adapter, or more memory for them: `--adapter-bytes`",
     "NotAllowedError": "a key, or one that may do it: `mamba-slm api-keys add NAME`",
+    "PluginError": "`mamba-slm doctor --plugins`; the hint names the package",
     "QueueFullError": "ask again later: over HTTP it is 429 with Retry-After",
     "RefusedError": "the web server refused; a token, or another source",
     "UnknownAlphabetError": "another tokenizer file",
