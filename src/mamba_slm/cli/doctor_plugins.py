@@ -20,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """List the plugins, examine every sublayer that loads; exit code 6 when a promise is broken, 3 when one fails."""
-    from mamba_slm.cli.examination.check import Check
     from mamba_slm.cli.examination.plugins import plugin_checks
     from mamba_slm.core.plugins import all_plugins
 
@@ -52,6 +51,5 @@ def run(args: argparse.Namespace) -> int:
             for finding in row["findings"]:
                 print(f"    {finding}")
         if not found:
-            shown = checks or [Check(section="plugins", name="plugins", text="none are installed")]
-            print("\n".join(map(str, shown)))
+            print("\n".join(map(str, checks)))
     return 6 if broken else 3 if failed else 0

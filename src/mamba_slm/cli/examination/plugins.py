@@ -10,10 +10,11 @@ from mamba_slm.core.plugins import PLUGIN_SWITCH, Plugin, all_plugins, find_plug
 
 
 def plugin_checks() -> list[Check]:
-    """One check for each; what does not load is a note, because nothing else needs it."""
+    """One check for each, or one that says there is none; what does not load is a note: nothing else needs it."""
     if not plugins_are_on():
         return [Check(section="plugins", name="plugins", text=f"turned off by {PLUGIN_SWITCH}=0")]
-    return [plugin_check(plugin) for plugin in all_plugins()]
+    checks = [plugin_check(plugin) for plugin in all_plugins()]
+    return checks or [Check(section="plugins", name="plugins", text="none are installed")]
 
 
 def plugin_check(plugin: Plugin) -> Check:
