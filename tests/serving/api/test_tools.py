@@ -202,7 +202,7 @@ def test_what_cannot_be_is_refused_with_words(served, wrong, words):
 def test_the_example_of_the_guide_runs(served, capsys):
     guide = Path(__file__).parents[3] / "docs" / "guides" / "serve.md"
     [example] = re.findall(r"^```py\n(.*?)^```", guide.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for theirs, here in (("http://127.0.0.1:8000", served.url), ('"quickstart"', '"small"')):
+    for theirs, here in (("http://127.0.0.1:8000", served.url), ('"answers"', '"small"')):
         assert theirs in example
         example = example.replace(theirs, here)
     names = {}
