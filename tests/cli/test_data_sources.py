@@ -71,3 +71,15 @@ def test_errors_of_a_download_have_their_exit_codes(hub, tmp_path, capsys):
     hub.token = "secret"
     assert main(["data", "download", "starcoder", "--out", out]) == 3
     assert "bigcode/starcoderdata needs a token (401)" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_download_says_size_licence_and_access_without_the_network(tmp_path, capsys):
+    words = ["data", "download", "fineweb-edu-10b", "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*words, "--tokens", "1B"]) == 0
+    printed = capsys.readouterr().out
+    assert "about 2.61 GiB for 1.00B tokens (estimated)" in printed and "open; licence: ODC-BY" in printed
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens_estimated"] == 10_000_000_000
+    assert main(["data", "download", "starcoder", "--out", "x", "--tokens", "1T", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "250B tokens" in printed and "gated" in printed and not (tmp_path / "out").exists()

@@ -30,3 +30,16 @@ def test_a_text_that_is_not_there_is_named(tmp_path, capsys):
     model = save_small_model(tmp_path / "model")
     assert main(["eval", str(model), "--perplexity", str(tmp_path / "none.txt")]) == 5
     assert "none.txt" in capsys.readouterr().err
+
+
+def test_token_shards_are_read_as_the_text_they_were_made_of(tmp_path, capsys):
+    model, text = save_small_model(tmp_path / "model"), tmp_path / "text.txt"
+    text.write_text("A text of several words, long enough for one window of the model. " * 4)
+    words = ["--tokenizer", str(model), "--validation-share", "0", "--out", str(tmp_path / "tokens")]
+    assert main(["data", "tokenize", str(text), *words]) == 0
+    capsys.readouterr()
+    found = []
+    for read in (text, tmp_path / "tokens", tmp_path / "tokens" / "train"):
+        assert main(["eval", str(model), "--perplexity", str(read), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["texts"][0])
+    assert [one["bits_per_byte"] for one in found] == [found[0]["bits_per_byte"]] * 3

@@ -111,6 +111,22 @@ def test_a_dry_run_without_a_limit_says_how_long_the_run_would_be(text, capsys):
     assert "one pass over the data" in capsys.readouterr().out
 
 
+def test_a_plan_for_a_gpu_needs_neither_the_gpu_nor_the_data(capsys):
+    words = ["train", "125M", "--data", "later/", "--max-tokens", "5B", "--micro-batch-rows", "4"]
+    assert main([*words, "--dry-run", "--gpu", "rtx 4090", "--price", "0.5"]) == 0
+    printed = capsys.readouterr().out
+    for expected in ("later: later, not there yet", "fits in 24.0 GiB", "1 × RTX 4090 24GB", "21 h 57 m", "$10.98"):
+        assert expected in printed
+    assert main([*words, "--dry-run", "--gpu", "A100 80GB", "--nproc", "8", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["precision"] == "bf16" and plan["estimate"]["spread"]["engine"] == "ddp"
+    assert main(["train", "nano", "--data", "later/", "--dry-run", "--gpu", "T4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
+    assert main([*words, "--gpu", "rtx 4090"]) == 2
+    assert "add --dry-run" in capsys.readouterr().err
+    assert main([*words, "--dry-run", "--price", "1"]) == 2
+
+
 def test_the_text_of_records_is_read_where_the_flags_say(text, tmp_path, out, capsys):
     folder = tmp_path / "records"
     folder.mkdir()

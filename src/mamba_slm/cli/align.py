@@ -153,7 +153,7 @@ def show_plan(args: argparse.Namespace, config: AlignConfig, origins: dict[str, 
     """What would run: settings with origins, the data as they would be read, and the steps."""
     import dataclasses
 
-    from mamba_slm.cli.train import plain
+    from mamba_slm.cli.train_plan import plain
     from mamba_slm.core.config import to_dict
     from mamba_slm.finetuning.alignment.data import prepare_alignment
     from mamba_slm.finetuning.alignment.plan import plan_of

@@ -13,6 +13,7 @@ from mamba_slm.core.units import format_bytes, format_count, parse_count
 if TYPE_CHECKING:
     from mamba_slm.data.sources.download import Download
     from mamba_slm.data.sources.hub import HubFile
+    from mamba_slm.data.sources.source import Source
 
 SOURCES_EPILOG = """\
 examples:
@@ -26,8 +27,11 @@ DOWNLOAD_EPILOG = """\
 Interrupt it and run it again: it goes on where it stopped. Files are checked by size and SHA-256 before they get their
 names. HF_TOKEN is sent for gated sources; HF_ENDPOINT names another hub.
 
+--dry-run counts with the figures of the table, without the network. Files are fetched whole, so it can become more.
+
 examples:
   mamba-slm data download fineweb-edu-10b --tokens 1B --out data/fineweb
+  mamba-slm data download fineweb-edu-10b --tokens 1B --out data/fineweb --dry-run
   mamba-slm data download tinystories --out data/tinystories
 """
 
@@ -60,6 +64,7 @@ def configure_download(parser: argparse.ArgumentParser) -> None:
         "--tokens", type=parse_count, metavar="N", help="about how many tokens, such as 1B (default: everything)"
     )
     add_sources_file(parser)
+    parser.add_argument("--dry-run", action="store_true", help="show size, licence and access, and fetch nothing")
     parser.add_argument("--json", action="store_true", help="print what was downloaded as JSON")
 
 
@@ -134,6 +139,8 @@ def run_download(args: argparse.Namespace) -> int:
     from mamba_slm.data.sources.web import Web, token_of_environment
 
     source = find_source(load_sources(*filter(None, [args.sources])), args.name)
+    if args.dry_run:
+        return show_download_plan(args, source)
     bar: Any = None
 
     def begin(files: list[HubFile]) -> None:
@@ -169,6 +176,26 @@ def run_download(args: argparse.Namespace) -> int:
             console.say(f"that is all there is: fewer than the {format_count(args.tokens)} tokens asked for")
         key = "" if source.text_key == "text" else f" --text-key {source.text_key}"
         console.say(f"next: mamba-slm data inspect {args.out}{key}")
+    return 0
+
+
+def show_download_plan(args: argparse.Namespace, source: Source) -> int:
+    """What would be fetched, as far as the table knows."""
+    tokens = args.tokens if source.tokens is None else min(args.tokens or source.tokens, source.tokens)
+    size_bytes = source.size_bytes if tokens is None else source.bytes_of(tokens)
+    if args.json:
+        console.print_json(
+            {
+                "folder": args.out,
+                "source": asdict(source),
+                "tokens_estimated": tokens,
+                "size_bytes_estimated": size_bytes,
+            }
+        )
+        return 0
+    size = "size not known" if size_bytes is None else f"about {format_bytes(size_bytes)}"
+    amount = "" if tokens is None else f" for {format_count(tokens)} tokens (estimated)"
+    print(f"{args.out}: {size}{amount} of {source.hub or 'no hub'}; {source.access}; licence: {source.licence}")
     return 0
 
 

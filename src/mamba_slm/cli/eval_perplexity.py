@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
-from mamba_slm.cli.data_input import input_documents
+from mamba_slm.cli.data_contamination import training_documents
 from mamba_slm.core.units import parse_count
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of a text instead of questions."""
     group = parser.add_argument_group("perplexity of texts, in place of benchmarks")
     group.add_argument(
-        "--perplexity", action="append", metavar="TEXT", help="file or folder as `data inspect` reads; may be repeated"
+        "--perplexity",
+        action="append",
+        metavar="TEXT",
+        help="file, folder or token shards as `data inspect` reads; may be repeated",
     )
     group.add_argument(
         "--window", type=parse_count, metavar="N", help="tokens read at once, default: the model's context"
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace, loaded: LoadedModel) -> int:
         measure_perplexity(
             runtime.model,
             loaded.tokenizer,
-            list(input_documents([text], ReadOptions(), ReadReport())),
+            list(training_documents([text], None, ReadOptions(), ReadReport())),
             text=text,
             context_tokens=args.window,
             stride_tokens=args.stride,

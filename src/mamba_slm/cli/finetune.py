@@ -148,7 +148,7 @@ def show_plan(args: argparse.Namespace, config: FinetuneConfig, origins: dict[st
     """What would run: settings with origins, the data as they would be read, and the steps."""
     import dataclasses
 
-    from mamba_slm.cli.train import plain
+    from mamba_slm.cli.train_plan import plain
     from mamba_slm.core.config import to_dict
     from mamba_slm.finetuning.memory_estimate import estimate_finetune_memory
     from mamba_slm.finetuning.planned import memory_text, shape_of

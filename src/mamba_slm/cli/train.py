@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamba_slm.cli import console, train_launch
+from mamba_slm.cli import console, train_launch, train_plan
 from mamba_slm.core.errors import InterruptedRunError, TrainingDivergedError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ examples:
   mamba-slm train nano --data shards/ --max-steps 800 --schedule wsd --dry-run
   mamba-slm train production --data shards/ --dry-run
   mamba-slm train 350M --config quick_test --data shards/ --dry-run
+  mamba-slm train 125M --data shards/ --max-tokens 5B --dry-run --gpu "RTX 4090"
   mamba-slm train --resume runs/mixed --max-tokens 40M
   mamba-slm train 125M --data shards/ --nproc 8 --out runs/125M
   mamba-slm train 1.3B --data shards/ --out runs/1.3B --launcher slurm --slurm.nodes 4 --slurm.gpus-per-node 8
@@ -65,6 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show settings, their origin and the estimate; do nothing"
     )
+    train_plan.add_arguments(parser)
     parser.add_argument(
         "--nproc", metavar="N", type=int, help="train in N processes of this machine; N GPUs where there are GPUs"
     )
@@ -83,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if args.launcher != "local" and not is_one_of_many():
         return train_launch.submit_job(args, config, directory)
     if args.dry_run:
-        show_plan(args, config, origins, directory)
-        return 0
+        return train_plan.show(args, config, origins, directory)
+    train_plan.require_dry_run(args)
     if args.nproc is not None and not is_one_of_many():
         return run_in_processes(args, config, directory)
     sign_in()
@@ -212,60 +214,6 @@ def settings_of(args: argparse.Namespace, directory: RunDirectory | None) -> tup
         layers.append(("command line", {"model": settings_named(args.preset)["model"]}))
     layers.append(("command line", flags_given(args, TrainConfig)))
     return resolve(TrainConfig, layers)
-
-
-def show_plan(
-    args: argparse.Namespace, config: TrainConfig, origins: dict[str, str], directory: RunDirectory | None
-) -> None:
-    """What would run: settings with origins, model, data, estimate."""
-    from mamba_slm.core.config import to_dict
-    from mamba_slm.training.data_arguments import parse_sources
-    from mamba_slm.training.peak import peak_of
-    from mamba_slm.training.plan import model_config_for
-    from mamba_slm.training.precision import choose_device, choose_precision
-    from mamba_slm.training.run import with_choices
-    from mamba_slm.training.run_config import read_model_config
-    from mamba_slm.training.run_estimate import estimate_run
-
-    sources = parse_sources(config.data)
-    model = (read_model_config(directory) if directory else None) or model_config_for(config)
-    device = choose_device(config.device)
-    precision = choose_precision(config.precision, device.value)
-    chosen = with_choices(config, device, precision)
-    estimate = estimate_run(chosen, model, peak_of(chosen.device, chosen.precision), processes=args.nproc or 1)
-    where = directory.path if directory else args.out or "a new folder in the home of runs"
-    if args.json:
-        console.print_json(
-            {
-                "settings": to_dict(config),
-                "origins": origins,
-                "model": to_dict(model),
-                "estimate": estimate.to_dict(),
-                "device": str(device),
-                "precision": str(precision),
-                "run": str(where),
-            }
-        )
-        return
-    rows = [[name, plain(value), origins[name]] for name, value in to_dict(config).items()]
-    print(console.table(["setting", "value", "from"], rows))
-    print(f"\nrun         {where}{' (resumed)' if directory else ''}")
-    for source in sources:
-        print(f"data        {source.name}: {source.path}" + (f", weight {source.weight:g}" if source.weight else ""))
-    print(f"model       {config.model}: {model.pattern}, vocabulary {model.vocab_size:,}")
-    print(f"device      {device}; precision {precision}")
-    if not config.has_limit:
-        print("length      one pass over the data (no limit was given)")
-    print(estimate)
-
-
-def plain(value: Any) -> str:
-    """A setting's value as one would write it."""
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def make_sampler(prepared: PreparedData, config: TrainConfig) -> Callable[[Any, int], list[dict[str, Any]]]:

@@ -74,7 +74,7 @@ def submit_job(args: argparse.Namespace, config: TrainConfig, directory: RunDire
 
     run = require_new_or_resumed(str(directory.path) if directory else args.out, is_resumed=args.resume is not None)
     model_config_for(config)  # refuse here what every process would refuse later
-    parse_sources(config.data)
+    parse_sources(config.data, must_exist=not args.dry_run)
     return (submit_to_slurm if args.launcher == "slurm" else submit_to_ray)(args, config, run)
 
 

@@ -27,8 +27,11 @@ class DataSource:
     """Share of the training tokens relative to the other weights; None means its own size."""
 
 
-def parse_source(text: str) -> DataSource:
+def parse_source(text: str, *, must_exist: bool = True) -> DataSource:
     """Read one `--data` argument. A path that exists is taken as it is, whatever characters it has.
+
+    Args:
+        must_exist: False for a plan, which may be made before there is data.
 
     Raises:
         ConfigError: an empty name, or a weight that is not a positive number.
@@ -52,13 +55,13 @@ def parse_source(text: str) -> DataSource:
         raise ConfigError(f"the weight in {text!r} must be a positive number")
     if equals and not name:
         raise ConfigError(f"{text!r} has no name before '='", hint="write NAME=PATH:WEIGHT, for example code=src/:2")
-    if not Path(path).exists():
+    if must_exist and not Path(path).exists():
         raise DataError(f"{path} does not exist", hint="give a text file, a folder, or token shards")
     return DataSource(name=name or Path(path).resolve().stem or "data", path=Path(path), weight=weight)
 
 
-def parse_sources(texts: Sequence[str]) -> list[DataSource]:
-    """Read all `--data` arguments.
+def parse_sources(texts: Sequence[str], *, must_exist: bool = True) -> list[DataSource]:
+    """Read all `--data` arguments; with `must_exist=False` as a plan wants them, there or not.
 
     Raises:
         ConfigError: none are given, two have the same name, or some have a weight and some none.
@@ -70,7 +73,7 @@ def parse_sources(texts: Sequence[str]) -> list[DataSource]:
             DataSource(name=name, path=Path(source.path), weight=source.weight)
             for name, source in mixture_plan(texts).sources.items()
         ]
-    sources = [parse_source(text) for text in texts]
+    sources = [parse_source(text, must_exist=must_exist) for text in texts]
     without = [source.name for source in sources if source.weight is None]
     if 0 < len(without) < len(sources):
         raise ConfigError(

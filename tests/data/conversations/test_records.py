@@ -10,6 +10,7 @@ import pytest
 from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.data.conversations.example import Problem
 from mamba_slm.data.conversations.records import local_records
+from mamba_slm.data.curation.blocks import zstandard
 
 RECORDS = [{"text": "one"}, {"text": "two"}]
 
@@ -126,3 +127,12 @@ def test_what_is_no_file_of_records_is_refused(tmp_path):
     assert ".jsonl" in str(refused.value.hint)
     with pytest.raises(DataError, match="there is no file or folder"):
         found(tmp_path / "b.jsonl")
+
+
+def test_of_a_curated_folder_only_what_stayed_is_read(tmp_path):
+    for name in ("part-00000.jsonl.zst", "removed/removed-00000.jsonl.zst"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(zstandard().compress(json.dumps({"text": file.parent.name}).encode()))
+    saved(tmp_path / "curation.json", "settings")
+    assert [record for _, record in origins_and_records(tmp_path)] == [{"text": tmp_path.name}]

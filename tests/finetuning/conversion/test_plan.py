@@ -43,6 +43,14 @@ def test_llama_32_1b_keeps_six_layers_of_attention_and_the_teacher_costs_memory_
     assert only_new.estimate.memory.optimizer == pytest.approx(plan.estimate.memory.optimizer * 0.186, rel=0.01)
 
 
+def test_attention_that_stays_can_give_up_the_stretched_positions_for_the_context_before_them():
+    teacher = model_config_from_llama(LlamaConfig(**LLAMA_32_1B).to_dict())
+    assert (teacher.rope_scaling, HybridShape().hybrid(teacher).max_context_tokens) == ("llama3", 262_144)
+    for kept in (0.35, 1.0):
+        plain = HybridShape(rotation="plain", keep_attention=kept).hybrid(teacher)
+        assert (plain.rope_scaling, plain.rope_scaling_factor, plain.max_context_tokens) == ("none", 1.0, 8192)
+
+
 def test_the_dry_run_reads_no_weights_and_writes_nothing(tmp_path, capsys):
     LlamaConfig(**LLAMA_32_1B).save_pretrained(tmp_path)
     before = set(tmp_path.iterdir())

@@ -15,7 +15,14 @@ from mamba_slm.core.errors import ConfigError, DataError
 from mamba_slm.core.optional import require
 from mamba_slm.data.compressed import without_compression
 from mamba_slm.data.conversations.example import Problem
-from mamba_slm.data.folders import JSON_LINES_SUFFIXES, JSON_SUFFIXES, PARQUET_SUFFIXES, find_files, no_such_path
+from mamba_slm.data.folders import (
+    CURATION,
+    JSON_LINES_SUFFIXES,
+    JSON_SUFFIXES,
+    PARQUET_SUFFIXES,
+    find_files,
+    no_such_path,
+)
 from mamba_slm.data.reading.json_records import begins_with_record, json_lines
 from mamba_slm.data.reading.options import ReadOptions
 from mamba_slm.data.reading.report import ReadReport
@@ -55,7 +62,8 @@ def files_of(path: Path, split: str | None) -> list[Path]:
         if split is not None:
             raise ConfigError(f"{path} is one file and has no splits", hint="leave --split out")
         return [path]
-    found, _ = find_files(path, [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz", ".zst")])
+    pattern = [f"*{suffix}{packed}" for suffix in SUFFIXES for packed in ("", ".gz", ".zst")]
+    found, _ = find_files(path, None if (path / CURATION).is_file() else pattern)  # not what a curation removed
     found = [file for file in found if file.name not in DESCRIPTIONS]
     by_split: dict[str | None, list[Path]] = {}
     for file in found:

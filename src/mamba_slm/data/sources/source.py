@@ -87,6 +87,10 @@ class Source:
         """About how many tokens a file of this size holds."""
         return round(size_bytes / (self.bytes_per_token or usual_bytes_per_token(path)))
 
+    def bytes_of(self, tokens: int) -> int:
+        """About how many stored bytes so many tokens have."""
+        return round(tokens * (self.bytes_per_token or usual_bytes_per_token(self.files.partition(",")[0])))
+
     def __str__(self) -> str:
         rows = [("name", self.name), ("title", self.title), ("kind", self.kind), ("access", self.access)]
         if self.hub is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from mamba_slm.core.config import parse_value
 from mamba_slm.core.errors import ConfigError
@@ -36,6 +36,11 @@ class HybridShape:
     ssm_head_dim: int | None = None
     """Channels of an SSM head; divides the attention's head size. Unset: that size."""
 
+    rotation: Literal["teacher", "plain"] = "teacher"
+    """How the attention that stays rotates positions. teacher: stretched as the Transformer's are. plain: without
+    stretching, for the context that the Transformer had before it, which is what a GGUF can hold of a Llama 3; the
+    hybrid learns the difference while all weights learn (--trained all)."""
+
     def hybrid(self, config: ModelConfig) -> ModelConfig:
         """The config of the hybrid.
 
@@ -45,6 +50,9 @@ class HybridShape:
         Raises:
             ConfigError, UnknownNameError: sizes that do not fit, or no such placement.
         """
+        if self.rotation == "plain" and config.rope_scaling != "none":
+            before = round(config.max_context_tokens / config.rope_scaling_factor)
+            config = replace(config, rope_scaling="none", rope_scaling_factor=1.0, max_context_tokens=before)
         layers = config.num_layers
         if self.keep_attention == 1:
             return config
