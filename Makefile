@@ -155,6 +155,7 @@ docs: $(DEV)
 	$(BIN)/python benchmarks/figures.py
 	$(BIN)/python tests/origins/page.py docs/from-the-original.md
 	$(BIN)/python tests/origins/roadmap_page.py docs/roadmap.md
+	$(BIN)/python recipes/tour_page.py
 
 site: $(DEV)
 	$(BIN)/mkdocs build  # with --quiet it counts no warnings, and is not strict
