@@ -20,7 +20,7 @@ from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
-INCLUDED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
+INCLUDED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "LICENSE")
 """Pages of the site whether or not anything links to them."""
 NOT_SEARCHED = ("log.md", "CHANGELOG.md")
 """Long, and about what was: they would be half of the index, and stand above the pages that say what is."""

@@ -6,7 +6,6 @@ import mamba_slm.dashboard.libraries  # noqa: F401 (first: it says what to insta
 
 # isort: split
 import contextlib
-import webbrowser
 from collections.abc import Callable
 
 import uvicorn
@@ -15,6 +14,7 @@ from mamba_slm.core.listening import listen
 from mamba_slm.dashboard.actions import Actions
 from mamba_slm.dashboard.app import create_app
 from mamba_slm.dashboard.config import DashboardConfig
+from mamba_slm.dashboard.opening import browser_at
 from mamba_slm.dashboard.window import require_window, window
 
 MOST_CONNECTIONS = 512
@@ -50,9 +50,6 @@ def serve(
         say(f"behind a proxy that shows it at {config.root_path}")
     show(f"{address}?token={config.token}")
     say(f"runs go on without the dashboard; {'close the window' if opens_window else 'stop it with Ctrl-C'}")
-    if opens_browser and not opens_window and not config.root_path:
-        with contextlib.suppress(webbrowser.Error):
-            webbrowser.open(f"{address}?token={config.token}")
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(config, actions=actions),
@@ -75,6 +72,8 @@ def serve(
         if opens_window:
             shown = window(address, config.token, home=config.homes[0], say=say, on_close=end)
             until_the_end.enter_context(shown)
+        elif opens_browser and not config.root_path:
+            until_the_end.enter_context(browser_at(address, config.token, home=config.homes[0]))
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the one that ended it once more
             server.run(sockets=[bound])
     return 0
