@@ -30,9 +30,10 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --no-create-home --home-dir /cache --shell /usr/sbin/nologin mamba-slm \
-    && install -d -o 10001 -g 0 -m 0775 /cache
+    && install -d -m 1777 /cache
 COPY --from=build /opt/mamba-slm /opt/mamba-slm
-# /cache is the only place that is written to, and it holds compiled code: a volume, or a tmpfs with `exec`. USER is told
+# /cache is the only place that is written to, and it holds compiled code: a volume, or a tmpfs with `exec`. Its mode is
+# that of /tmp, since a tmpfs takes it over and the user id may be one of your own. USER is told
 # because PyTorch asks for a name, which a user id of your own choice may not have.
 ENV PATH=/opt/mamba-slm/bin:$PATH HOME=/cache USER=mamba-slm MAMBA_SLM_CACHE=/cache/mamba-slm \
     TORCHINDUCTOR_CACHE_DIR=/cache/inductor TMPDIR=/cache PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
