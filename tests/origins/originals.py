@@ -14,6 +14,8 @@ REPOSITORY = Path(__file__).parents[2]
 BESIDE = REPOSITORY.parent / "shared"
 NAMES = ("enhancements", "readme", "roadmap", "summary", "workflow-68M-demo")
 NOT_NAMES = {"DeepSpeed", "HuggingFace", "LoRA", "PyQt6", "PyTorch", "RoPE", "WikiText"}
+PIPELINE = {"Download", "Quality filtering", "Tokenization", "Total", "Storage"}
+"""Hours of the data's pipeline, which the roadmap page recalculates."""
 SCRIPT = r"[\w.]+\.py"
 FLAG = r"(?<![\w-])--[a-z][a-z0-9_]*"
 FILES = r"(?<![\w./{}])(\w[\w-]*\.(?:py|ipynb|md|json|txt|bin|safetensors|onnx))\b"
@@ -44,7 +46,7 @@ class Named:
     """Keys of the DeepSpeed file, rows of tables (hyperparameters, benchmarks, sources, sizes), training configs,
     quality filters and what is monitored."""
     features: set[str] = field(default_factory=set)
-    """What the enhancements list as done."""
+    """What the enhancements and the summary list as done."""
 
     def all(self) -> set[str]:
         """One key for each: as `Row.originals` has them."""
@@ -77,7 +79,7 @@ def named_in(texts: dict[str, str]) -> Named:
     found.settings |= {
         re.sub(r"\s*\(.*?\)", "", line) for line in re.findall(r"^# - (.+)$", watched, flags=re.MULTILINE)
     }
-    found.features = set(features(texts["enhancements"]))
+    found.features = set(features(texts["enhancements"])) | set(listed(texts["summary"]))
     return found
 
 
@@ -121,6 +123,15 @@ def features(text: str) -> Iterator[str]:
     for part in re.findall(r"^### \d+\. .*?(?=^##|\Z)", text, flags=re.MULTILINE | re.DOTALL):
         for point in re.findall(r"^- (.+)$", part, flags=re.MULTILINE):
             yield re.sub(r"\s*\(.*?\)", "", point.replace("*", "")).strip()
+
+
+def listed(text: str) -> Iterator[str]:
+    """The points of the summary's first four sections, up to a colon or a bracket."""
+    sections = text.partition("### 1.")[2].partition("### 5.")[0]
+    for point in re.findall(r"^- +(.+)$", sections, flags=re.MULTILINE):
+        name = re.split(r"[:(]", point.replace("*", ""))[0].strip()
+        if name not in PIPELINE:
+            yield name
 
 
 def read() -> dict[str, str]:

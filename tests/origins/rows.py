@@ -9,6 +9,7 @@ from origins import (
     rows_models,
     rows_python,
     rows_scale,
+    rows_summary,
     rows_train,
     rows_tuning,
 )
@@ -21,6 +22,7 @@ SECTIONS: tuple[Section, ...] = (
     *rows_models.SECTIONS,
     *rows_scale.SECTIONS,
     *rows_python.SECTIONS,
+    *rows_summary.SECTIONS,
     *rows_features.SECTIONS,
     *rows_features_use.SECTIONS,
 )

@@ -27,13 +27,21 @@ def writes(flags: str, *was: str, here: str, note: str = "") -> Row:
     return row(*was, here=here, note=note, run=f"{WRITE} {flags}", holds=holds)
 
 
-def streamed(workshop: Workshop) -> list[str]:
-    """Texts as they come, through a callback of one's own: a loop."""
+def streamed(workshop: Workshop) -> bool:
+    """Whether a callback gets the text piece by piece."""
     from mamba_slm.generation.loading import load
-    from mamba_slm.generation.request import Request  # noqa: F401  (named on the page)
+    from mamba_slm.generation.text import generate_text
 
     workshop.outcome("runs show runs/base")
-    return [type(load("runs/base", runtime="torch")).__name__]
+    model, pieces = load("runs/base", runtime="torch"), []
+    texts, _ = generate_text(
+        model.runtime,
+        model.tokenizer,
+        ["def"],
+        max_new_tokens=4,
+        on_text=lambda event: pieces.append(event.text),
+    )
+    return len(pieces) == texts[0].num_tokens and "".join(pieces) == texts[0].text
 
 
 def reduced(format_name: str, share: float):
@@ -90,8 +98,8 @@ DECODING = (
     ),
     row(
         "Callback support",
-        here="`for event in stream_text(tokens, tokenizer)` of `mamba_slm.generation.text`",
-        note="a loop instead of a callback",
+        here="`generate_text(…, on_text=function)` of `mamba_slm.generation.text`",
+        note="or a loop: `for event in stream_text(tokens, tokenizer)`",
         run=streamed,
         holds=lambda seen: bool(seen.value),
     ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Callable
 from typing import Any
 
 from origins.originals import REPOSITORY
-from origins.row import TRAIN, Section, model, row, says, setting
+from origins.row import TRAIN, Section, model, row, says, setting, true
 from origins.workshop import Workshop
 
 CLUSTER = "train 1.3B --data shards --max-steps 10 --dry-run --json"
@@ -32,18 +34,14 @@ def zero(seen) -> dict[str, Any]:
     return seen.value["zero_optimization"]
 
 
-def constraint(package: str):
-    """Whether the pins have the package."""
+def extra(name: str, package: str) -> Callable[[Workshop], bool]:
+    """Whether the extra brings the package."""
 
-    def pinned(workshop: Workshop) -> bool:
-        return f"\n{package}==" in "\n" + (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
+    def brings(workshop: Workshop) -> bool:
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return any(line.startswith(f"{package}>=") for line in project["optional-dependencies"][name])
 
-    return pinned
-
-
-def true(seen) -> bool:
-    """The call returned something true."""
-    return bool(seen.value)
+    return brings
 
 
 STARTING = (
@@ -180,13 +178,13 @@ SETTING_UP = (
         run=CHECKED,
         holds=says('"torch"'),
     ),
-    row("transformers", here="`pip install 'mamba-slm[hf]'`", run=constraint("transformers"), holds=true),
+    row("transformers", here="`pip install 'mamba-slm[hf]'`", run=extra("hf", "transformers"), holds=true),
     row(
         "datasets",
         "accelerate",
         here="`pip install 'mamba-slm[finetune]'`",
         note="pretraining needs neither",
-        run=constraint("datasets"),
+        run=extra("finetune", "datasets"),
         holds=true,
     ),
     row(
@@ -196,8 +194,8 @@ SETTING_UP = (
         run=CHECKED,
         holds=says("kernels"),
     ),
-    row("peft", here="`pip install 'mamba-slm[finetune]'`", run=constraint("peft"), holds=true),
-    row("lm-eval", here="`pip install 'mamba-slm[eval]'`", run=constraint("lm-eval"), holds=true),
+    row("peft", here="`pip install 'mamba-slm[finetune]'`", run=extra("finetune", "peft"), holds=true),
+    row("lm-eval", here="`pip install 'mamba-slm[eval]'`", run=extra("eval", "lm-eval"), holds=true),
 )
 
 SIZES = tuple(
