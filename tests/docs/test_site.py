@@ -1,15 +1,12 @@
 """The site builds strictly, leads nowhere that is not there, and asks nobody for anything."""
 
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from docs.site import REPOSITORY, build, run_mkdocs
+
 LOADING = {
     "script": "src",
     "img": "src",
@@ -45,13 +42,7 @@ class Loaded(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)],
-        cwd=REPOSITORY, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    return build(tmp_path_factory.mktemp("site"), folder=REPOSITORY)
 
 
 def loaded(path):
@@ -99,10 +90,7 @@ def test_a_page_without_a_place_and_a_link_to_nothing_fail_the_build(tmp_path):
     settings = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
     nav = re.sub(r"^nav:\n(?: .*\n)*", "nav:\n  - Home: index.md\n", settings, flags=re.MULTILINE)
     (tmp_path / "mkdocs.yml").write_text(nav.replace("hooks: [docs/_site/links.py]\n", ""), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build"],
-        cwd=tmp_path, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = run_mkdocs(folder=tmp_path)
     assert done.returncode != 0
     for complaint in ("alone.md", "gone.md", "#nothing"):
         assert complaint in done.stderr

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from mamba_slm.cli.main import COMMANDS, EXAMPLES, load_command
 from mamba_slm.cli.parser import GLOBAL_FLAGS, Parser
+from mamba_slm.cli.reference.docstrings import prose
 from mamba_slm.runs.markdown import markdown_table
 
 INTRODUCTION = """\
@@ -80,7 +81,7 @@ def help_of(action: argparse.Action) -> str:
 def option_lines(options: Iterable[tuple[str, str]]) -> Iterator[str]:
     """One Markdown list item per option."""
     for name, text in options:
-        yield f"- `{name}`: {text}" if text else f"- `{name}`"
+        yield f"- `{name}`: {prose(text)}" if text else f"- `{name}`"
 
 
 def code_block(text: str) -> str:

@@ -28,19 +28,31 @@ def as_markdown(docstring: str) -> str:
         lines = block.splitlines()
         start = next((i for i, line in enumerate(lines) if SECTION.match(line)), None)
         if start is None:
-            pieces.append(code(block) if block.startswith((">>> ", "    ")) else block)
+            pieces.append(code(block) if block.startswith((">>> ", "    ")) else prose(block))
             continue
         if start:
-            pieces.append("\n".join(lines[:start]))
+            pieces.append(prose("\n".join(lines[:start])))
         found = SECTION.match(lines[start])
         assert found is not None
         rest = textwrap.dedent("\n".join(lines[start + 1 :]))
-        pieces.append(f"**{found[1]}**" + (f": {found[2]}" if found[2] else ""))
+        pieces.append(f"**{found[1]}**" + (f": {prose(found[2])}" if found[2] else ""))
         if found[2] and rest:
-            pieces[-1] += " " + " ".join(rest.split())
+            pieces[-1] += " " + prose(" ".join(rest.split()))
         elif rest:
             pieces.append("\n".join(items(rest)))
     return "\n\n".join(pieces) + "\n"
+
+
+def prose(text: str) -> str:
+    r"""Text in which nothing but inline code is markup: patterns of file names have stars, too.
+
+    >>> print(prose("files '*.md' as in `*.md`, but not <a>"))
+    files '\*.md' as in `*.md`, but not &lt;a>
+    """
+    pieces = re.split(r"(`[^`]+`)", text)
+    return "".join(
+        piece if piece.startswith("`") else piece.replace("*", r"\*").replace("<", "&lt;") for piece in pieces
+    )
 
 
 def items(text: str) -> list[str]:
@@ -57,7 +69,7 @@ def items(text: str) -> list[str]:
 def item(text: str) -> str:
     """An entry of a list; a name in front becomes code."""
     name, colon, rest = text.partition(": ")
-    return f"- `{name}`: {rest}" if colon and re.fullmatch(r"[\w*, ]+", name) else f"- {text}"
+    return f"- `{name}`: {prose(rest)}" if colon and re.fullmatch(r"[\w*, ]+", name) else f"- {prose(text)}"
 
 
 def code(block: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mamba_slm
-from mamba_slm.cli.reference.docstrings import as_markdown
+from mamba_slm.cli.reference.docstrings import as_markdown, prose
 from mamba_slm.cli.reference.schemas import SECTIONS
 from mamba_slm.core.public_api import GROUPS
 from mamba_slm.runs.markdown import markdown_table
@@ -84,7 +84,7 @@ def class_entry(node: ast.ClassDef, module: str) -> Iterator[str]:
         text = (ast.get_docstring(inner) or "").partition("\n\n")[0]
         shown = inner.name if "property" in kinds else flat_signature(inner, is_method="staticmethod" not in kinds)
         if "setter" not in kinds:
-            yield f"- `{shown}`" + (f": {' '.join(text.split())}" if text else "")
+            yield f"- `{shown}`" + (f": {prose(' '.join(text.split()))}" if text else "")
     if methods:
         yield ""
 
@@ -102,7 +102,7 @@ def field_rows(node: ast.ClassDef) -> Iterator[list[str]]:
         text = following.value if isinstance(following, ast.Expr) else None
         doc = text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else ""
         default = f"`{ast.unparse(statement.value)}`" if statement.value else "required"
-        yield [f"`{name}`", f"`{kind}`", default, " ".join(doc.split())]
+        yield [f"`{name}`", f"`{kind}`", default, prose(" ".join(doc.split()))]
 
 
 def bases(node: ast.ClassDef) -> str:

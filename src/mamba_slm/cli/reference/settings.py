@@ -10,6 +10,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from mamba_slm.cli.reference.docstrings import prose
 from mamba_slm.cli.reference.schemas import SECTIONS, Schema
 from mamba_slm.core.schema import fields_of, is_union, nested_config
 from mamba_slm.runs.markdown import markdown_table
@@ -72,14 +73,14 @@ def setting_rows(
         default = setting.default if base is MISSING else getattr(base, setting.name)
         nested = nested_config(setting.type)
         if nested is None:
-            yield [f"`{name}`", value_text(setting.type), default_text(default), setting.doc]
+            yield [f"`{name}`", value_text(setting.type), default_text(default), prose(setting.doc)]
             if held := held_config(setting.type):
                 yield from setting_rows(held[1], f"{name}.{held[0]}.", kinds)
         elif is_of_kinds(nested):
-            yield [f"`{name}`", "settings by kind of source", "below", setting.doc]
+            yield [f"`{name}`", "settings by kind of source", "below", prose(setting.doc)]
             kinds.append((name, nested))
         else:
-            yield [f"`{name}`", "settings", "unset" if default is None else "as follows", setting.doc]
+            yield [f"`{name}`", "settings", "unset" if default is None else "as follows", prose(setting.doc)]
             inner = nested() if default in (None, MISSING) else default
             yield from setting_rows(nested, f"{name}.", kinds, base=inner)
 
@@ -121,7 +122,7 @@ def flat(cls: type, prefix: str = "") -> Iterator[tuple[str, str, str]]:
     for setting in fields_of(cls):
         nested = nested_config(setting.type)
         if nested is None:
-            yield prefix + setting.name, value_text(setting.type), setting.doc
+            yield prefix + setting.name, value_text(setting.type), prose(setting.doc)
         else:
             yield from flat(nested, f"{prefix}{setting.name}.")
 
