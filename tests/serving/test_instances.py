@@ -23,7 +23,7 @@ from serving.deploy import (
 )
 from small_models import save_small_model
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 STREAMS, WHOLE = 12, 24
 STREAM_TOKENS, WHOLE_TOKENS = 1000, 120
 PROMPTS = ("def first(values):\n", "import os\n", "class Naïve:\n    ")
