@@ -161,7 +161,7 @@ def adopt(cache: Cache, backbone: Backbone) -> None:
         UsageError: the cache was made for another model, or another model has written into it.
         ConfigError: the model has a sublayer of a plugin.
     """
-    require_own_letters(backbone.architecture.pattern, "a cache of transformers")
+    require_own_letters(backbone.architecture.pattern, "a cache of transformers", hint="use_cache=False")
     kinds, mixers = mixers_of(backbone)
     if not cache.layers and getattr(cache, "layer_class_to_replicate", None) is not None:
         raise UsageError("the cache was made without the model's config", hint="DynamicCache(config=model.config)")

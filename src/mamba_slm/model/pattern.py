@@ -72,13 +72,16 @@ def alphabet_hint() -> str:
     return ALPHABET_HINT + plugins
 
 
-def require_own_letters(pattern: str, what: str) -> None:
+RUNS_ALL = "train, finetune, generate, chat and eval run it with PyTorch"
+
+
+def require_own_letters(pattern: str, what: str, *, hint: str = RUNS_ALL) -> None:
     """Raise ConfigError where `what` knows the letters M, * and - alone."""
     letters = plugin_letters_in(pattern)
     if letters:
         raise ConfigError(
             f"{what} knows the sublayers M, * and -, and not {', '.join(letters)} of a plugin",
-            hint="train, finetune, generate, chat and eval run it with PyTorch",
+            hint=hint,
         )
 
 
