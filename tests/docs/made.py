@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from data.curation.prose import prose
 from mamba_slm.cli.main import main
 
 
 def texts() -> list[str]:
     """Invented English."""
+    from data.curation.prose import prose
+
     return [prose(seed) for seed in range(60)]
 
 

@@ -43,7 +43,12 @@ def test_a_page_that_is_right_is_executed_and_counted(complaints):
         ("```bash\ncat nothing.txt\n```", "nothing.txt"),
         ("```py\nassert 1 == 2\n```", "AssertionError"),
         ("<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --date x\n```", "--date"),
-        ("<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --data nowhere\n```", "nowhere"),
+        pytest.param(
+            "<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --data nowhere\n```",
+            "nowhere",
+            marks=pytest.mark.slow,
+            id="planned",
+        ),
         ("```bash\nmake nonsense\n```", "nonsense"),
     ],
 )
