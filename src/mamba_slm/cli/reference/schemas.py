@@ -207,6 +207,8 @@ ELSEWHERE = {
     "BenchSettings": "what a worker of `mamba-slm bench` is told; the command has flags of its own",
     "CodeSettings": "made by `eval` from its flags",
     "FinetuneShape": "what an estimate is computed from",
+    "NoSettings": "what a plugin has that takes none",
+    "SettingsFacts": "a part of a report",
     "GenerationSettings": "made by `eval` from its flags",
     "SpeedSettings": "made by `bench` from its flags",
     "QualityConfig": "the weights of a published classifier, not to be set",
