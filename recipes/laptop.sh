@@ -3,7 +3,7 @@
 # train a small model, measure it, teach it to answer, let preferences shape its answers, store it in 8 bits, serve it.
 #
 # What comes out is a toy: it writes text like yours, and answers in the form of the questions that it was taught.
-# Needs: pip install 'mamba-slm[data,finetune,serve]'. With nano about 15 minutes on two cores.
+# Needs: pip install 'mamba-slm[data,finetune,serve]'. Training takes MINUTES; what lies around it was not measured.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

@@ -46,6 +46,19 @@ def seconds(time: str) -> float:
     )
 
 
+def promised(recipe: str) -> list[str]:
+    """Hardware, memory, time and cost of a recipe in the table of recipes/README.md."""
+    (row,) = re.findall(rf"^\| \[`{re.escape(recipe)}`\].*$", (RECIPES / "README.md").read_text(), flags=re.MULTILINE)
+    return [cell.strip() for cell in row.split("|")[2:6]]
+
+
+def as_promised(recipe: str, text: str) -> bool:
+    """Whether the first estimate in a text says what the table says."""
+    found, (_, memory, time, cost) = figures(text), promised(recipe)
+    shown = memory.removesuffix(" each")
+    return shown in found["memory"] and found["time"].startswith(time.partition(" for ")[0]) and found["cost"] == cost
+
+
 def steps_of(run) -> int:
     """Optimiser steps that a run took."""
     return len({row["step"] for row in read_metrics(RunDirectory(run).metrics_file, kind="train")})
@@ -132,7 +145,7 @@ def test_125m_on_one_gpu_is_planned_to_fit_it_and_a_day(shell):
     out, shown = plan_of(shell, "125m-one-gpu.sh", OUT="planned")
     found = figures(out)
     assert "fits in 24.0 GiB" in found["memory"] and seconds(found["time"]) < 86400
-    assert found["cost"] == "$8.78"
+    assert as_promised("125m-one-gpu.sh", out)
     assert out.count("licence: ") == 3 and "ODC-BY" in out
     assert "9,537 steps" in out.partition("run         planned/base")[2]  # the run's own plan says the same
     assert len(commands_of(shown)) == 17
@@ -158,7 +171,8 @@ def test_1_3b_on_eight_gpus_is_planned_to_fit_them(shell):
     out, _ = plan_of(shell, "1.3b-8-gpus.sh", OUT="planned")
     found = figures(out)
     assert "fits in 80.0 GiB" in found["memory"] and "fsdp over 8 processes" in out
-    assert 1 < seconds(found["time"]) / 86400 < 1.5 and found["cost"] == "$618.75"
+    assert 1 < seconds(found["time"]) / 86400 < 1.5
+    assert as_promised("1.3b-8-gpus.sh", out)
 
 
 def test_1_3b_as_a_job_of_slurm_shows_its_script(shell):
@@ -207,7 +221,8 @@ def test_llama_3_2_1b_is_planned_from_its_sizes_alone(shell):
     out, _ = plan_of(shell, "convert-llama-3.2-1b.sh", OUT="planned", LLAMA="nowhere")
     found = figures(out)
     assert "fits in 80.0 GiB" in found["memory"] and seconds(found["time"]) < 86400
-    assert "6 of 16 layers keep attention" in out and found["cost"] == "$27.32"
+    assert "6 of 16 layers keep attention" in out
+    assert as_promised("convert-llama-3.2-1b.sh", out)
 
 
 def test_a_model_learns_a_field_and_is_measured_before_and_after(shell, laptop, pages):
@@ -228,6 +243,7 @@ def test_a_field_is_planned_to_be_learnt_on_a_consumer_gpu(shell):
     out, _ = plan_of(shell, "domain-lora.sh", OUT="planned")
     found = figures(out)
     assert "fits in 24.0 GiB" in found["memory"] and seconds(found["time"]) < 6 * 3600
+    assert as_promised("domain-lora.sh", out)
 
 
 def test_an_argument_that_no_recipe_has_is_refused_with_what_there_is(shell):
