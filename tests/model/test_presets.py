@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mamba_slm.core.config import from_dict, to_dict
 from mamba_slm.core.errors import ConfigError, UnknownNameError
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import (
     count_parameters,
     forward_flops_per_token,
@@ -172,3 +174,8 @@ def test_state_bytes_are_those_of_a_real_state(window):
     assert state.positions.shape[1] == 256
     bookkeeping = sum(m.numel() * m.element_size() for m in (state.num_tokens, state.positions, state.valid))
     assert state.num_bytes - bookkeeping == state_bytes(config, 256)
+
+
+def test_a_config_of_a_model_survives_the_way_to_other_processes():
+    for name in SIZES:
+        assert from_dict(ModelConfig, to_dict(preset(name))) == preset(name)

@@ -102,7 +102,7 @@ def coerce(hint: Any, value: Any, place: str) -> Any:
         return tuple(coerce(item, element, place) for item, element in zip(items, value, strict=True))
     if hint is Any or (hint in (bool, str, int, dict, types.NoneType) and type(value) is hint):
         return value
-    if origin is dict and isinstance(value, Mapping):
+    if origin in (dict, Mapping) and isinstance(value, Mapping):
         return {coerce(members[0], key, place): coerce(members[1], item, place) for key, item in value.items()}
     if hint is float and type(value) in (int, float):
         return finite(float(value), place)
