@@ -1,6 +1,7 @@
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from mamba_slm.core.config import (
 )
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.core.units import parse_seconds
+from mamba_slm.core.values import coerce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,3 +286,9 @@ def test_help_shows_documentation_defaults_and_choices():
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("no", False), ("none", None)])
 def test_a_switch_that_may_be_unset_is_read_from_text(text, value):
     assert parse_value(bool | None, text) is value
+
+
+def test_a_mapping_is_read_whichever_of_its_two_names_the_setting_has():
+    given = {"S": {"window": "4k"}}
+    for hint in (dict[str, dict[str, int]], Mapping[str, Mapping[str, int]]):
+        assert coerce(hint, given, "letters") == {"S": {"window": 4000}}
