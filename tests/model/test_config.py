@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from mamba_slm.core.config import from_dict, to_dict
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.model.config import ModelConfig
 
@@ -20,6 +21,10 @@ SMALL = ModelConfig(
     state_size=8,
     ssm_head_dim=8,
 )
+
+
+def test_what_was_written_down_is_read_as_the_same_config():
+    assert from_dict(ModelConfig, to_dict(SMALL), where="config.json") == SMALL
 
 
 def test_the_pattern_is_stored_expanded():
