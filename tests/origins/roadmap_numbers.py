@@ -64,6 +64,8 @@ def estimate_line(claim: Claim) -> str:
     lines = []
     for rows in (4, 2, 1):
         start = f'models estimate {claim.model} --gpus {claim.gpus} --gpu "{claim.gpu}"'
+        if not find_gpu(claim.gpu).has_bf16:  # fp16 needs a loss scale, which fsdp and deepspeed do not have here
+            start += " --engine ddp"
         lines.append(f"{start} {LENGTH} --micro-batch-rows {rows}")
         if asked(lines[-1])["fits"]:
             return lines[-1]
