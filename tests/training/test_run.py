@@ -11,6 +11,7 @@ from mamba_slm.core.errors import (
     ConfigError,
     DataError,
     DiskFullError,
+    MambaSlmError,
     RunLockedError,
     SetupError,
     UnknownNameError,
@@ -153,6 +154,17 @@ def test_resume_auto_begins_or_continues(text, run):
     record = read_record(run.record_file)
     assert record.estimate == planned  # the plan it began with
     assert record.result["tokens"] == 8 * 128
+
+
+def test_a_resumption_that_is_refused_leaves_the_settings_as_they_were(text, run, tmp_path):
+    trained(small_config(text, 4), run)
+    before = run.config_file.read_bytes()
+    other = write_text(tmp_path / "other.txt", seed=2)
+    with pytest.raises(MambaSlmError):
+        trained(small_config(other, 8), run, resume=True)
+    assert run.config_file.read_bytes() == before
+    assert trained(small_config(text, 8), run, resume=True).step == 8
+    assert read_train_config(run).max_steps == 8
 
 
 def test_without_a_directory_a_new_one_is_made_in_the_home_of_runs(text):

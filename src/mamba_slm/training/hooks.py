@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import MetricsWriter, read_metrics
 from mamba_slm.runs.status import StatusWriter
+from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.layers.report import LayerReport
 from mamba_slm.training.reports import StepReport, ValidationReport
+from mamba_slm.training.run_config import write_run_config
 
 Sampler = Callable[[Any, int], list[dict[str, Any]]]
 """`sample(model, step)` gives rows with at least `prompt` and `text`."""
@@ -117,6 +120,19 @@ class StatusHook(Hook):
 
     def on_step_end(self, view: RunView, report: StepReport) -> None:
         self.status.update("running", step=view.step, message="training")
+
+
+class SettingsHook(Hook):
+    """Writes the settings of a resumed run when it goes on, not before: what is refused changes nothing."""
+
+    def __init__(self, config: TrainConfig, model: ModelConfig):
+        self.config, self.model = config, model
+
+    def reads_model(self, moment: str, step: int) -> bool:
+        return False
+
+    def on_start(self, view: RunView) -> None:
+        write_run_config(view.run, self.config, self.model)
 
 
 def call_all(hooks: Sequence[Hook], moment: str, *arguments: Any) -> None:

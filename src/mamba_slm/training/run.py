@@ -40,7 +40,7 @@ from mamba_slm.training.distributed.setup import SETUP, described, joined, telli
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import first_device
 from mamba_slm.training.engines.decide import require_engine, with_engine
-from mamba_slm.training.hooks import Hook, SampleHook, Sampler, StatusHook
+from mamba_slm.training.hooks import Hook, SampleHook, Sampler, SettingsHook, StatusHook
 from mamba_slm.training.initial import first_model, tokenizer_for
 from mamba_slm.training.kernels import kernels_in_use
 from mamba_slm.training.mixing import loader_of, mixture_of, planned_samples, say_mixture
@@ -170,7 +170,8 @@ def lead(
         if config.benchmarks and not hooks:
             say("benchmarks are not asked: give the hook of evaluation.during_training.benchmark_hooks")
         model_config = read_model_config(directory)
-        write_run_config(directory, config, model_config)
+        if not is_resumed:  # what a resumed run is told holds from the moment in which it goes on, see SettingsHook
+            write_run_config(directory, config, model_config)
         record = open_record(directory, kind, words)
         require_adapted(record, adapt, world)
 
@@ -191,7 +192,8 @@ def lead(
             model_config = model_config_for(config, vocab_size=prepared.tokenizer.vocab_size)
         config = with_settings_that_fit(config, model_config, world, say)
         stack.enter_context(memory_explained(config, model_config, world))
-        write_run_config(directory, config, model_config)
+        if not is_resumed:
+            write_run_config(directory, config, model_config)
         say(f"model: {config.initial or config.model}, {model_config.pattern}, {count_parameters(model_config)}")
         say_rounding(config, model_config, say)
         for issue in portability_issues(model_config):
@@ -209,7 +211,8 @@ def lead(
         tell(described(directory, config, model_config, prepared, is_resumed=is_resumed))
         model = first_model(config, model_config, device=first_device(config, world), is_resumed=is_resumed)
         model = model if adapt is None else adapt(model, config)
-        watching = [MixtureHook(mixture, say), *stack.enter_context(tracked(config, directory, say))]
+        watching: list[Hook] = [SettingsHook(config, model_config)] if is_resumed else []
+        watching += [MixtureHook(mixture, say), *stack.enter_context(tracked(config, directory, say))]
         watching += stack.enter_context(profiled(config, model, directory, say))
         trainer = Trainer(
             model,
