@@ -63,4 +63,4 @@ def test_a_folder_without_a_readable_file_says_what_it_holds(folder, tmp_path_fa
     assert "it holds 2 .txt, 2 .py, 1 " in caught.value.hint
     with pytest.raises(DataError) as caught:
         find_files(tmp_path_factory.mktemp("empty"))
-    assert caught.value.hint == "it is empty"
+    assert caught.value.hint == "it is empty: put text into it, or name another folder"

@@ -75,7 +75,7 @@ def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[
             f"no file to read in {path}" + (f" matches {', '.join(wanted)}" if wanted else ""),
             hint=f"it holds {found}; choose files: mamba-slm data tokenize --pattern '*.txt'"
             if found
-            else "it is empty",
+            else "it is empty: put text into it, or name another folder",
         )
     return sorted(taken, key=lambda file: file.relative_to(path).as_posix()), left_out
 

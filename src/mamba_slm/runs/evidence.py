@@ -124,7 +124,6 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         return empty
 
     record = tolerantly(directory.record_file, read_record, None)
-    is_tuned = record is not None and record.kind in TUNED
     rows = tolerantly(directory.metrics_file, read_json_lines, [])
     rows = [{**row, "loss": number(row, "loss")} for row in rows if isinstance(row.get("step"), int)]
     return Evidence(
@@ -140,7 +139,9 @@ def read_evidence(run: str | os.PathLike[str]) -> Evidence:
         samples=tolerantly(directory.samples_file, read_samples, []),
         events=tolerantly(directory.events_file, read_events, [], required=False),
         changes=tolerantly(directory.path / FILE, read_changes, [], required=False),
-        evaluation=tolerantly(directory.evaluation_file, read_evaluation, [], required=not is_tuned),
+        evaluation=tolerantly(
+            directory.evaluation_file, read_evaluation, [], required=record is None or record.kind == "quickstart"
+        ),
         problems=tuple(problems),
     )
 

@@ -44,8 +44,8 @@ OPTIONAL = {
         "transformers cannot load our models, and nothing can be compared with its models",
     ),
     "finetune": (
-        "puts PEFT adapters and TRL trainers on our models, from Python",
-        "PEFT and TRL cannot be used on our models; no command of this version needs them",
+        "trains on examples and preferences: adapters of PEFT, trainers of TRL, data sets of the hub",
+        "`finetune`, `align` and models with an adapter refuse to start",
     ),
     "serve": (
         "answers HTTP requests: FastAPI, uvicorn and Prometheus' metrics",

@@ -66,8 +66,8 @@ class Estimate:
     def __str__(self) -> str:
         rate = self.chain_bytes_per_second / BYTES_PER_TOKEN
         return (
-            f"estimate: {format_count(self.documents)} documents, {format_bytes(self.text_bytes)} of text, about "
-            f"{format_count(self.text_bytes / BYTES_PER_TOKEN)} tokens; {format_seconds(self.seconds)}; "
+            f"estimate: {format_count(round(self.documents))} documents, {format_bytes(self.text_bytes)} of text, "
+            f"about {format_count(self.text_bytes / BYTES_PER_TOKEN)} tokens; {format_seconds(self.seconds)}; "
             f"{format_bytes(self.work_bytes)} of intermediate files, {format_bytes(self.result_bytes)} of result\n"
             f"  from {self.sampled_documents:,} documents: {format_count(rate)} tokens/s per core before duplicates"
         )
