@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from mamba_slm.cli.main import main
+from mamba_slm.model.conformance import require_conforming
+from plugin_folders import install
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.slow
@@ -115,3 +118,14 @@ def test_doctor_lists_both(run):
     code, out, _ = run("doctor", "--plugins")
     assert code == 0
     assert "sublayer R mamba-slm-rg-lru 0.1.0" in out and "task spelling_pairs mamba-slm-task-spelling 0.1.0" in out
+
+
+def test_the_sublayer_of_the_guide_passes_the_kit_that_the_guide_names(tmp_path, monkeypatch):
+    page = (EXAMPLES.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    description = next(block for block in blocks if "AVERAGE = " in block).replace("my_package.mixer", "page_mixer")
+    mixer = next(block for block in blocks if "class DecayingAverage" in block)
+    entries = {"sublayers": {"A": "page_sublayer:AVERAGE"}}
+    site = install(tmp_path / "site", "of-the-page", entries, page_sublayer=description, page_mixer=mixer)
+    monkeypatch.syspath_prepend(site)
+    require_conforming("A")

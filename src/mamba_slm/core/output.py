@@ -70,7 +70,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 def require_free(path: Path, *, overwrite: bool = False) -> None:
     """Raise UsageError if there is something at `path`, unless it may be overwritten."""
     if not overwrite and (path.exists() or path.is_symlink()):
-        raise UsageError(f"{path} exists already", hint="choose another place with --out, or remove it first")
+        raise UsageError(f"{path} exists already", hint="choose another place with --out, or add --overwrite")
 
 
 def require_space(path: Path, needed_bytes: int) -> None:

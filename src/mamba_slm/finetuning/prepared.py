@@ -108,7 +108,7 @@ def prepare_examples(
     def read(source: str) -> Examples[Conversation]:
         return read_conversations(source, form=config.form, split=config.split, limit=config.limit, say=say)
 
-    def encode(conversations: Sequence[Conversation]) -> Encoded:
+    def encode(conversations: Sequence[Conversation], say: Callable[[str], None] = say) -> Encoded:
         return encode_conversations(
             conversations,
             template.tokenizer,
@@ -139,13 +139,13 @@ def prepare_examples(
 
 
 def encoded_if_any(
-    held_out: Sequence[Conversation], encode: Callable[[Sequence[Conversation]], Encoded], say: Callable[[str], None]
+    held_out: Sequence[Conversation], encode: Callable[..., Encoded], say: Callable[[str], None]
 ) -> Encoded | None:
     """The held-out examples; None, which is said, where none of them can be used."""
     if not held_out:
         return None
     try:
-        return encode(held_out)
+        return encode(held_out, lambda line: say(f"held out, to measure: {line}"))
     except DataError as error:
         say(f"no validation: {error.message}")
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mamba_slm.finetuning.config import FinetuneConfig
 
+FEW_STEPS = 10
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
 """As `train` has it: so few stay in a CPU's caches; a GPU needs more to be busy."""
 
@@ -22,6 +23,8 @@ class StepPlan:
     steps_per_epoch: int
     steps: int
     """Of the whole run."""
+    has_few: bool = False
+    """Whether the data are so few that the run ends before the model has learned them, and nobody asked for that."""
 
     @property
     def passes_per_step(self) -> int:
@@ -32,6 +35,7 @@ class StepPlan:
         return (
             f"{self.rows_per_step} rows in a step, {self.rows_at_once} at once; {self.steps_per_epoch:,} steps for all "
             f"{self.num_rows:,} rows, {self.steps:,} in the run"
+            + (", which are few: more --epochs or a smaller --batch-tokens make more" if self.has_few else "")
         )
 
 
@@ -57,4 +61,5 @@ def plan_steps(config: FinetuneConfig, *, num_rows: int, row_tokens: float, devi
         rows_at_once=at_once,
         steps_per_epoch=per_epoch,
         steps=steps if config.max_steps is None else min(steps, config.max_steps),
+        has_few=steps < FEW_STEPS and config.max_steps is None,
     )

@@ -62,7 +62,7 @@ class Finding:
 
     def __str__(self) -> str:
         mark = "ok    " if self.is_kept else "BROKEN"
-        numbers = f"{self.error:.1e} of at most {self.tolerance:.0e}" if self.tolerance else "exact"
+        numbers = f"{self.error:.1e} of at most {self.tolerance:g}" if self.tolerance else "exact"
         why = f" ({self.reason})" if self.reason and not self.is_kept else ""
         return f"{mark} {self.promise}: {numbers}{why}"
 
@@ -401,7 +401,7 @@ class Kit:
         plugin, settings = plugins_of(self.config)[letter]
         stated = plugin.saved_values(self.config, settings)
         measured = saved_values_measured(self.model)
-        text = f"{stated:.0f} numbers per token stated, {measured:.0f} kept"
+        text = f"saved_values says {stated:.0f} numbers per token, {measured:.0f} are kept"
         return Finding(promise="", error=abs(stated / measured - 1), tolerance=SAVED_TOLERANCE, reason=text)
 
 

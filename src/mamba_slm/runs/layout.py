@@ -68,7 +68,8 @@ class RunDirectory:
         if is_run(run.path):
             raise UsageError(
                 f"{run.path} already holds a run",
-                hint=f"continue it with --resume, choose another folder, or look at it: mamba-slm runs show {run.path}",
+                hint=f"continue it with --resume {run.path}, choose another folder, or look at it: "
+                f"mamba-slm runs show {run.path}",
             )
         run.checkpoints_folder.mkdir(parents=True, exist_ok=True)
         return run

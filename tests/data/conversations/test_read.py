@@ -293,3 +293,9 @@ def test_calls_of_tools_and_what_they_return_become_text(file):
         assert [one["role"] for one in messages] == ["system", "user", "assistant", "tool", "assistant"]
         assert messages[0]["content"].endswith('<tools>\n[{"name": "depth"}]\n</tools>')
         assert messages[2]["content"] == f"<tool_call>\n{json.dumps(CALL)}\n</tool_call>"
+
+
+def test_a_file_without_records_is_called_that(tmp_path):
+    (tmp_path / "nothing.jsonl").write_text("\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"nothing\.jsonl holds no record"):
+        read_conversations(tmp_path / "nothing.jsonl", say=print)

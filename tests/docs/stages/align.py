@@ -6,6 +6,5 @@ def prepare(stage):
     stage.run("runs/faq-2", "other adapter run")
     stage.pairs("pairs.jsonl")
     stage.prompts("questions.txt")
-    stage.prompts("prompts.txt")
     stage.questions("questions.jsonl")
     stage.types("prefs rate", "1\n4\n2\n5\n" * 6)

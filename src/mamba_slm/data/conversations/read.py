@@ -190,7 +190,7 @@ def shown_names(names: Iterable[str]) -> str:
     return (", ".join(names[:SHOWN_FIELDS]) + (", …" if len(names) > SHOWN_FIELDS else "")) or "none"
 
 
-def told(first: Iterable[Found], forms: Mapping[str, Form[T]], source: str) -> tuple[Form[T], str]:
+def told(first: Sequence[Found], forms: Mapping[str, Form[T]], source: str) -> tuple[Form[T], str]:
     """The form that most of the first records have, and what shows it; the first of `forms` wins where two fit.
 
     Raises:
@@ -212,6 +212,8 @@ def told(first: Iterable[Found], forms: Mapping[str, Form[T]], source: str) -> t
                 votes[name] += 1
                 shown.setdefault(name, sign)
                 break
+    if not first:
+        raise DataError(f"{source} holds no record", hint="each line of a .jsonl file is one JSON object")
     if not votes:
         raise DataError(
             f"{source} is in no form that is known here; its fields: {shown_names(fields)}",
