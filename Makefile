@@ -10,6 +10,7 @@
 #   make llama-server its server, for benchmarks/serving.py: about ten minutes
 #   make dist         wheel and sdist in dist/, checked       make audit      known holes in the pins, and what is inside
 #   make extras       the wheel with each extra alone, by pip, from the package index
+#   make floor        the lowest versions that pyproject.toml allows, in an environment of their own: 5.6 GB
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX=URL is a further package index for torch, for example the one with
 # CPU-only builds: README.md, "Install".
@@ -35,11 +36,12 @@ LLAMA := $(VENV)/.llama-installed
 LLAMA_SERVER := build/llama.cpp/bin/llama-server
 PEERS := .venv-peers
 PACKAGE := .venv-package
+FLOOR := .venv-floor
 DOLMA := .venv-dolma
 
 .PHONY: quickstart test quick-tests doctests test-slow slow-groups llama llama-server check style types
 .PHONY: bench bench-data docs site site-serve
-.PHONY: package-tools dist audit extras
+.PHONY: package-tools dist audit extras floor
 .DELETE_ON_ERROR:
 
 $(BASE): pyproject.toml constraints.txt
@@ -140,6 +142,15 @@ dist: package-tools
 
 extras: $(DEV) package-tools
 	MAMBA_SLM_EXTRAS=pip $(BIN)/python -m pytest -m slow --timeout=3600 tests/packaging/test_extras.py
+
+$(FLOOR)/.installed: pyproject.toml package-tools
+	$(PYTHON) -m venv $(FLOOR)
+	$(PACKAGE)/bin/uv pip install --quiet --python $(FLOOR)/bin/python --resolution lowest-direct --index-strategy unsafe-best-match \
+		-e '.[data,hf,finetune,eval,serve,dashboard,gguf,onnx,grammar,bnb]' -r deploy/package/floor-tests.txt
+	@touch $@
+
+floor: $(FLOOR)/.installed
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n 0 -o filterwarnings=default @deploy/package/floor.txt
 
 audit: $(DEV) package-tools
 	mkdir -p build/audit

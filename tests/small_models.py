@@ -62,3 +62,8 @@ def save_complete_model(folder: Path, *, max_context_tokens: int = 48) -> Path:
     save_small_model(folder, max_context_tokens=max_context_tokens)
     complete_for_transformers(folder)
     return folder
+
+
+def recompute_activations(model) -> None:
+    """Switch gradient checkpointing on in a model of transformers, by the name that its version has for it."""
+    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()

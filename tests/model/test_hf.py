@@ -14,6 +14,7 @@ from mamba_slm.model.hf import HybridSlmForCausalLM, HybridSlmForSequenceClassif
 from mamba_slm.model.hf_config import HybridSlmConfig
 from mamba_slm.model.hf_packing import document_ids_of
 from model.hf_models import CONFIGS, random_tokens, varied, wrapped
+from small_models import recompute_activations
 from tolerances import assert_close, tolerance_of
 
 TOLERANCE = tolerance_of("model")
@@ -210,7 +211,7 @@ def test_gradient_checkpointing_is_switched_the_usual_way():
     model(tokens, labels=tokens).loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    model.activation_checkpointing_enable()
+    recompute_activations(model)
     assert model.model.gradient_checkpointing
     model(tokens, labels=tokens).loss.backward()
     for name, parameter in model.named_parameters():

@@ -1,12 +1,14 @@
 """transformers' own class runs the folder; its residual stream has our names; nothing is loaded by halves."""
 
+import contextlib
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from export.their_models import MULTIPLIERS, edit_config, save_granite
-from mamba_slm.core.errors import CheckpointError, DataError
-from mamba_slm.export.hf.runner import HfRunner, open_hf, quiet_transformers
+from mamba_slm.core.errors import CheckpointError, DataError, SetupError
+from mamba_slm.export.hf.runner import HfRunner, open_hf, quiet_transformers, require_grouped_norm
 from mamba_slm.export.trace import residual_names
 from small_models import save_complete_model, small_tokenizer
 
@@ -74,6 +76,14 @@ def test_code_in_a_folder_is_never_run(tmp_path):
     edit_config(folder, model_type="somebody_elses")
     with pytest.raises(DataError, match="somebody_elses"):
         open_hf(folder)
+
+
+@pytest.mark.parametrize(
+    ("groups", "version", "works"), [(1, "5.17.0", True), (2, "5.22.2", False), (2, "5.23.0", True)]
+)
+def test_a_transformers_that_normalises_all_groups_together_is_refused_for_models_of_several(groups, version, works):
+    with contextlib.nullcontext() if works else pytest.raises(SetupError, match=f"2 groups.*{version}"):
+        require_grouped_norm({"mamba_n_groups": groups}, version)
 
 
 def test_transformers_is_as_talkative_afterwards_as_before():

@@ -10,6 +10,7 @@ from mamba_slm.finetuning.adapters.attach import attach
 from mamba_slm.finetuning.adapters.proof import GradientProof
 from mamba_slm.finetuning.adapters.settings import FULL_TENSORS, LoraSettings
 from model.hf_models import random_tokens, wrapped
+from small_models import recompute_activations
 
 EVERYTHING = LoraSettings(rank=2, full=tuple(FULL_TENSORS))
 
@@ -38,7 +39,7 @@ def test_with_checkpointing_and_packed_rows_gradients_are_the_same_and_none_is_z
                 if "lora_B" in name:
                     parameter.normal_(std=0.1)
         if checkpointed:
-            model.get_base_model().activation_checkpointing_enable()
+            recompute_activations(model.get_base_model())
         backward(model, **packed)
         proof = GradientProof()
         proof.check(model)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from mamba_slm.core.errors import CheckpointError, DataError
+from mamba_slm.core.errors import CheckpointError, DataError, SetupError
 from mamba_slm.core.optional import require
 from mamba_slm.export.formats import CONFIG_FILE, config_of
 from mamba_slm.export.trace import FIRST, LAST, Trace, residual_names
@@ -25,6 +25,8 @@ from mamba_slm.model.pattern import FEED_FORWARD
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
 PURPOSE = "running a model of Hugging Face"
+GROUPED_NORM_SINCE = (5, 23)
+"""The transformers whose gated RMS norm of Mamba-2 looks at each group alone, as the paper's does."""
 
 
 def open_hf(path: Path, *, dtype: torch.dtype = torch.float32) -> HfRunner:
@@ -34,6 +36,7 @@ def open_hf(path: Path, *, dtype: torch.dtype = torch.float32) -> HfRunner:
         DataError: the config names an architecture that transformers has not, or that only code in the folder defines.
         CheckpointError: the weights are damaged, or tensors are missing, unknown or mis-shaped; names the first.
         MissingDependencyError: transformers is absent.
+        SetupError: transformers is too old for the model.
     """
     transformers = require("transformers", extra="hf", purpose=PURPOSE)
     config = config_of(path)
@@ -44,6 +47,7 @@ def open_hf(path: Path, *, dtype: torch.dtype = torch.float32) -> HfRunner:
             "causal language model",
             hint="only classes of transformers itself are run, never code from a model folder",
         )
+    require_grouped_norm(config or {}, transformers.__version__)
     with quiet_transformers():
         try:
             network, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -57,6 +61,17 @@ def open_hf(path: Path, *, dtype: torch.dtype = torch.float32) -> HfRunner:
             name = sorted(str(each) for each in report[what])[0]
             raise CheckpointError(f"{path} does not fit its config: {what.replace('_keys', '')} tensor {name}")
     return HfRunner(path, network.eval(), dtype)
+
+
+def require_grouped_norm(config: Mapping[str, Any], version: str) -> None:
+    """Raise SetupError where this transformers computes the gated norm of a Mamba layer over all groups together."""
+    groups = config.get("mamba_n_groups", 1)
+    if groups > 1 and tuple(int(part) for part in version.split(".")[:2]) < GROUPED_NORM_SINCE:
+        since = ".".join(str(part) for part in GROUPED_NORM_SINCE)
+        raise SetupError(
+            f"the Mamba layers have {groups} groups, which transformers {version} normalises together: other logits",
+            hint=f"pip install -U 'transformers>={since}'; models of one group, as all presets are, work with this one",
+        )
 
 
 @contextlib.contextmanager
