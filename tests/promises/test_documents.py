@@ -9,7 +9,7 @@ from mamba_slm.cli.main import COMMANDS, main
 from promises.documents import REPOSITORY, documents, our_commands, parse, repository_files, shell_lines
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FOLDERS = ("src", "tests", "docs", "benchmarks")
+FOLDERS = ("src", "tests", "docs", "benchmarks", "recipes", "deploy")
 PLACES = "|".join(["/" + "work/", "/" + "root/", "/" + "home/\\w", "/" + "Users/\\w"])
 REGISTRIES = "|".join(["pypi" + r"\.org", "python" + r"hosted\.org", "download" + r"\.pytorch\.org"])
 
