@@ -39,7 +39,7 @@ LOCAL = ("file:", "data:")
 def test_search_finds_a_page_and_a_setting(browser, site):
     opened = Opened(browser)
     opened.page.goto((site / "guides" / "chat.html").as_uri())
-    for words, found in (("prefix cache", "Serve a model"), ("warmup_share", "Settings")):
+    for words, found in (("prefix cache", "Serve a model"), ("warmup_share", "Settings"), ("misses", "Metrics")):
         opened.page.goto((site / "guides" / "chat.html").as_uri() + f"?q={words}")
         result = opened.page.locator(".md-search-result__item h1", has_text=found).first
         result.wait_for(state="attached", timeout=120_000)

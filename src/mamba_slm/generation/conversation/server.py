@@ -174,7 +174,7 @@ class ServerChat:
             self.timing.prefill_tokens += int(usage.get("prompt_tokens", 0))
         if first is not None:
             self.timing.prefill_seconds += first - started
-            self.timing.decode_tokens += max(0, made - 1)
+            self.timing.decode_tokens += made * (pieces - 1) // pieces  # the first piece may hold several tokens
             self.timing.decode_seconds += time.perf_counter() - first
 
     def _get(self, path: str) -> dict[str, Any]:

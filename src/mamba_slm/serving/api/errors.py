@@ -56,6 +56,8 @@ def first_mistake(error: RequestValidationError, request: Request) -> tuple[str,
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"] if part != "body")
     words = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        words = "there is no such field; /openapi.json lists them"
     return f"{param}: {words}" if param else words, param
 
 
