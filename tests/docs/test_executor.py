@@ -44,8 +44,8 @@ def test_a_page_that_is_right_is_executed_and_counted(complaints):
         ("```py\nassert 1 == 2\n```", "AssertionError"),
         ("<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --date x\n```", "--date"),
         pytest.param(
-            "<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --data nowhere\n```",
-            "nowhere",
+            "<!-- not run: needs a GPU -->\n```bash\nmamba-slm train nano --data x --model-settings num_heads=7\n```",
+            "num_heads",
             marks=pytest.mark.slow,
             id="planned",
         ),

@@ -57,7 +57,7 @@ from mamba_slm.training.rounding import say_rounding
 from mamba_slm.training.run_config import read_model_config, write_run_config
 from mamba_slm.training.run_estimate import estimate_run, larger_peak, with_estimate
 from mamba_slm.training.source_watch import watch_sources
-from mamba_slm.training.tracking.hook import tracked
+from mamba_slm.training.tracking.hook import require_trackers, tracked
 from mamba_slm.training.trainer import Trainer
 
 Resume = bool | Literal["auto"]
@@ -156,6 +156,7 @@ def lead(
     is_resumed = resume is True or (resume == "auto" and run is not None and is_run(run))
     with contextlib.ExitStack() as stack:
         tell = stack.enter_context(telling(world))
+        require_trackers(config)
         directory = open_run(run, config.model, is_resumed=is_resumed)
         say = logged(directory, say or say_on_stderr)
         if lock is None:

@@ -199,7 +199,9 @@ def test_few_documents_are_all_for_training_and_that_is_said(tokenizer, tmp_path
     (tmp_path / "one.txt").write_text("one text")
     done = tokenize([str(tmp_path / "one.txt")], tokenizer, tmp_path / "out")
     assert list(done.parts) == ["train"]
-    assert done.notes == ("no validation: 1 documents are too few to hold out 2.0%",)
+    assert done.notes == (
+        "no validation: 1 documents are too few to hold out 2.0%; a larger --validation-share holds some out",
+    )
 
 
 def test_the_unfinished_work_of_other_input_is_not_touched(texts, tokenizer, tmp_path):

@@ -11,8 +11,10 @@ import pytest
 
 from mamba_slm.core.errors import DataError, MissingDependencyError
 from mamba_slm.runs.metrics import read_metrics
+from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.hooks import RunView
 from mamba_slm.training.reports import StepReport
+from mamba_slm.training.run import train
 from mamba_slm.training.tracking.hook import TRACKERS, TrackingHook, tracked
 from mamba_slm.training.tracking.tracker import Tracker, identify, remember
 from mamba_slm.training.tracking.wandb_tracker import WandbTracker, choose_mode
@@ -155,6 +157,14 @@ def test_without_the_package_its_extra_is_named(tracked_run, monkeypatch, name):
     with pytest.raises(MissingDependencyError) as refused:
         tracked_run([name])
     assert "mamba-slm[track]" in refused.value.hint
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_tracker_that_is_not_installed_is_refused_before_a_run_has_begun(tmp_path, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="is not installed"):
+        train(TrainConfig(model="nano", data=(str(tmp_path),), max_steps=1, log=(name,)), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 class Failing(Tracker):

@@ -241,7 +241,10 @@ class TokenizeRun:
             splits = {"train": SPLITS}  # one of the two is empty
         if self.plan.validation_share and len(splits) == 1:
             total = held_out + kept
-            notes = (f"no validation: {total} documents are too few to hold out {self.plan.validation_share:.1%}",)
+            notes = (
+                f"no validation: {total} documents are too few to hold out {self.plan.validation_share:.1%}; "
+                "a larger --validation-share holds some out",
+            )
         reports = {}
         check_room(out, sum(part.summary["tokens"] for part in parts) * dtype_of(self.tokenizer.vocab_size).itemsize)
         with folder_written_atomically(out) as folder:

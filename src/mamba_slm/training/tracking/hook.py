@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from mamba_slm.core.config import to_dict
-from mamba_slm.core.errors import MambaSlmError
+from mamba_slm.core.errors import MambaSlmError, MissingDependencyError
 from mamba_slm.core.registry import load
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.redact import redact_tree
@@ -30,6 +31,19 @@ class NamesTrackers(Protocol):
 
     @property
     def log(self) -> tuple[str, ...]: ...
+
+
+def require_trackers(config: NamesTrackers) -> None:
+    """Refuse trackers whose package is not there before text is read, not at the first step. Nothing is imported.
+
+    Raises:
+        MissingDependencyError: a package is not installed.
+    """
+    for name in config.log:
+        if name in TRACKERS and importlib.util.find_spec(name) is None:
+            raise MissingDependencyError(
+                f"--log {name} needs {name}, which is not installed", hint="pip install 'mamba-slm[track]'"
+            )
 
 
 @contextlib.contextmanager
