@@ -89,6 +89,14 @@ def test_a_conversation_is_streamed_and_sent_whole_with_every_message(server):
     assert [turn.finish_reason for turn in chat.turns] == ["stop", "stop"]
 
 
+def test_a_reply_in_one_piece_has_no_speed(server):
+    chat = ServerChat(server.url, model="large")
+    "".join(chat.respond("one"))
+    assert chat.timing.decode_tokens == 0
+    "".join(chat.respond("one two three"))
+    assert chat.timing.decode_tokens > 0
+
+
 def test_messages_can_be_taken_back_and_tried_again_with_another_seed(server):
     chat = ServerChat(server.url, model="large")
     "".join(chat.respond("one"))

@@ -137,6 +137,7 @@ def test_json_follows_its_schema(served):
         ({"logit_bias": {"400": 1}}, "token 400"),
         ({"logprobs": 99}, "logprobs"),
         ({"n": 1000}, "n"),
+        ({"max_token": 8}, "max_token: there is no such field"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -71,7 +71,8 @@ def read_config(folder: Path) -> ModelConfig:
         return model_config_from_llama(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise DataError(
-            f"{folder} holds no {CONFIG_FILE}", hint="download a Llama first: hf download OWNER/NAME --local-dir FOLDER"
+            f"{folder} holds no {CONFIG_FILE} of a Llama, Mistral or Qwen2",
+            hint="download a Llama first: hf download OWNER/NAME --local-dir FOLDER",
         ) from None
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}", hint="copy it again") from error
