@@ -64,6 +64,8 @@ def save_complete_model(folder: Path, *, max_context_tokens: int = 48) -> Path:
     return folder
 
 
-def recompute_activations(model) -> None:
-    """Switch gradient checkpointing on in a model of transformers, by the name that its version has for it."""
-    (getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable)()
+def recompute_activations(model, *, enable: bool = True) -> None:
+    """Switch gradient checkpointing of a model of transformers, by the name that its version has for it."""
+    what = "enable" if enable else "disable"
+    newer = getattr(model, f"activation_checkpointing_{what}", None)
+    (newer or getattr(model, f"gradient_checkpointing_{what}"))()

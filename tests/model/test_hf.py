@@ -216,7 +216,7 @@ def test_gradient_checkpointing_is_switched_the_usual_way():
     model(tokens, labels=tokens).loss.backward()
     for name, parameter in model.named_parameters():
         assert_close(parameter.grad, expected[name], TOLERANCE.gradients, name)
-    model.activation_checkpointing_disable()
+    recompute_activations(model, enable=False)
     assert not model.model.gradient_checkpointing
 
 

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mamba_slm.training.spikes import LEARNING_STEPS, SMALLEST_JUMP, SpikeDetector
+from mamba_slm.training.spikes import LARGEST_RISE, LEARNING_STEPS, SMALLEST_JUMP, SpikeDetector
 
 
 def falling_losses(n):
@@ -31,10 +31,25 @@ def test_a_loss_that_stays_high_stays_a_spike_and_its_start_is_known():
     assert detector.spike_start == 300
 
 
-@given(st.lists(st.floats(0, 20), max_size=LEARNING_STEPS))
-def test_nothing_is_a_spike_while_the_detector_learns(losses):
+@given(st.floats(0, 20), st.lists(st.floats(0, 1), max_size=LEARNING_STEPS - 1))
+def test_while_the_detector_learns_nothing_up_to_a_little_above_the_first_loss_is_a_spike(first, shares):
     detector = SpikeDetector(sigmas=6)
+    losses = [first, *(share * (first + LARGEST_RISE) for share in shares)]
     assert not any(detector.update(step, loss) for step, loss in enumerate(losses))
+
+
+def test_a_rate_that_is_far_too_high_is_noticed_in_the_first_steps():
+    detector = SpikeDetector(sigmas=6)
+    assert [detector.update(step, loss) for step, loss in enumerate([8.4, 8.3, 40.0, 1454.0, 300.0])] == [
+        False, False, True, True, True,
+    ]  # fmt: skip
+    assert detector.spike_start == 2
+
+
+def test_the_state_of_a_version_that_kept_no_first_loss_is_read():
+    detector = SpikeDetector(sigmas=6)
+    detector.load_state_dict({"mean": 5.0, "variance": 1.0, "steps": 3, "spike_start": None})
+    assert not detector.update(4, 500.0)
 
 
 def test_a_quiet_run_does_not_make_small_jumps_spikes():

@@ -12,7 +12,11 @@ HORIZON_STEPS = 50
 """Steps that the running mean and variance look back."""
 
 LEARNING_STEPS = 20
-"""Steps before anything is called a spike: the first losses fall too fast for a spread to mean much."""
+"""Steps before the spread decides: the first losses fall too fast for it to mean much."""
+
+LARGEST_RISE = 3.0
+"""Nats above the very first loss that are a spike even then: a fresh model guesses evenly, and a rate that is far too
+high makes it worse than that at once."""
 
 SMALLEST_JUMP = 0.2
 """Nats above the mean below which nothing is a spike, however quiet the run was."""
@@ -22,7 +26,7 @@ SMALLEST_JUMP = 0.2
 class SpikeDetector:
     """Running mean and variance of the loss over the steps that were not spikes; JSON-able state.
 
-        spike  ⇔  loss > mean + max(sigmas · deviation, 0.2)
+        spike  ⇔  loss > mean + max(sigmas · deviation, 0.2);    in the first steps: loss > first loss + 3
 
     A spike does not enter the mean, so that a loss that stays high stays a spike.
     """
@@ -32,18 +36,22 @@ class SpikeDetector:
     variance: float = 0.0
     steps: int = 0
     """Steps that entered the mean."""
+    first: float | None = None
+    """The first loss; None before it, and in runs of a version that did not keep it."""
     spike_start: int | None = None
     """Step at which the current spike began; None while the loss is normal."""
 
     @property
     def threshold(self) -> float:
-        """Losses above this are spikes; infinite while the detector learns."""
+        """Losses above this are spikes."""
         if self.steps < LEARNING_STEPS:
-            return math.inf
+            return math.inf if self.first is None else self.first + LARGEST_RISE
         return self.mean + max(self.sigmas * math.sqrt(self.variance), SMALLEST_JUMP)
 
     def update(self, step: int, loss: float) -> bool:
         """Take in the loss of a step; True when it is a spike."""
+        if self.first is None and not self.steps:
+            self.first = loss
         if loss > self.threshold:
             if self.spike_start is None:
                 self.spike_start = step
