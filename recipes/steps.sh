@@ -58,8 +58,16 @@ foresee() {  # what the command says about itself with --dry-run, where it can b
     "convert "*) [ ! -e "$3/config.json" ] || "$@" --dry-run "${GPU_FLAGS[@]}" ;;
     "data download") "$@" --dry-run ;;
     "data curate") [ ! -e "${4#*=}" ] && [ "$4" != python-library ] || "$@" --dry-run | grep -v ' default$' ;;
-    "finetune "* | "align "* | "quantize "*) [ ! -e "$3" ] || "$@" --dry-run | grep -v ' default$' ;;
+    "finetune "* | "align "* | "quantize "*) ! are_there "$@" || "$@" --dry-run | grep -v ' default$' ;;
   esac
+}
+
+are_there() {  # the model of a command, and the data, so that a folder that will be made is not looked for on the hub
+  [ -e "$3" ] || return 1
+  while [ $# -gt 1 ]; do
+    [ "$1" != --data ] || [ -e "$2" ] || return 1
+    shift
+  done
 }
 
 run_step() {

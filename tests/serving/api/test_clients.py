@@ -126,10 +126,11 @@ def test_no_key_a_key_that_may_not_and_a_key_of_too_many_tokens_are_told_apart(t
 
 
 def test_a_full_queue_is_a_rate_limit_with_a_time_to_come_back():
-    full, held = Served(max_running=1, max_waiting=1), threading.Event()
+    full, held, holding = Served(max_running=1, max_waiting=1), threading.Event(), threading.Event()
     waiting = EngineRequest(prompt=(5,), max_new_tokens=1)
     try:
-        full.engine._inbox.put(held.wait)  # the engine's thread does nothing until then
+        full.engine._inbox.put(lambda: (holding.set(), held.wait()))  # the engine's thread does nothing until then
+        assert holding.wait(60)  # or what it has not taken from the inbox yet would be counted below
         full.engine._inbox.put(lambda: full.engine.core.submit(waiting, lambda piece: None))
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(full.client.completions.create, model="small", prompt="a")
