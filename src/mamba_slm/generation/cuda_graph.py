@@ -22,6 +22,7 @@ from mamba_slm.generation.loading import open_torch
 from mamba_slm.generation.runtime import Opened, RuntimeSettings, TorchRuntime
 from mamba_slm.model.attention import rotary_tables
 from mamba_slm.model.context import CallContext
+from mamba_slm.model.pattern import plugin_letters_in
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.model.state import InferenceState, KeyValueState, LayerState, MambaState
 
@@ -161,7 +162,7 @@ class StaticStep:
         """What a state holds of a buffer: the last slot is not its business."""
         if isinstance(layer, KeyValueState):
             return KeyValueState(keys=layer.keys[:, :, :-1], values=layer.values[:, :, :-1])
-        return layer if layer is None else MambaState(window=layer.window, ssm=layer.ssm)
+        return MambaState(window=layer.window, ssm=layer.ssm) if isinstance(layer, MambaState) else layer
 
     def has(self, state: InferenceState) -> bool:
         """Whether the state still lives in these buffers: another way of reading, or `restore`, replaces them."""
@@ -187,7 +188,7 @@ class GraphRuntime(TorchRuntime):
             record: False computes every step in the same buffers without a graph, on any device; for tests.
 
         Raises:
-            SetupError: the model is not on a GPU, or has ALiBi positions, which are made on the CPU.
+            SetupError: the model is not on a GPU, has ALiBi positions (made on the CPU) or a plugin's sublayer.
             CheckFailedError: the step gives other logits than the plain one.
         """
         super().__init__(model)
@@ -197,6 +198,11 @@ class GraphRuntime(TorchRuntime):
             )
         if model.config.position == "alibi":
             raise SetupError("CUDA graphs do not take ALiBi positions", hint="use --runtime torch")
+        if letters := plugin_letters_in(model.config.pattern):
+            raise SetupError(
+                f"CUDA graphs know no buffers for the sublayer {', '.join(letters)} of a plugin",
+                hint="use --runtime torch",
+            )
         self.record = record
         self.description = f"torch {torch.__version__}, device {self.device}, CUDA graphs"
         self._steps: dict[int, StaticStep] = {}
