@@ -141,7 +141,7 @@ def open_conversations(path: Path, shows: Callable[[Path], bool]) -> Opened | No
             yield from records_of_file(file, name, most_bytes=MOST_DOCUMENT_BYTES)
 
     try:
-        form, sign = told(itertools.islice(records(), LOOKED_AT), CONVERSATION_FORMS, path.name)
+        form, sign = told(list(itertools.islice(records(), LOOKED_AT)), CONVERSATION_FORMS, path.name)
     except DataError:
         return None  # not known as conversations: what is wrong with it as text, its reader says
     if form.name == PLAIN:
