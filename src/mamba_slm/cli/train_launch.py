@@ -135,7 +135,7 @@ def submit_to_ray(args: argparse.Namespace, config: TrainConfig, run: Path) -> i
         return 0
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(file, job.to_json())
-    submit(command)
+    submit(command, say=console.say)
     shown, address = shlex.quote(str(run)), command[command.index("--address") + 1]
     tell(
         args,

@@ -70,6 +70,54 @@ def test_without_ray_that_is_said(monkeypatch):
         submit(["ray", "job", "submit"])
 
 
+def a_cluster_that_answers(tmp_path, monkeypatch, *answers):
+    """A program named ray whose calls end with these answers, the last of them from then on; "" takes the job."""
+    for number, answer in enumerate(answers):
+        (tmp_path / f"answer-{number}").write_text(answer)
+    program = tmp_path / "ray"
+    program.write_text(
+        f"""#!/bin/sh
+cd {tmp_path}
+echo "$*" >> calls
+number=$(($(wc -l < calls) - 1))
+[ -e answer-$number ] || number={len(answers) - 1}
+cat answer-$number >&2
+[ ! -s answer-$number ]
+"""
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("mamba_slm.training.launching.ray_job.POLL_SECONDS", 0.01)
+    return lambda: (tmp_path / "calls").read_text().splitlines()
+
+
+NOT_YET = (
+    "RuntimeError: Request failed with status code 500: No available agent to submit job, please try again later.."
+)
+
+
+def test_a_cluster_whose_agents_have_not_reported_yet_is_asked_again(tmp_path, monkeypatch):
+    calls = a_cluster_that_answers(tmp_path, monkeypatch, NOT_YET, NOT_YET, "")
+    said = []
+    submit(["ray", "job", "submit", "--submission-id", "a"], say=said.append)
+    assert calls() == ["job submit --submission-id a"] * 3
+    assert said == ["the cluster cannot take a job yet; asking again for up to 180 seconds"]
+
+
+def test_after_its_time_the_cluster_is_not_asked_again_and_its_words_are_shown(tmp_path, monkeypatch):
+    calls = a_cluster_that_answers(tmp_path, monkeypatch, NOT_YET)
+    with pytest.raises(SetupError, match="No available agent"):
+        submit(["ray", "job"], patience_seconds=0)
+    assert len(calls()) == 1
+
+
+def test_any_other_refusal_is_final(tmp_path, monkeypatch):
+    calls = a_cluster_that_answers(tmp_path, monkeypatch, "ValueError: Job a already exists", "")
+    with pytest.raises(SetupError, match="Job a already exists"):
+        submit(["ray", "job", "submit"])
+    assert len(calls()) == 1
+
+
 @pytest.fixture
 def text(tmp_path):
     return write_text(tmp_path / "text.txt", seed=3)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from mamba_slm.core.errors import ConfigError, SetupError
 PASSED_ON = ("PYTHONPATH", "MAMBA_SLM_HOME", "MAMBA_SLM_CACHE", "MAMBA_SLM_OFFLINE")
 """Variables that the processes get as they are here."""
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+NOT_YET = "No available agent"
+"""What a cluster answers that has begun but whose agents have not reported yet; it took no job then."""
+POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +109,14 @@ def submit_command(
     ]
 
 
-def submit(command: Sequence[str]) -> None:
+def submit(
+    command: Sequence[str], *, patience_seconds: float = 180.0, say: Callable[[str], None] = lambda text: None
+) -> None:
     """Run the words of `submit_command`.
+
+    Args:
+        patience_seconds: how long to ask again while the cluster says that it cannot take a job yet.
+        say: is told, once, that it is being asked again.
 
     Raises:
         SetupError: there is no `ray` here, or the cluster refuses.
@@ -113,12 +124,20 @@ def submit(command: Sequence[str]) -> None:
     program = shutil.which(command[0]) or shutil.which(command[0], path=str(Path(sys.executable).parent))
     if program is None:
         raise SetupError("there is no ray on this machine", hint="pip install 'mamba-slm[ray]'")
-    done = subprocess.run(
-        [program, *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-    )
-    if done.returncode:
-        lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
-        raise SetupError(
-            f"ray job submit refuses: {lines[-1] if lines else f'exit code {done.returncode}'}",
-            hint="is the cluster's dashboard at that address, and is this: " + shlex.join(command),
+    began = time.monotonic()
+    for attempt in itertools.count():
+        done = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
+        if not done.returncode:
+            return
+        lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        if NOT_YET not in reason or time.monotonic() - began > patience_seconds:
+            raise SetupError(
+                f"ray job submit refuses: {reason}",
+                hint="is the cluster's dashboard at that address, and is this: " + shlex.join(command),
+            )
+        if attempt == 0:
+            say(f"the cluster cannot take a job yet; asking again for up to {patience_seconds:g} seconds")
+        time.sleep(POLL_SECONDS)
