@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_a_resumed_run_continues_its_curves_in_tensorboard(tracked_run):
     assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 11))
 
 
+def wandb_rows_at_the_end(folder, *, last_step):
+    """`wandb_rows`, once they hold this step: wandb's service closes its file a moment after `finish` returned."""
+    until = time.monotonic() + 30
+    while True:
+        ids, configs, rows = wandb_rows(folder)
+        if any(int(row["_step"]) == last_step for row in rows) or time.monotonic() > until:
+            return ids, configs, rows
+        time.sleep(0.1)
+
+
 def wandb_rows(folder):
     """What is in the .wandb files of a folder, which are LevelDB logs: their run ids, configs and history rows."""
     protobuf = importlib.import_module("wandb.proto.wandb_internal_pb2")
@@ -68,6 +79,8 @@ def wandb_rows(folder):
                 place += 32768 - place % 32768
                 continue
             _, length, kind = struct.unpack("<IHB", content[place : place + 7])
+            if place + 7 + length > len(content):  # being written
+                break
             piece += content[place + 7 : place + 7 + length]
             place += 7 + length
             if kind in (1, 4):  # whole, or the last of several
@@ -95,7 +108,7 @@ def test_wandb_offline_gets_every_curve_and_a_resumed_run_continues_the_same_one
     monkeypatch.setenv("HF_TOKEN", SECRET)
     tracked_run(["wandb"], max_steps=6, data=(f"https://ada:{SECRET}@host/x",))
     trainer = tracked_run(["wandb"], resume=True, max_steps=10)
-    ids, configs, rows = wandb_rows(trainer.run.path / "wandb")
+    ids, configs, rows = wandb_rows_at_the_end(trainer.run.path / "wandb", last_step=10)
     assert set(ids) == {identify(trainer.run.path, "", {}).id}
     assert all("batch_tokens" in config["train"] for config in configs if config)
     found = {int(row["_step"]): float(row["train/loss"]) for row in rows if "train/loss" in row}
