@@ -220,3 +220,48 @@ def test_reading_runs_imports_nothing_heavy(words):
     )
     finished = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
     assert finished.stderr.splitlines()[-1] == "[]"
+
+
+def test_deleting_shows_first_and_deletes_when_told(home, capsys):
+    assert main(["runs", "delete", "20260401-nano"]) == 0
+    shown = capsys.readouterr()
+    assert "20260401-nano" in shown.out and "add --yes" in shown.err
+    assert main(["runs", "delete", "20260401-nano", "--yes", "--json"]) == 0
+    [gone] = json_of(capsys)["runs"]
+    assert gone["size_bytes"] > 0
+    assert [entry.name for entry in home.iterdir()] == ["20260401-nano-2"]
+
+
+def test_runs_that_ended_before_their_first_step_are_said_and_deleted_together(home, capsys):
+    for name in ("a", "b"):
+        (home / name).mkdir()
+        write_status(home / name / "status.json", Status(state="failed", step=0))
+    assert main(["runs", "list"]) == 0
+    assert "2 ended before the first step" in capsys.readouterr().err
+    assert main(["runs", "delete", "--empty", "--yes"]) == 0
+    assert sorted(entry.name for entry in home.iterdir()) == ["20260401-nano", "20260401-nano-2"]
+    assert main(["runs", "list"]) == 0
+    assert "before the first step" not in capsys.readouterr().err
+
+
+def test_a_run_that_another_was_made_from_is_deleted_with_it_or_anyway(home, capsys):
+    base = home / "20260401-nano"
+    (home / "20260401-nano-2" / "config.yaml").write_text(f"finetune:\n  model: {base}\n")
+    assert main(["runs", "delete", "20260401-nano", "--yes"]) == 2
+    assert "made from" in (said := capsys.readouterr().err) and "20260401-nano-2" in said
+    assert base.is_dir()
+    assert main(["runs", "delete", "20260401-nano", "20260401-nano-2"]) == 0
+    assert main(["runs", "delete", "20260401-nano", "--yes", "--anyway"]) == 0
+    assert not base.exists()
+
+
+def test_nothing_is_deleted_when_one_of_several_is_owned(home, owned, capsys):
+    assert main(["runs", "delete", "20260401-nano-2", "20260401-nano", "--yes"]) != 0
+    assert "runs stop" in capsys.readouterr().err
+    assert (home / "20260401-nano-2").is_dir()
+
+
+@pytest.mark.parametrize("words", [[], ["20260401-nano", "--empty"]])
+def test_deleting_wants_names_or_the_empty_ones(home, words, capsys):
+    assert main(["runs", "delete", *words, "--yes"]) == 2
+    assert "which runs?" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`mamba-slm runs`: list, show, compare, stop and resume runs. Reads run directories; imports no torch."""
+"""`mamba-slm runs`: list, show, compare, stop, resume and delete runs. Reads run directories; imports no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mamba_slm.cli.console import print_json, say, table
+from mamba_slm.cli.runs_delete import configure_delete, delete
 
 EPILOG = """\
 examples:
@@ -17,6 +18,7 @@ examples:
   mamba-slm runs compare runs/20260401-nano runs/20260401-nano-2
   mamba-slm runs stop runs/20260401-nano --wait 2m
   mamba-slm runs resume runs/20260401-nano
+  mamba-slm runs delete --empty
 
 RUN is a run's folder, or its name in the home of runs ($MAMBA_SLM_HOME, else ./runs).
 """
@@ -35,11 +37,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "compare": "runs side by side: results, and the settings that differ",
         "stop": "ask the owner of a run to finish its step, save and end, and wait for it",
         "resume": "continue an interrupted run with its recorded command",
+        "delete": "take runs off the disk, once they have been shown",
     }
     for name, help_line in about.items():
         command = commands.add_parser(name, help=help_line, description=f"{help_line[0].upper()}{help_line[1:]}.")
         command.add_argument("--home", metavar="DIR", help="home of runs (default: $MAMBA_SLM_HOME, else ./runs)")
-        if name == "compare":
+        if name == "delete":
+            configure_delete(command)
+        elif name == "compare":
             command.add_argument("run", metavar="RUN", nargs="+", help="two or more runs")
         elif name != "list":
             command.add_argument("run", metavar="RUN", help="folder or name of a run")
@@ -64,16 +69,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the subcommand."""
     commands = {"list": list_command, "show": show, "compare": compare, "stop": stop, "resume": resume}
+    commands["delete"] = delete
     return commands[args.subcommand](args)
 
 
 def list_command(args: argparse.Namespace) -> int:
     """`runs list`."""
     from mamba_slm.core.units import format_count, format_seconds
+    from mamba_slm.runs.deleting import took_no_step
     from mamba_slm.runs.layout import default_home, list_runs
     from mamba_slm.runs.summary import summarize
 
-    summaries = [summarize(directory) for directory in list_runs(args.home)]
+    directories = list_runs(args.home)
+    summaries = [summarize(directory) for directory in directories]
     if args.json:
         print_json([asdict(summary) for summary in summaries])
         return 0
@@ -91,6 +99,9 @@ def list_command(args: argparse.Namespace) -> int:
         for each in summaries
     ]  # fmt: skip
     print(table(header, rows, right=header[3:]))
+    never_began = sum(took_no_step(directory) for directory in directories)
+    if never_began:
+        say(f"{never_began} ended before the first step; see what deleting takes: mamba-slm runs delete --empty")
     return 0
 
 

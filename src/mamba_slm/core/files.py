@@ -109,6 +109,16 @@ def folder_written_atomically(path: Path) -> Iterator[Path]:
         fsync_folder(path.parent)
 
 
+def folder_bytes(folder: str | os.PathLike[str]) -> int:
+    """Bytes of the files in a folder; those that their owner takes away meanwhile do not count."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(parent, name)).st_size
+    return size
+
+
 def sha256_of_file(path: Path) -> str:
     """Hex digest of the file's bytes, read in pieces of 1 MiB."""
     digest = hashlib.sha256()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import MambaSlmError
+from mamba_slm.core.files import folder_bytes
 from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.runs.again import resume_command
 from mamba_slm.runs.evidence import number, section
@@ -157,7 +158,7 @@ def checkpoints_of(run: RunDirectory) -> list[Facts]:
             {
                 "step": step_of(folder),
                 "name": folder.name,
-                "bytes": size_of(folder),
+                "bytes": folder_bytes(folder),
                 "path": str(folder.absolute()),
                 "is_best": best is not None and folder.name == best.name,
                 "commands": {
@@ -169,16 +170,6 @@ def checkpoints_of(run: RunDirectory) -> list[Facts]:
             }
         )
     return rows
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the files in a folder; those that its owner takes away meanwhile do not count."""
-    size = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(parent, name)).st_size
-    return size
 
 
 def version_of(*paths: Path) -> str:

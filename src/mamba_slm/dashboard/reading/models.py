@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import ConfigError, DataError, MambaSlmError
-from mamba_slm.dashboard.reading.facts import size_of, version_of
+from mamba_slm.core.files import folder_bytes
+from mamba_slm.dashboard.reading.facts import version_of
 from mamba_slm.dashboard.reading.gguf import FILE_TYPES, config_of_gguf, read_gguf
 from mamba_slm.dashboard.reading.plain import open_plain
 from mamba_slm.dashboard.reading.sensible import require_layers, require_pattern, sensible
@@ -243,7 +244,7 @@ def listed(folder: Path) -> list[os.DirEntry[str]]:
 
 def stored_bytes(model: Model) -> int:
     """Of the file, or of the folder that holds the weights."""
-    return model.path.stat().st_size if model.path.is_file() else size_of(model.folder)
+    return model.path.stat().st_size if model.path.is_file() else folder_bytes(model.folder)
 
 
 def trained_for(model: Model) -> Mapping[str, Any] | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.core.errors import MambaSlmError
+from mamba_slm.core.files import folder_bytes
 from mamba_slm.dashboard.reading.anatomy import anatomy, stored_by_part
 from mamba_slm.dashboard.reading.checks import checks_of
-from mamba_slm.dashboard.reading.facts import size_of
 from mamba_slm.dashboard.reading.lineage import identity, lineage_of, origin_of
 from mamba_slm.dashboard.reading.models import (
     OURS,
@@ -165,7 +165,7 @@ def files_of(model: Model) -> list[dict[str, Any]]:
     for entry in sorted(model.folder.iterdir()):
         if not entry.name.startswith(".") and not entry.is_symlink():
             is_folder = entry.is_dir()
-            size = size_of(entry) if is_folder else entry.lstat().st_size
+            size = folder_bytes(entry) if is_folder else entry.lstat().st_size
             rows.append({"name": f"{entry.name}/" if is_folder else entry.name, "bytes": size})
     return rows[:MOST_FILES]
 
