@@ -73,6 +73,24 @@ def test_a_prompt_may_come_from_stdin_and_be_echoed(folder, capsys, monkeypatch)
     assert "not UTF-8" in capsys.readouterr().err
 
 
+def test_a_file_of_results_is_replaced_only_when_told(folder, tmp_path, capsys):
+    out = tmp_path / "texts.jsonl"
+    words = ["generate", str(folder), "x", "--max-new-tokens", "2", "--temperature", "0", "--out", str(out)]
+    assert main(words) == 0
+    made = out.read_text()
+    out.write_text("kept")
+    assert main(words) == 2
+    assert "add --overwrite" in capsys.readouterr().err and out.read_text() == "kept"
+    assert main([*words, "--overwrite"]) == 0
+    assert out.read_text() == made
+
+
+@pytest.mark.parametrize("flag", ["--prompt-file", "--jsonl"])
+def test_a_file_of_prompts_that_is_not_there_says_what_the_flag_takes(folder, capsys, flag):
+    assert main(["generate", str(folder), flag, "a prompt"]) == 5
+    assert "take names of files" in capsys.readouterr().err
+
+
 def test_a_stop_text_ends_the_output_before_it(folder, capsys):
     call = ["generate", str(folder), "def f(", "--max-new-tokens", "20", "--temperature", "0"]
     assert main(call) == 0

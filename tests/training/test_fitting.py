@@ -7,9 +7,9 @@ import pytest
 from mamba_slm.core.errors import OutOfMemoryError
 from mamba_slm.model.presets import preset
 from mamba_slm.training.config import TrainConfig
-from mamba_slm.training.fitting import demand_of, fitted, flags, hint_for, smaller, with_fitting_engine
+from mamba_slm.training.fitting import candidates, demand_of, fitted, flags, hint_for, smaller, with_fitting_engine
 from mamba_slm.training.out_of_memory import explained, is_out_of_memory
-from mamba_slm.training.spread import Spread
+from mamba_slm.training.spread import Spread, why_not_shared
 
 GIB = 2**30
 
@@ -56,6 +56,20 @@ def test_ddp_is_taken_where_a_whole_model_fits_and_fsdp_where_not():
     assert large.spread.engine == "fsdp" and "shared out" in why
     assert with_fitting_engine(demand(processes=8), None)[0].spread.engine == "ddp"
     assert with_fitting_engine(demand(), GIB)[0].spread == Spread()
+
+
+@pytest.mark.parametrize(
+    "settings, reason", [({"precision": "fp16"}, "fp16"), ({"optimizer": "adamw8bit"}, "adamw8bit")]
+)
+def test_what_fsdp_cannot_share_out_stays_whole_and_no_flag_offers_what_is_refused(settings, reason):
+    wanted = demand("6.7B", rows=1, processes=8, gradient_checkpointing=True)
+    wanted = dataclasses.replace(wanted, **settings)
+    found, why = with_fitting_engine(wanted, 80 * GIB)
+    assert found.spread.engine == "ddp" and reason in why
+    ways = [way for way in candidates(wanted) if way.spread.engine == "fsdp"]
+    assert all(why_not_shared(way.optimizer, way.precision) is None for way in ways)
+    assert not ways or all("--precision fp32" in flags(wanted, way) for way in ways)
+    assert bool(ways) == (reason == "fp16")
 
 
 def test_the_named_flags_fit():

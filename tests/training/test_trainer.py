@@ -244,6 +244,14 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_it_reaches_the_weight
     assert all(map(torch.equal, before, trainer.model.parameters()))
 
 
+def test_a_rate_far_above_the_default_is_not_answered_with_half_of_it(make_trainer):
+    trainer = make_trainer(validation=False, learning_rate=3.0)
+    trainer.model.final_norm.weight.register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(TrainingDivergedError) as ended:
+        trainer.train()
+    assert "--learning-rate 0.001" in ended.value.hint
+
+
 def spoil(view):
     """Weights that are finite and useless."""
     with torch.no_grad():

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
@@ -62,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help='JSON Lines with a field "prompt", - for stdin; the results are JSON Lines, too',
     )
     parser.add_argument("--out", metavar="FILE", help="write the results to FILE, as JSON Lines")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE once the new one is complete")
     parser.add_argument(
         "--batch-rows", type=parse_count, default=16, metavar="N", help="texts made at the same time, default 16"
     )
@@ -75,6 +77,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command."""
     from mamba_slm.core.errors import ConfigError
+    from mamba_slm.core.output import require_free
     from mamba_slm.generation.events import Timing
     from mamba_slm.generation.loading import load
     from mamba_slm.generation.text import generate_text
@@ -83,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     strategy, seed = strategy_of(args), seed_of(args)
     if args.batch_rows < 1:
         raise ConfigError(f"--batch-rows must be at least 1, got {args.batch_rows}")
+    if args.out is not None:
+        require_free(Path(args.out), overwrite=args.overwrite)
     prompts = read_prompts(args.prompt, args.prompt_file, args.jsonl)
     loaded = load(args.model, runtime=args.runtime, settings=runtime_settings(args))
     sampler, cache = sampler_of(args, constraint_of(args, loaded.tokenizer)), prompt_cache_for(args, loaded)

@@ -55,7 +55,10 @@ def read_text(name: str) -> str:
     except UnicodeDecodeError as error:
         raise DataError(f"{what} is not UTF-8: {error}", hint="convert it with iconv -t UTF-8") from error
     except OSError as error:
-        raise DataError(f"{what} cannot be read: {error.strerror}") from error
+        raise DataError(
+            f"{what} cannot be read: {error.strerror}",
+            hint="--prompt-file and --jsonl take names of files; a prompt itself stands without a flag",
+        ) from error
 
 
 def read_lines(name: str) -> Iterator[Prompt]:

@@ -13,7 +13,7 @@ from mamba_slm.core.units import format_bytes
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.memory_estimate import MemoryEstimate, estimate_memory
-from mamba_slm.training.spread import Spread
+from mamba_slm.training.spread import ENGINES_OF, Spread, why_not_shared
 
 SHARE_TO_FILL = 0.9
 """Of a device's memory that an estimate may reach; the rest is for what it misses."""
@@ -79,7 +79,7 @@ def demand_of(
 
 
 def with_fitting_engine(demand: Demand, memory_bytes: int | None) -> tuple[Demand, str]:
-    """With the engine that `auto` takes for several devices, and why: ddp where a whole model fits, else fsdp."""
+    """With what `auto` takes for several devices, and why: ddp where a whole model fits, else fsdp, if possible."""
     if demand.spread.processes == 1:
         return replace(demand, spread=Spread()), "one process"
     whole = replace(demand, spread=replace(demand.spread, engine="ddp", offload=False))
@@ -89,10 +89,11 @@ def with_fitting_engine(demand: Demand, memory_bytes: int | None) -> tuple[Deman
         return whole, "the memory of a device is unknown; fsdp needs less"
     if whole.fits(memory_bytes):
         return whole, f"{needs} for a whole model on each device, which has {format_bytes(memory_bytes)}"
-    return (
-        shared,
-        f"a whole model on each device would need {needs} of {format_bytes(memory_bytes)}, so it is shared out",
-    )
+    too_large = f"a whole model on each device would need {needs} of {format_bytes(memory_bytes)}"
+    reason = why_not_shared(demand.optimizer, demand.precision)
+    if reason:
+        return whole, f"{too_large}, and {reason}"
+    return shared, f"{too_large}, so it is shared out"
 
 
 def smaller(demand: Demand) -> Demand | None:
@@ -134,6 +135,8 @@ def fitted(demand: Demand, memory_bytes: int) -> Demand:
 def flags(wanted: Demand, now: Demand) -> str:
     """The flags of `train` that lead from one to the other."""
     words = []
+    if now.precision != wanted.precision:
+        words.append(f"--precision {now.precision}")
     if now.rows_at_once != wanted.rows_at_once:
         words.append(f"--micro-batch-rows {now.rows_at_once}")
     if now.gradient_checkpointing and not wanted.gradient_checkpointing:
@@ -160,11 +163,14 @@ def candidates(demand: Demand) -> list[Demand]:
     if not demand.gradient_checkpointing:
         found += [again, replace(again, rows_at_once=1)]
     spread = demand.spread
-    if spread.processes > 1 and spread.engine in ("plain", "ddp"):
-        shared = replace(spread, engine="fsdp")
-        found += [replace(demand, spread=shared), replace(again, rows_at_once=1, spread=shared)]
-    if spread.processes > 1 and demand.on_gpu and not spread.offload:
-        found.append(replace(again, rows_at_once=1, spread=replace(spread, engine="fsdp", offload=True)))
+    of_shared = "fp32" if demand.precision == "fp16" else demand.precision  # fsdp has no loss scale
+    can_share = spread.processes > 1 and "fsdp" in ENGINES_OF[demand.optimizer]
+    if can_share and spread.engine in ("plain", "ddp"):
+        shared = replace(demand, spread=replace(spread, engine="fsdp"), precision=of_shared)
+        found += [shared, replace(shared, rows_at_once=1, gradient_checkpointing=True)]
+    if can_share and demand.on_gpu and not spread.offload:
+        offloaded = replace(spread, engine="fsdp", offload=True)
+        found.append(replace(again, rows_at_once=1, spread=offloaded, precision=of_shared))
     if demand.optimizer == "adamw":
         found.append(replace(again, rows_at_once=1, optimizer="muon"))
     if demand.context_tokens > 256:

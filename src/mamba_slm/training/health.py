@@ -111,8 +111,10 @@ class HealthWatch:
         self.events.add(step - 1, "diverged", f"step {step}: {what}", loss=loss, documents=documents)
         good = self.last_good_step if self.last_good_step is not None else saved_step
         kept = f"the last good checkpoint is step {good}" if good is not None else "there is no checkpoint yet"
+        rate, usual = self.config.learning_rate, TrainConfig.learning_rate
+        lower = usual if rate > 20 * usual else rate / 2  # halving leads nowhere from far above
         raise TrainingDivergedError(
             f"{what} at step {step}; {kept}; in the batch: {describe(suspects)}",
             hint=f"look at {file}; then continue with a lower rate: mamba-slm train --resume {self.run.path} "
-            f"--learning-rate {self.config.learning_rate / 2:g}",
+            f"--learning-rate {lower:g}",
         )

@@ -16,13 +16,7 @@ from torch import nn
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.training.adamw8bit import adamw_8bit, as_tensors, bitsandbytes, from_tensors, is_8bit
 from mamba_slm.training.muon import MuonWithAdamW
-
-ENGINES_OF = {
-    "adamw": ("plain", "ddp", "fsdp", "deepspeed"),
-    "adamw8bit": ("plain", "ddp"),
-    "muon": ("plain", "ddp", "fsdp"),
-}
-"""Optimiser -> engines it works under."""
+from mamba_slm.training.spread import ENGINES_OF
 
 KINDS = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "muon": "MuonWithAdamW"}
 """Optimiser -> name of its class."""

@@ -21,6 +21,27 @@ from mamba_slm.training.config import TrainConfig
 
 DEFAULT_ZERO_STAGE: Literal[1, 2, 3] = 2
 
+ENGINES_OF = {
+    "adamw": ("plain", "ddp", "fsdp", "deepspeed"),
+    "adamw8bit": ("plain", "ddp"),
+    "muon": ("plain", "ddp", "fsdp"),
+}
+"""Optimiser -> engines it works under."""
+
+
+def why_not_shared(optimizer: str, precision: str) -> str | None:
+    """Why fsdp cannot share a model out with these; None where it can.
+
+    >>> why_not_shared("adamw", "bf16")
+    >>> why_not_shared("adamw", "fp16")
+    'fp16 cannot be shared out; --precision fp32 --engine fsdp can'
+    """
+    if "fsdp" not in ENGINES_OF[optimizer]:
+        return f"{optimizer} works with no engine that shares a model out"
+    if precision == "fp16":  # fsdp has no loss scale
+        return "fp16 cannot be shared out; --precision fp32 --engine fsdp can"
+    return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:

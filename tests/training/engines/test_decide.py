@@ -43,6 +43,12 @@ def test_an_optimiser_that_cannot_be_shared_keeps_ddp(monkeypatch):
     assert choice.value == "ddp" and "adamw8bit" in choice.reason
 
 
+def test_fp16_which_has_a_loss_scale_only_under_ddp_keeps_it(monkeypatch):
+    monkeypatch.setattr(decide, "usable_memory_bytes", lambda: 600 * MIB)
+    choice = fitting_engine(dataclasses.replace(CONFIG, precision="fp16"), TINY, WORLD)
+    assert choice.value == "ddp" and "--precision fp32 --engine fsdp" in choice.reason
+
+
 def test_what_deepspeed_cannot_do_is_refused_at_once():
     config = dataclasses.replace(CONFIG, engine="deepspeed", precision="fp16")
     with pytest.raises(ConfigError, match="fp16"):

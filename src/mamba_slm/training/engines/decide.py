@@ -17,10 +17,11 @@ from mamba_slm.training.config import TrainConfig
 from mamba_slm.training.distributed.world import World
 from mamba_slm.training.engines.choose import choose_engine
 from mamba_slm.training.engines.deepspeed_settings import FILE_NAME, deepspeed_settings, write_settings, zero_stage
-from mamba_slm.training.optim import ENGINES_OF, require_optimizer
+from mamba_slm.training.optim import require_optimizer
 from mamba_slm.training.precision import Choice
 from mamba_slm.training.run_estimate import estimate_run
 from mamba_slm.training.save_choices import say_how_checkpoints_are_saved
+from mamba_slm.training.spread import why_not_shared
 
 SHARE_TO_FILL = 0.9
 """Of a device's memory that the estimate may reach before the model is shared out; the rest is for what it misses."""
@@ -68,8 +69,9 @@ def fitting_engine(config: TrainConfig, model: ModelConfig, world: World) -> Cho
     """The engine that was asked for; else ddp where a whole model fits each process, and fsdp where not."""
     if config.engine != "auto":
         return choose_engine(config.engine, world.size)
-    if "fsdp" not in ENGINES_OF[config.optimizer]:
-        return Choice("ddp", f"automatic: {config.optimizer} works with no engine that shares a model out")
+    reason = why_not_shared(config.optimizer, config.precision)
+    if reason:
+        return Choice("ddp", f"automatic: {reason}")
     whole = dataclasses.replace(config, engine="ddp", device=world.device)
     needs = estimate_run(whole, model, None, processes=world.size).memory.total
     return chosen_by_memory(needs, memory_of_each(world))
