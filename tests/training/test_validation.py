@@ -72,3 +72,41 @@ def test_patience_counts_from_the_first_time_the_best_was_reached(losses):
     else:
         assert losses[len(losses) - 1 - since] == min(finite)
         assert min(finite) not in losses[: len(losses) - 1 - since]
+
+
+def narrow(monkeypatch, rows):
+    """A model on a device that holds so many rows at most."""
+    model = build_model(TINY)
+    whole = model.loss_sum
+
+    def loss_sum(inputs, targets, **more):
+        if len(inputs) > rows:
+            raise MemoryError("too many rows")
+        return whole(inputs, targets, **more)
+
+    monkeypatch.setattr(model, "loss_sum", loss_sum)
+    return model
+
+
+def test_where_memory_runs_out_validation_goes_on_with_half_the_rows_and_the_same_result(monkeypatch, batch):
+    said = []
+    settings = {"rows_at_once": 4, "precision": Precision("fp32", "cpu"), "device": "cpu"}
+    found = validate(narrow(monkeypatch, 1), [batch, batch], **settings, say_smaller=said.append)
+    assert found[0] == pytest.approx(validate(build_model(TINY), [batch, batch], **settings)[0])
+    assert said == [
+        "validation: too many rows; rows at once: 2 from here on",
+        "validation: too many rows; rows at once: 1 from here on",
+    ]
+
+
+@pytest.mark.parametrize("rows, say", [(0, print), (1, None)])
+def test_memory_that_runs_out_with_one_row_or_unasked_is_an_error(monkeypatch, batch, rows, say):
+    with pytest.raises(MemoryError):
+        validate(
+            narrow(monkeypatch, rows),
+            [batch],
+            rows_at_once=2,
+            precision=Precision("fp32", "cpu"),
+            device="cpu",
+            say_smaller=say,
+        )

@@ -358,12 +358,17 @@ class Trainer:
             return validate(
                 self.model,
                 batches,
-                rows_at_once=self.config.rows_at_once,
+                rows_at_once=self.engine.config.rows_at_once,  # fewer than the settings say where memory ran out
                 precision=self.precision,
                 device=self.device,
                 bytes_per_token=self.bytes_per_token,
                 is_stopped=lambda: self.stop.requested is not None,
+                say_smaller=self.ran_out_of_memory if self.config.auto_fit else None,
             )
+
+    def ran_out_of_memory(self, what: str) -> None:
+        """An event that says how the run goes on."""
+        self.events.add(self.step, "out of memory", what)
 
     def is_validation_due(self) -> bool:
         """Whether this step is to be validated and has not been."""
