@@ -12,6 +12,7 @@ from mamba_slm.core.errors import CheckFailedError, ConfigError, DataError, Usag
 from mamba_slm.finetuning.config import FinetuneConfig
 from mamba_slm.finetuning.held_out import read_losses
 from mamba_slm.finetuning.run import finetune
+from mamba_slm.finetuning.start import MERGED_BASE
 from mamba_slm.model.checkpoint import load_model
 from mamba_slm.model.mamba2 import Mamba2
 from mamba_slm.model.trained_for import TRAINED_FOR_KEY
@@ -122,6 +123,10 @@ def test_a_run_that_left_an_adapter_alone_can_be_tuned_further(settings, tmp_pat
     second, said = run_of(replace(settings, model=str(first.run), max_steps=2), tmp_path / "second")
     assert any("merged into" in line for line in said)
     assert second.loss_before == pytest.approx(first.loss_after, rel=1e-4)
+    (tmp_path / "bad.json").write_text("no examples")
+    with pytest.raises(DataError):
+        run_of(replace(settings, model=str(first.run), data=(str(tmp_path / "bad.json"),)), tmp_path / "third")
+    assert not (tmp_path / "third" / MERGED_BASE).exists()
 
 
 def test_an_interrupted_run_goes_on_to_the_last_bit(tuned, settings, tmp_path):

@@ -74,15 +74,14 @@ def finetune(
     """
     if not config.model:
         raise ConfigError("which model is to be fine-tuned?", hint="give a model folder or a run")
-    resolve_adapted(config.model)  # says what is missing before there is a run
+    adapted = resolve_adapted(config.model)  # says what is missing before there is a run
     with opened_run(KIND, KIND, config, run=run, resume=resume, command=command, say=say) as opened:
         config = opened.config  # type: ignore[assignment]
         assert isinstance(config, FinetuneConfig)
-        folder = start_folder(config.model, opened.directory.path, opened.say)
-        prepared = prepare_examples(
-            config, folder, max_context_tokens=load_config(folder).max_context_tokens, say=opened.say
-        )
+        limit = load_config(adapted.base).max_context_tokens
+        prepared = prepare_examples(config, adapted.tokenizer_folder, max_context_tokens=limit, say=opened.say)
         require_same_data(opened, prepared)
+        folder = start_folder(config.model, opened.directory.path, opened.say)  # may write a model: after what can fail
         prepared.template.tokenizer.save(opened.directory.path)
         if show_mask is not None:
             show_mask(prepared)

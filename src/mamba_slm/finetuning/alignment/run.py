@@ -73,14 +73,14 @@ def align(
     require("trl", extra="finetune", purpose="mamba-slm align")
     require("datasets", extra="finetune", purpose="mamba-slm align").disable_progress_bars()
     require("transformers", extra="finetune", purpose="mamba-slm align").utils.logging.disable_progress_bar()
-    resolve_adapted(config.model)  # says what is missing before there is a run
+    adapted = resolve_adapted(config.model)  # says what is missing before there is a run
     with opened_run(KIND, config.objective, config, run=run, resume=resume, command=command, say=say) as opened:
         config = opened.config  # type: ignore[assignment]
         assert isinstance(config, AlignConfig)
-        folder = start_folder(config.model, opened.directory.path, opened.say)
-        limit = load_config(folder).max_context_tokens
-        prepared = prepare_alignment(config, folder, max_context_tokens=limit, say=opened.say)
+        limit = load_config(adapted.base).max_context_tokens
+        prepared = prepare_alignment(config, adapted.tokenizer_folder, max_context_tokens=limit, say=opened.say)
         require_same_data(opened, prepared)  # type: ignore[arg-type]
+        folder = start_folder(config.model, opened.directory.path, opened.say)  # may write a model: after what can fail
         prepared.template.tokenizer.save(opened.directory.path)
         return train(opened, config, prepared, folder, hooks=hooks, show_sample=show_sample)
 
