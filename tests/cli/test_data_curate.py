@@ -108,6 +108,14 @@ def test_what_cannot_be_done_is_said_with_a_way_out(workplace, capsys, words, co
     assert not list(workplace.glob("clean*"))
 
 
+def test_in_a_base_install_it_is_refused_before_anything_is_measured_or_written(workplace, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert main(["data", "curate", "pages", "--kind", "web", "--out", "clean"]) == 3
+    said = capsys.readouterr().err
+    assert "pip install 'mamba-slm[data]'" in said and "estimate" not in said
+    assert [entry.name for entry in workplace.iterdir()] == ["pages"]
+
+
 def test_one_kind_per_input_is_enough(workplace):
     write_jsonl(Path("talks/t.jsonl"), good_prose(12, kind="chat"))
     out, _ = run_here("web=pages", "chat=talks", "--out", "clean", "--json")

@@ -73,7 +73,7 @@ def find_files(path: Path, pattern: str | Sequence[str] | None = None) -> tuple[
         found = ", ".join(f"{count} {suffix}" for suffix, count in left_out.most_common(5))
         raise DataError(
             f"no file to read in {path}" + (f" matches {', '.join(wanted)}" if wanted else ""),
-            hint=f"it holds {found}; choose files: mamba-slm data tokenize --pattern '*.txt'"
+            hint=f"it holds {found}; choose files: --pattern '*.txt' (of train: --data-pattern)"
             if found
             else "it is empty: put text into it, or name another folder",
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from mamba_slm.core.config import to_dict
 from mamba_slm.core.errors import DataError
+from mamba_slm.core.optional import require
 from mamba_slm.data.curation.config import CurateConfig, CurateInput
 from mamba_slm.data.curation.contamination.index import BenchmarkIndex
 from mamba_slm.data.curation.verdict import Kind
@@ -84,7 +85,10 @@ def plan_of(
 
     Raises:
         DataError: no such path, or nothing to read in it.
+        MissingDependencyError: what every stage needs is not installed; said before anything is measured or written.
     """
+    for module in ("orjson", "zstandard"):
+        require(module, extra="data", purpose="curation")
     parts = [
         PlannedPart(kind=one.kind, part=part)
         for one in inputs

@@ -14,7 +14,7 @@ from mamba_slm.data.reading.source_file import SourceFile
 SHOWN_KEYS = 12
 FIRST_LOOK_BYTES = 1 << 16
 UTF8_NAMES = ("utf-8", "utf8")
-LEAVE_SUCH_OUT = "leave such lines out: mamba-slm data tokenize --on-error skip"
+LEAVE_SUCH_OUT = "leave such lines out: --on-error skip"
 
 
 def json_lines_documents(source: SourceFile) -> Iterator[Document | DataError]:
@@ -176,7 +176,7 @@ def document_of(source: SourceFile, record: Any, number: int, *, is_valid: bool)
         return DataError(
             f"{source.file}:{number}: {what} is not text but {kind}",
             hint="each record must be a string, or an object with its text under `text`, or under another key: "
-            "mamba-slm data tokenize --text-key KEY",
+            "--text-key KEY",
         )
     if not is_valid:
         text = source.whole_characters(text, number)
@@ -192,6 +192,5 @@ def missing_key(source: SourceFile, known: Iterable[str], what: str) -> DataErro
     named = "columns" if "column" in what else "keys"
     return DataError(
         f"{what} {source.options.text_key!r}; its {named} are: {shown or 'none'}",
-        hint=f"name the {named[:-1]} that holds the text: mamba-slm data tokenize --text-key {named[:-1].upper()}, "
-        "or --on-error skip",
+        hint=f"name the {named[:-1]} that holds the text: --text-key {named[:-1].upper()}, or --on-error skip",
     )

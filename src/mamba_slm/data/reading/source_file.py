@@ -98,7 +98,7 @@ class SourceFile:
                 f"{self.place(number)}: the text holds half of a surrogate pair (such as \\ud83d alone), "
                 "which is no character",
                 hint="repair the program that wrote it; have it replaced: mamba-slm data tokenize "
-                "--encoding-errors repair; or leave such records out: mamba-slm data tokenize --on-error skip",
+                "--encoding-errors repair; or leave such records out: --on-error skip",
             )
         text, num_repaired = LONE_SURROGATE.subn("\ufffd", text)
         self.report.add_repair(num_repaired)
@@ -118,7 +118,7 @@ class SourceFile:
         return DataError(
             f"{self.place(number)}: {what} is longer than {format_bytes(self.options.max_document_bytes)}{size}",
             hint="allow more, if the memory suffices: mamba-slm data tokenize --max-document-bytes 1Gi; or leave it "
-            "out: mamba-slm data tokenize --on-error skip",
+            "out: --on-error skip",
         )
 
     def numbered_lines(self, stream: BinaryIO) -> Iterator[tuple[int, bytes | DataError]]:

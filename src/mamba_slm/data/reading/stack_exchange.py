@@ -72,7 +72,7 @@ def post_of(source: SourceFile, row: dict[str, str], line: int) -> tuple[Any, ..
         what = f"without {error.args[0]}" if isinstance(error, KeyError) else f"with a wrong number: {error}"
         return DataError(
             f"{source.place(line)}: a post {what}",
-            hint="leave such posts out: mamba-slm data tokenize --on-error skip",
+            hint="leave such posts out: --on-error skip",
         )
     title, tags = row.get("Title", ""), row.get("Tags", "")
     return (

@@ -52,7 +52,7 @@ def rows_of_parquet(source: SourceFile, table: Any, pyarrow: Any) -> Iterator[Do
     ):
         raise DataError(
             f"{source.file}: the column {key!r} is not text but {kind}",
-            hint="name the column that holds the text: mamba-slm data tokenize --text-key COLUMN",
+            hint="name the column that holds the text: --text-key COLUMN",
         )
     window = source.window or Window(begin=0, end=table.num_row_groups, first_number=1)
     first = window.first_number - 1
@@ -63,7 +63,7 @@ def rows_of_parquet(source: SourceFile, table: Any, pyarrow: Any) -> Iterator[Do
             reason = " ".join(str(error).split())
             yield DataError(
                 f"{source.file}: row group {group} of {table.num_row_groups} is damaged: {reason}",
-                hint="copy or download the file again, or leave the group out: mamba-slm data tokenize --on-error skip",
+                hint="copy or download the file again, or leave the group out: --on-error skip",
             )
         first += table.metadata.row_group(group).num_rows
 
@@ -90,7 +90,7 @@ def rows_of_group(
             if text is None:
                 yield DataError(
                     f"{source.place(number)}: the value of {key!r} is not text but null",
-                    hint="leave such rows out: mamba-slm data tokenize --on-error skip",
+                    hint="leave such rows out: --on-error skip",
                 )
                 continue
             yield source.document(text, number, dict(zip(names, values, strict=True)))
@@ -149,7 +149,7 @@ def csv_documents(source: SourceFile) -> Iterator[Document | DataError]:
                     yield DataError(
                         f"{source.place(number)} has {len(row)} fields, but the header has {len(header)}",
                         hint="a text with commas or line ends must stand in quotes; leave such rows out: "
-                        "mamba-slm data tokenize --on-error skip",
+                        "--on-error skip",
                     )
             else:
                 metadata = {name: value for name, value in zip(header, row, strict=True) if name != key}
@@ -173,7 +173,7 @@ def next_row(rows: Any, lines: Lines) -> list[str] | DataError | None:
     except csv.Error as error:
         return DataError(
             f"{lines.source.place(start)} is not valid CSV: {error}",
-            hint="correct the row, or leave such rows out: mamba-slm data tokenize --on-error skip",
+            hint="correct the row, or leave such rows out: --on-error skip",
         )
 
 

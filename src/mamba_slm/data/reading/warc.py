@@ -29,7 +29,7 @@ META_BYTES = 4096  # browsers look at 1,024; some pages put scripts before it
 LONGEST_HEADER_BYTES = 1 << 16
 GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]{0,200}\r\n")
-SKIP = "leave such pages out: mamba-slm data tokenize --on-error skip"
+SKIP = "leave such pages out: --on-error skip"
 WINDOWS_NAMES = {"iso8859-1": "cp1252", "ascii": "cp1252"}
 """What pages call Latin-1 or ASCII is Windows-1252, says the encoding standard of the web."""
 

@@ -85,7 +85,7 @@ def parsed_record(source: SourceFile, content: bytes, line: int, encoding: str) 
         row, column = error.position
         return DataError(
             f"{place} is not valid XML: {error.msg.split(':')[0]} at line {line + row - 1}, column {column + 1}",
-            hint="leave such records out: mamba-slm data tokenize --on-error skip",
+            hint="leave such records out: --on-error skip",
         )
 
 
