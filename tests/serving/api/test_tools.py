@@ -30,6 +30,7 @@ NOW = {"type": "function", "function": {"name": "now"}}
 ASKED = [{"role": "user", "content": "How is the weather?"}]
 ASK = {"model": "small", "messages": ASKED, "tools": [WEATHER, NOW], "max_completion_tokens": 300}
 OSLO = '{"city": "Oslo", "days": 1}'
+NESTED = '{"a":' * 500 + "1" + "}" * 500
 CALLS = f"Let me see.\n{TAGGED.call('weather', OSLO)}\n{TAGGED.call('now', '{}')}"
 
 
@@ -192,6 +193,30 @@ def test_what_a_tool_says_makes_no_special_token(caller):
             },
             "the arguments of a tool call are no JSON",
         ),
+        *(
+            (
+                {
+                    "messages": [
+                        {
+                            "role": "assistant",
+                            "tool_calls": [
+                                {"id": "1", "type": "function", "function": {"name": "a", "arguments": arguments}}
+                            ],
+                        }
+                    ]
+                },
+                words,
+            )
+            for arguments, words in (
+                (NESTED, "more than 100 deep"),
+                ('{"a": "\\ud800"}', "surrogates"),
+                ('{"a": NaN}', "not JSON compliant"),
+            )
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": json.loads(NESTED)}}]},
+            "tools.0.function.parameters: it has objects and lists in each other more than 100 deep",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_words(served, wrong, words):
@@ -201,7 +226,8 @@ def test_what_cannot_be_is_refused_with_words(served, wrong, words):
 
 def test_the_example_of_the_guide_runs(served, capsys):
     guide = Path(__file__).parents[3] / "docs" / "guides" / "serve.md"
-    [example] = re.findall(r"^```py\n(.*?)^```", guide.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    examples = re.findall(r"^```py\n(.*?)^```", guide.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    [example] = [one for one in examples if "chat.completions" in one]
     for theirs, here in (("http://127.0.0.1:8000", served.url), ('"answers"', '"small"')):
         assert theirs in example
         example = example.replace(theirs, here)

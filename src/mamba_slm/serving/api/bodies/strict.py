@@ -5,15 +5,20 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
+import json
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Text = Annotated[str, Field(max_length=10_000_000)]
+MOST_CHARACTERS = 10_000_000
+Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=1_000_000, fail_fast=True)]
 """The first one that is wrong is reported: half a million errors take seconds and hundreds of megabytes."""
 MOST_FIELDS = 200
 """Of an object; beyond it its fields are not looked at, for the same reason."""
+
+MOST_NESTED = 100
+"""Objects and lists in each other."""
 
 
 def at_most(count: int) -> BeforeValidator:
@@ -25,6 +30,43 @@ def at_most(count: int) -> BeforeValidator:
         return given
 
     return BeforeValidator(check)
+
+
+def check_nesting(given: dict[str, Any]) -> None:
+    """Nothing where it is fine.
+
+    Raises:
+        ValueError: nested more deeply than what walks through it can.
+    """
+    level: list[Any] = [given]
+    for _ in range(MOST_NESTED):
+        level = [
+            value
+            for one in level
+            for value in (one.values() if isinstance(one, dict) else one)
+            if isinstance(value, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it has objects and lists in each other more than {MOST_NESTED} deep")
+
+
+def sayable(given: dict[str, Any]) -> dict[str, Any]:
+    """As it is.
+
+    Raises:
+        ValueError: nested too deeply, or what JSON and UTF-8 cannot say, such as NaN or half a character.
+    """
+    check_nesting(given)
+    try:
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise ValueError(f"it cannot be written as JSON again: {error}") from error
+    return given
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(sayable)]
+"""That is shown to a model, or sent back."""
 
 
 class Body(BaseModel):

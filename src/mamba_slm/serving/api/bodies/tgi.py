@@ -5,18 +5,18 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from mamba_slm.serving.api.bodies.strict import Body, Text
+from mamba_slm.serving.api.bodies.strict import Body, JsonObject, Text
 
 
 class Grammar(Body):
     """What the text must follow."""
 
     type: Literal["json", "json_schema", "regex"]
-    value: dict[str, Any] | Text
+    value: JsonObject | Text
 
 
 class Parameters(Body):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mamba_slm.serving.api.bodies.strict import Body, Text
+from mamba_slm.serving.api.bodies.strict import Body, JsonObject, Text
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
@@ -19,7 +19,7 @@ class Function(Body):
 
     name: Name
     description: Annotated[str, Field(max_length=100_000)] | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: JsonObject | None = None
     """A JSON schema of an object; None: no parameters."""
     strict: bool | None = None
     """Whether calls must follow the schema also where the model chooses freely."""

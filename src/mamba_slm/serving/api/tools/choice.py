@@ -9,6 +9,7 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError, UnknownNameError
 from mamba_slm.generation.strategies.constraints import Constraint, following_grammar
+from mamba_slm.serving.api.bodies.strict import sayable
 from mamba_slm.serving.api.guard.trials import check_schema
 from mamba_slm.serving.api.schemas import ChatBody, ChatMessage
 from mamba_slm.serving.api.tools.bodies import NamedTool, Tool
@@ -140,7 +141,7 @@ def arguments_of(text: str) -> dict[str, Any]:
     """Of an earlier call.
 
     Raises:
-        ConfigError: no JSON object.
+        ConfigError: no JSON object, one that is nested too deeply, or one that cannot be written again.
     """
     try:
         arguments = json.loads(text or "{}")
@@ -148,7 +149,10 @@ def arguments_of(text: str) -> dict[str, Any]:
         raise ConfigError(f"the arguments of a tool call are no JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise ConfigError("the arguments of a tool call are no JSON object", hint='for example "{}"')
-    return arguments
+    try:
+        return sayable(arguments)
+    except ValueError as error:
+        raise ConfigError(f"the arguments of a tool call cannot be read: {error}") from error
 
 
 def json_of(text: str) -> str:
