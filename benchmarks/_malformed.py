@@ -17,6 +17,13 @@ VALID: dict[str, dict[str, Any]] = {
         "temperature": 1.0,
         "top_p": 0.5,
     },
+    "/v1/responses": {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "Hello"}]}],
+        "max_output_tokens": 2,
+        "tools": [{"type": "function", "name": "a", "parameters": {"type": "object"}, "strict": True}],
+        "text": {"format": {"type": "text"}},
+        "metadata": {"a": "b"},
+    },
     "/v1/embeddings": {"input": "Hello", "encoding_format": "float"},
     "/tokenize": {"prompt": "Hello"},
     "/detokenize": {"tokens": [5, 6]},

@@ -20,6 +20,7 @@ ADDRESSES = [
     "GET /v1/models/{name}",
     "POST /v1/completions",
     "POST /v1/chat/completions",
+    "POST /v1/responses",
     "POST /v1/embeddings",
     "POST /tokenize",
     "POST /detokenize",

@@ -29,9 +29,9 @@ text-generation-inference for `/generate`, `/generate_stream`, `/` and `/info`.
 DIFFERENCES = """\
 ## What differs from OpenAI
 
-The fields of requests, beside those that OpenAI's own Python client can send. Of the common ones, `metadata`, `store`
-and `stream_options.include_obfuscation` are taken and change nothing, `suffix` must be empty, and messages hold text
-only.
+The fields of requests, beside those that OpenAI's own Python client can send. Of the common ones, `metadata`, `store`,
+`prompt_cache_key` and `stream_options.include_obfuscation` are taken and change nothing, `suffix` must be empty, and
+messages hold text only. Common fields of the type null are refused with a reason when they say anything.
 """
 ERRORS = """\
 ## Errors
@@ -55,10 +55,14 @@ own form, and those of adapters plain text. 429 and 503 have `Retry-After`.
 """
 OPENAI = {
     "/v1/chat/completions": ("types/chat/completion_create_params.py", "CompletionCreateParamsBase", "ChatBody"),
+    "/v1/responses": ("types/responses/response_create_params.py", "ResponseCreateParamsBase", "ResponsesBody"),
     "/v1/completions": ("types/completion_create_params.py", "CompletionCreateParamsBase", "CompletionBody"),
     "/v1/embeddings": ("types/embedding_create_params.py", "EmbeddingCreateParams", "EmbeddingsBody"),
 }
 """Address -> (file of OpenAI's client, its class of the body, ours)."""
+
+STREAMED = {"CompletionCreateParamsBase", "ResponseCreateParamsBase"}
+"""Classes whose `stream` stands in classes of their own."""
 
 Schema = Mapping[str, Any]
 
@@ -145,8 +149,8 @@ def type_text(schema: Schema) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(type_text(one) for one in schema["anyOf"] if one.get("type") != "null"))
+    if any_of := schema.get("anyOf", schema.get("oneOf")):
+        return " or ".join(dict.fromkeys(type_text(one) for one in any_of if one.get("type") != "null"))
     if "const" in schema:
         return f"`{str(schema['const']).lower() if isinstance(schema['const'], bool) else schema['const']}`"
     if "enum" in schema:
@@ -190,4 +194,4 @@ def openai_fields(file: str, name: str) -> set[str]:
     tree = ast.parse((Path(found.origin).parent / file).read_text(encoding="utf-8"))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     fields = {one.target.id for one in body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)}
-    return fields | ({"stream"} if name == "CompletionCreateParamsBase" else set())
+    return fields | ({"stream"} if name in STREAMED else set())

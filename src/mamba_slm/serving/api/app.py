@@ -16,7 +16,7 @@ from mamba_slm.serving.api.bodies.operations import ErrorAnswer
 from mamba_slm.serving.api.guard.install import install as install_guard
 from mamba_slm.serving.api.guard.install import print_line
 from mamba_slm.serving.api.guard.settings import GuardSettings
-from mamba_slm.serving.api.routes import adapters, chat, completions, embeddings, health, models, tgi, tokens
+from mamba_slm.serving.api.routes import adapters, chat, completions, embeddings, health, models, responses, tgi, tokens
 from mamba_slm.serving.api.service import Service
 from mamba_slm.serving.metrics import exposition as metrics
 
@@ -43,6 +43,7 @@ def create_app(
     app.include_router(adapters.router(service))
     app.include_router(completions.router(service))
     app.include_router(chat.router(service))
+    app.include_router(responses.router(service))
     app.include_router(embeddings.router(service))
     app.include_router(tokens.router(service))
     app.include_router(tgi.router(service))

@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from mamba_slm.serving.api.answers import chat_logprobs, finish_of, name_of
+from mamba_slm.serving.api.answer_parts import AnswerParts
+from mamba_slm.serving.api.answers import chat_logprobs
 from mamba_slm.serving.api.tools.choice import ToolUse
 from mamba_slm.serving.api.tools.parsing import Arguments, Called, Part, Said
 from mamba_slm.serving.engine.request import Piece
@@ -21,11 +22,8 @@ class ChatChoice:
         Args:
             use: where the answer may call functions.
         """
-        self._number, self._tokenizer, self._use, self._with_logprobs = number, tokenizer, use, with_logprobs
-        self._parser = None if use is None else use.parser()
-        tags = () if use is None else (use.form.head, use.form.foot)
-        names = {id: name_of(id, tokenizer) for id in tokenizer.special_ids}
-        self._tags = {id: name for id, name in names.items() if name in tags}
+        self._number, self._tokenizer, self._with_logprobs = number, tokenizer, with_logprobs
+        self._parts = AnswerParts(tokenizer, use)
         self._begun = False
 
     def chunks(self, piece: Piece) -> list[dict[str, Any]]:
@@ -33,7 +31,7 @@ class ChatChoice:
         empty = {"index": self._number, "delta": {}, "logprobs": None, "finish_reason": None}
         made = [] if self._begun else [{**empty, "delta": {"role": "assistant", "content": ""}}]
         self._begun = True
-        deltas = [delta_of(part) for part in self._parts(piece)]
+        deltas = [delta_of(part) for part in self._parts.push(piece)]
         told = chat_logprobs([piece], self._tokenizer) if self._with_logprobs else None
         if told and told["content"] and not deltas:
             deltas = [{"content": ""}]
@@ -41,14 +39,14 @@ class ChatChoice:
         if told and told["content"]:
             made[-1]["logprobs"] = told
         if piece.finish_reason is not None:
-            made.append({**empty, "finish_reason": self._finish(piece)})
+            made.append({**empty, "finish_reason": self._parts.finish_of(piece)})
         return made
 
     def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
         """The answer at once."""
         text, calls = "", []
         for piece in pieces:
-            for part in self._parts(piece):
+            for part in self._parts.push(piece):
                 if isinstance(part, Said):
                     text += part.text
                 elif isinstance(part, Called):
@@ -62,25 +60,19 @@ class ChatChoice:
             "index": self._number,
             "message": message,
             "logprobs": chat_logprobs(pieces, self._tokenizer) if self._with_logprobs else None,
-            "finish_reason": self._finish(pieces[-1]),
+            "finish_reason": self._parts.finish_of(pieces[-1]),
         }
-
-    def _parts(self, piece: Piece) -> list[Part]:
-        """What a token adds to the text and to calls."""
-        if self._parser is None:
-            return [Said(piece.text)] if piece.text else []
-        parts = self._parser.push(piece.text + self._tags.get(piece.token, ""))
-        return parts if piece.finish_reason is None else parts + self._parser.finish()
-
-    def _finish(self, piece: Piece) -> str | None:
-        reason = finish_of(piece)
-        return "tool_calls" if reason == "stop" and self._parser is not None and self._parser.num_calls else reason
 
 
 def call_of(part: Called) -> dict[str, Any]:
     """A call that has begun."""
     function = {"name": part.name, "arguments": ""}
-    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+    return {"id": new_call_id(), "type": "function", "function": function}
+
+
+def new_call_id() -> str:
+    """By which the result of a call names it."""
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 def delta_of(part: Part) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from mamba_slm.core.errors import ConfigError
-from mamba_slm.serving.api.bodies.strict import Body, Text, TokenIds, at_most
+from mamba_slm.serving.api.bodies.strict import Body, JsonObject, Text, TokenIds, at_most
 from mamba_slm.serving.api.tools.bodies import Tool, ToolCall, ToolChoice
 
 MOST_TEXTS = 2048
@@ -26,21 +26,18 @@ class StreamOptions(Body):
     """Accepted; nothing is padded."""
 
 
-class Sampling(Body):
-    """What completions and chats have in common."""
+class Drawing(Body):
+    """How tokens are chosen and the work is done: what completions, chats and responses have in common."""
 
     model: Annotated[str, Field(max_length=512)] = ""
-    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = 1
     stop: Text | Annotated[list[Text], Field(max_length=64)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], at_most(4096)] | None = None
     stream: bool | None = False
-    stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -56,6 +53,14 @@ class Sampling(Body):
     """Whether tokens may be guessed ahead where the server does so; the answer is the same."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """Smaller is more urgent."""
+
+
+class Sampling(Drawing):
+    """What completions and chats have in common."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = 1
+    stream_options: StreamOptions | None = None
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -159,7 +164,7 @@ class JsonSchema(BaseModel):
 
     name: str = "response"
     description: str | None = None
-    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    schema_: Annotated[JsonObject, Field(alias="schema")] = {}
     strict: bool | None = None
 
 

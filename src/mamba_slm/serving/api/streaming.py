@@ -9,7 +9,8 @@ import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to ins
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -27,6 +28,62 @@ HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Of streams: nothing on the way may hold them back."""
 
 
+class Teller(Protocol):
+    """What a stream says; each method returns events as they are sent, in order."""
+
+    def begin(self) -> list[str]:
+        """Before the first token, when it is there."""
+        ...
+
+    def tell(self, number: int, piece: Piece) -> list[str]:
+        """The next token of one of the answers."""
+        ...
+
+    def fail(self, error: MambaSlmError) -> list[str]:
+        """What went wrong when it is too late for a status; nothing follows."""
+        ...
+
+    def end(self) -> list[str]:
+        """Behind the last token of all answers."""
+        ...
+
+
+@dataclass
+class ChunkTeller:
+    """Chunks of completions and chats."""
+
+    start: dict[str, Any]
+    """What each begins with."""
+    chunks: Chunks
+    with_usage: bool
+    prompts: int
+    """How many there were."""
+    usages: dict[int, Usage] = field(default_factory=dict)
+
+    def begin(self) -> list[str]:
+        """Nothing."""
+        return []
+
+    def tell(self, number: int, piece: Piece) -> list[str]:
+        """What it adds to a choice."""
+        if piece.usage is not None:
+            self.usages[number] = piece.usage
+        nothing = {"usage": None} if self.with_usage else {}
+        return [event({**self.start, "choices": [choice], **nothing}) for choice in self.chunks(number, piece)]
+
+    def fail(self, error: MambaSlmError) -> list[str]:
+        """The body that a status would have come with."""
+        return [event(json.loads(bytes(errors.response_of(error).body)))]
+
+    def end(self) -> list[str]:
+        """What it cost, where that is asked for, and the word for the end."""
+        counted = []
+        if self.with_usage:
+            usage = total_usage([self.usages[number] for number in sorted(self.usages)], prompts=self.prompts)
+            counted = [event({**self.start, "choices": [], "usage": usage})]
+        return [*counted, "data: [DONE]\n\n"]
+
+
 async def streamed(
     engine: Engine,
     requests: Sequence[EngineRequest],
@@ -36,37 +93,38 @@ async def streamed(
     *,
     prompts: int,
 ) -> Response:
+    """`told` in chunks."""
+    with_usage = body.stream_options is not None and body.stream_options.include_usage
+    teller = ChunkTeller(start=start, chunks=chunks, with_usage=with_usage, prompts=prompts)
+    return await told(engine, requests, teller)
+
+
+async def told(engine: Engine, requests: Sequence[EngineRequest], teller: Teller) -> Response:
     """Server-sent events. Waits for the first token, so that what cannot be answered has a status that says so."""
     pieces = merged(engine, requests)
     first = await anext(pieces)
-    with_usage = body.stream_options is not None and body.stream_options.include_usage
 
     async def events() -> AsyncGenerator[str]:
-        usages: dict[int, Usage] = {}
-        nothing = {"usage": None} if with_usage else {}
         async with aclosing(pieces):
             try:
-                number, piece = first
-                while True:
-                    for choice in chunks(number, piece):
-                        yield event({**start, "choices": [choice], **nothing})
-                    if piece.usage is not None:
-                        usages[number] = piece.usage
+                following: tuple[int, Piece] | None = first
+                for text in teller.begin():
+                    yield text
+                while following is not None:
+                    for text in teller.tell(*following):
+                        yield text
                     following = await anext(pieces, None)
-                    if following is None:
-                        break
-                    number, piece = following
-            except MambaSlmError as error:  # too late for a status
-                yield event(json.loads(bytes(errors.response_of(error).body)))
+            except MambaSlmError as error:
+                for text in teller.fail(error):
+                    yield text
                 return
-        if with_usage:
-            counted = total_usage([usages[number] for number in sorted(usages)], prompts=prompts)
-            yield event({**start, "choices": [], "usage": counted})
-        yield "data: [DONE]\n\n"
+        for text in teller.end():
+            yield text
 
     return StreamingResponse(events(), media_type="text/event-stream", headers=HEADERS)
 
 
-def event(value: dict[str, Any]) -> str:
+def event(value: dict[str, Any], name: str = "") -> str:
     """One server-sent event."""
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    named = f"event: {name}\n" if name else ""
+    return f"{named}data: {json.dumps(value, ensure_ascii=False)}\n\n"

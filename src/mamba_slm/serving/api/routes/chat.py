@@ -5,7 +5,6 @@ from __future__ import annotations
 import mamba_slm.serving.api.libraries  # noqa: F401 (first: it says what to install)
 
 # isort: split
-import asyncio
 import time
 import uuid
 from typing import Any
@@ -17,7 +16,7 @@ from mamba_slm.serving.api.answers import head
 from mamba_slm.serving.api.bodies.answers import STREAMED, ChatAnswer
 from mamba_slm.serving.api.chat_answers import ChatChoice
 from mamba_slm.serving.api.collecting import CLIENT_CLOSED, collect_while_connected, total_usage
-from mamba_slm.serving.api.prompts import chat_prompt, engine_requests
+from mamba_slm.serving.api.conversations import asked
 from mamba_slm.serving.api.schemas import ChatBody
 from mamba_slm.serving.api.service import Service
 from mamba_slm.serving.api.streaming import streamed
@@ -31,14 +30,11 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/chat/completions", response_model=ChatAnswer, responses=STREAMED)
     async def chat(body: ChatBody, client: Request) -> Response:
         """Answer a conversation."""
-        model = await service.served(body.model)
-        prompt = await asyncio.to_thread(chat_prompt, body, model)
-        logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        limit = body.max_completion_tokens or body.max_tokens
-        requests = engine_requests(body, prompt, model, max_new_tokens=limit, logprobs=logprobs)
+        wanted = await asked(body, service)
+        model, requests = wanted.model, wanted.requests
         id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         choices = [
-            ChatChoice(number, model.tokenizer, use=prompt.tool_use, with_logprobs=logprobs is not None)
+            ChatChoice(number, model.tokenizer, use=wanted.prompt.tool_use, with_logprobs=wanted.has_logprobs)
             for number in range(len(requests))
         ]
         if body.stream:
