@@ -13,6 +13,7 @@ import pytest
 from dashboard.made_runs import client_of, make_run, parse
 from dashboard.reading.test_server_metrics import told
 from mamba_slm.core.errors import ConfigError
+from mamba_slm.core.listening import listen
 from mamba_slm.dashboard.forms_serve import FLAGS, ServeForm, key_words
 from mamba_slm.dashboard.page.serve import RUNTIMES, WEIGHTS
 from mamba_slm.dashboard.reading.served import requests_of
@@ -111,12 +112,14 @@ def test_a_form_that_is_no_command_is_refused(body):
         ({"weights": "int9"}, "int9"),
         ({"max_running": "many"}, "many"),
         ({"more": "--prot 1"}, "--prot"),
+        ({"port": "99999"}, "from 0 to 65535"),
+        ({"port": "-1"}, "from 0 to 65535"),
     ],
 )
 def test_what_the_command_would_refuse_is_said_before_it_starts(tmp_path, fields, problem):
     run = make_run(tmp_path)
     client = client_of(tmp_path)
-    body = {"model": str(run.path), **fields}
+    body = {"model": str(run.path), "port": "0", **fields}
     found = client.post("/api/serve/plan", json=body, headers=OWN).json()
     assert shlex.split(found["command"])[:2] == ["mamba-slm", "serve"]
     if problem is None:
@@ -125,6 +128,15 @@ def test_what_the_command_would_refuse_is_said_before_it_starts(tmp_path, fields
         assert problem in found["problem"]
         assert client.post("/api/serve/start", json=body, headers=OWN).status_code >= 400
         assert not list_jobs(tmp_path)
+
+
+def test_a_port_that_is_taken_is_said_before_the_start_and_one_that_is_free_stays_free(tmp_path):
+    client, run = client_of(tmp_path), make_run(tmp_path)
+    with listen("127.0.0.1", 0) as taken:
+        body = {"model": str(run.path), "port": str(taken.getsockname()[1])}
+        assert "--port 0" in client.post("/api/serve/plan", json=body, headers=OWN).json()["problem"]
+    for _ in range(2):
+        assert client.post("/api/serve/plan", json=body, headers=OWN).json()["problem"] is None
 
 
 def test_a_running_server_shows_its_metrics_its_requests_and_how_to_ask_it(tmp_path):

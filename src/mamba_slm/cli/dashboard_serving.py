@@ -19,6 +19,7 @@ def check_server(words: Sequence[str]) -> None:
     from mamba_slm.cli.main import load_command
     from mamba_slm.cli.serve_guard import is_open_to_all
     from mamba_slm.core.errors import UsageError
+    from mamba_slm.core.listening import listen
     from mamba_slm.serving.api.guard.keys import read_keys
 
     _, parser = load_command("serve")
@@ -28,6 +29,7 @@ def check_server(words: Sequence[str]) -> None:
     is_open_to_all(args)
     if args.api_keys is not None:
         read_keys(no_pipe(args.api_keys))
+    listen(args.host, args.port).close()  # last: it is the only one that touches the machine
 
 
 def api_keys(words: Sequence[str]) -> Any:
