@@ -146,6 +146,8 @@ def test_a_large_document_is_cut_for_the_page_around_what_was_searched(home):
     assert row["characters"] == 200_006
     assert "needle" in row["text"] and row["begin"] > 90_000
     assert len(row["text"]) <= 12_000 and len(row["tokens"]) <= 4000
+    assert row["is_part"], "its tokens are not those of the document"
+    assert not any(row["is_part"] for row in read(home, "tales-tokens", tokenizer="tokenizer")["rows"])
 
 
 def test_compressed_text_is_read_and_a_model_that_writes_scripts_does_no_harm(home):

@@ -70,7 +70,8 @@ const VIEWS = { text: asText, raw: asRaw, tokens: asTokens, mask: asTokens };
 
 function card(row) {
   const about = [`${short(row.characters)} characters`];
-  if (row.num_tokens != null) about.push(`${whole(row.num_tokens)} tokens`);
+  const part = row.is_part ? ` in the ${short(row.text.length)} characters that were read for this page` : "";
+  if (row.num_tokens != null) about.push(`${whole(row.num_tokens)} tokens${part}`);
   if (row.num_tokens && row.tokens && !row.begin && row.text.length === row.characters) about.push(`${(row.num_tokens / Math.max(1, row.characters)).toFixed(2)} tokens per character`);
   if (row.num_trained != null && state.view === "mask") about.push(`${whole(row.num_trained)} learned`);
   if (row.template && state.view === "mask") about.push(row.template);
@@ -110,7 +111,7 @@ function asTokens(row) {
     const shade = masks ? (row.trained[i] ? "learned" : "read") : i % 2 ? "odd" : "even";
     return element("span", { class: `token ${shade}${kind ? " special" : ""}`, title: `${id}${kind === 1 ? ": bytes of a part of a character" : ""}` }, kind === 1 ? `⟨${text}⟩` : text);
   });
-  const more = row.num_tokens > spans.length ? element("p", { class: "hint" }, `the first ${whole(spans.length)} of ${whole(row.num_tokens)} tokens are shown`) : null;
+  const more = row.num_tokens > spans.length ? element("p", { class: "hint" }, `the first ${whole(spans.length)} of ${whole(row.num_tokens)} tokens${row.is_part ? " of this part" : ""} are shown`) : null;
   return element("div", {}, element("div", { class: "tokens", tabindex: 0, role: "group", "aria-label": `Tokens of document ${row.number + 1}` }, ...spans), more);
 }
 

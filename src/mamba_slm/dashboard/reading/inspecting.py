@@ -92,6 +92,7 @@ class Inspector:
             "messages": None,
             "tokens": None,
             "num_tokens": None if item.ids is None else len(item.ids),
+            "is_part": False,
         }
         if item.conversation is not None and not item.conversation.is_plain:
             row["messages"] = [
@@ -109,15 +110,17 @@ class Inspector:
         if item.conversation is not None:
             found = self.encode(item.conversation, vocabulary, look.train_on)
             tokenizer, ids, trained, template = found.tokenizer, found.tokens, found.trained, found.template
+            is_whole = True
         else:
             tokenizer, template = tokenizer_at(vocabulary), None
-            is_whole = not begin and len(text) == len(item.text)
+            is_whole = bool(item.ids) or (not begin and len(text) == len(item.text))
             ids = item.ids or of_document(tokenizer, text, is_whole=is_whole)
             trained = (False, *([True] * (len(ids) - 1)))
         return {
             "tokens": as_shown(tokenizer, ids[:MOST_TOKENS]),
             "trained": [int(each) for each in trained[:MOST_TOKENS]],
             "num_tokens": len(ids),
+            "is_part": not is_whole,
             "num_trained": sum(trained),
             "template": template,
         }
