@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 
 from dashboard.made_models import make_adapter, make_hf, make_model, make_onnx, make_quantized
 from dashboard.made_runs import make_run
@@ -48,8 +49,13 @@ def test_a_quantized_fine_tuned_model_leads_back_to_its_data(tmp_path):
 def test_a_run_that_began_with_weights_says_with_which(tmp_path):
     run = make_run(tmp_path, config="train:\n  initial: start\n  data: [more.txt]\n")
     make_model(run.path / "model")
+    record = read_record(run.record_file)
+    write_record(
+        run.record_file, dataclasses.replace(record, command=("mamba-slm", "train", "--prompts", "Once there was"))
+    )
     origin = origin_of(model_at(run.path), [])
     assert (origin.how, origin.model) == ("trained", tmp_path / "start")
+    assert shlex.split(origin.command) == ["mamba-slm", "train", "--prompts", "Once there was"]
 
 
 def test_a_converted_or_extended_run_names_the_first_argument_of_its_command(tmp_path):

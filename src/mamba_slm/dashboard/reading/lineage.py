@@ -15,6 +15,7 @@ from mamba_slm.dashboard.reading.models import LORA, Model, json_object, model_a
 from mamba_slm.runs.evidence import TUNED, section
 from mamba_slm.runs.jobs import Job
 from mamba_slm.runs.layout import RunDirectory, is_run
+from mamba_slm.runs.redact import shell_line
 
 MOST_STEPS = 12
 HOWS = {
@@ -82,7 +83,7 @@ def of_run(run: RunDirectory) -> Origin:
         how=f"{how} from the beginning" if is_new else how,
         model=named(given, base),
         data=tuple(map(str, sources))[:8] if isinstance(sources, list | tuple) else (),
-        command=" ".join(record.command) if record else None,
+        command=shell_line(record.command) if record else None,
     )
 
 
