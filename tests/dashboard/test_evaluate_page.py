@@ -184,9 +184,14 @@ def test_texts_probes_speed_and_baselines_are_listed_with_what_they_hold(home):
     for name in files:
         (home / name).parent.mkdir()
         write_json_atomic(home / name, [] if "evaluation" in name else {"format_version": 1, "model": "models/x"})
+    text = {"text": "a/web.txt", "token_perplexity": 12.5, "bits_per_byte": 0.9, "positions": []}
+    write_json_atomic(home / "t/perplexity.json", {"format_version": 1, "model": "models/x", "texts": [text, 3]})
     found = listed(client_of(home))
     assert {at.removeprefix("0/"): row["kind"] for at, row in found.items()} == files
     assert found["0/r/evaluation.json"]["model"] == "r"
+    assert found["0/t/perplexity.json"]["texts"] == [
+        {"text": "a/web.txt", "token_perplexity": 12.5, "bits_per_byte": 0.9}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -124,12 +124,23 @@ def row_of(found: Found, scores: Any) -> Answer:
             rows = [each for each in scores(found.path, version_of(found.path)) if each["group"] is None]
             row |= {"shown": rows[:MOST_ROWS], "limit": limit_in(summary)}
         elif found.kind in ("texts", "speed", "probe", "baselines"):
+            row["texts"] = texts_in(summary)
             row["model"] = row["model"] or (found.path.parent.name if found.kind == "baselines" else None)
         else:
             row["answers"] = summary["answers"]
     except (MambaSlmError, OSError) as error:
         row["problem"] = error.message if isinstance(error, DataError) else str(error)
     return row
+
+
+def texts_in(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Perplexity by token and bits per byte of the first texts of perplexity.json; empty where there are none."""
+    texts = summary.get("texts")
+    rows = [each for each in texts if isinstance(each, Mapping)] if isinstance(texts, list) else []
+    names = ("token_perplexity", "bits_per_byte")
+    return [
+        {"text": text_in(each, "text"), **{name: number(each, name) for name in names}} for each in rows[:MOST_ROWS]
+    ]
 
 
 def text_in(summary: Mapping[str, Any], key: str) -> str | None:
