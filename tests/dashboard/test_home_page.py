@@ -1,5 +1,6 @@
 """The first page: how far one has come, and what waits for somebody."""
 
+import shlex
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from dashboard.made_evaluations import make_evaluation
 from dashboard.made_runs import client_of, make_run, parse
 from dashboard.test_jobs import ended
+from mamba_slm.dashboard.reading.facts import facts_of
 from mamba_slm.runs.jobs import list_jobs, start_job
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.lock import RunLock
@@ -59,6 +61,25 @@ def test_the_way_begins_with_text_and_goes_on_with_what_is_there(home, tmp_path)
     assert (states(home)["Rate"], states(home)["Talk"]) == ("done", "next")
 
 
+def test_a_file_that_was_sent_is_data_and_the_one_that_the_next_step_names(home):
+    (home / ".uploads").mkdir()
+    (home / ".uploads" / ".half.part").write_text("Once")
+    assert states(home)["Data"] == "next"
+    (home / ".uploads" / "my notes.txt").write_text("Once upon a time")
+    train = next(step for step in now(home)["steps"] if step["state"] == "next")
+    assert train["name"] == "Train" and train["where"] == {"data": str(home / ".uploads" / "my notes.txt")}
+    assert train["where"]["data"] in shlex.split(train["command"])
+
+
+def test_the_command_of_the_next_step_names_a_run_that_still_runs_when_there_is_no_other(home):
+    run = make_run(home, state="running")
+    with RunLock(run):
+        evaluate = next(step for step in now(home)["steps"] if step["state"] == "next")
+        assert evaluate["where"] == {"model": str(run.path)} and str(run.path) in evaluate["command"]
+        other = make_run(home, "20260101-old")
+        assert now(home)["steps"][2]["where"] == {"model": str(other.path)}
+
+
 def test_a_step_that_runs_says_so_and_is_not_the_next_one(home):
     run = make_run(home, state="running")
     with RunLock(run):
@@ -87,6 +108,14 @@ def test_a_run_that_broke_shows_its_last_words_and_how_to_go_on_until_it_goes_on
     assert row["text"].startswith("last words") and "--resume" in row["command"]
     with RunLock(run):
         assert now(home)["needs"] == []
+
+
+def test_what_broke_shows_its_error_with_the_hint(home):
+    run = make_run(home, state="failed")
+    run.log_file.write_text("step 1\nerror: too little text\nhint: use --vocab-size 357\n")
+    (row,) = now(home)["needs"]
+    assert row["text"] == "error: too little text\nhint: use --vocab-size 357"
+    assert facts_of(run)["last_line"] == row["text"] and row["has_begun"]
 
 
 def test_many_broken_runs_are_counted_not_listed(home):

@@ -10,6 +10,8 @@ from mamba_slm.cli.train import settings_of
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.dashboard.forms import TrainForm
 from mamba_slm.runs.jobs import list_jobs
+from mamba_slm.runs.lock import RunLock
+from mamba_slm.runs.status import Status, write_status
 
 OWN = {"Origin": "http://localhost:8888"}
 
@@ -43,7 +45,7 @@ def test_the_command_shown_means_the_settings_typed(tmp_path, text):
 
 def test_without_data_there_is_an_estimate_and_a_reason_not_to_begin(tmp_path):
     found = plan(tmp_path, preset="1.3B", limit="tokens", amount="30B")
-    assert "no training data" in found["problem"]
+    assert "no training data" in found["problem"] and "--data" not in found["problem"], "a form has no flags"
     assert found["estimate"]["parameters"] > 1e9
     assert client_of(tmp_path).post("/api/train/start", json={"preset": "nano"}, headers=OWN).status_code == 400
     assert list_jobs(tmp_path) == []
@@ -59,6 +61,7 @@ def test_without_data_there_is_an_estimate_and_a_reason_not_to_begin(tmp_path):
         ({"more": "'open"}, "quote"),
         ({"name": "../elsewhere"}, "not a usable run name"),
         ({"name": ".hidden"}, "not a usable run name"),
+        ({"name": "x" * 101}, "at most 100"),
         ({"amount": "lots"}, "lots"),
         ({"context_tokens": "1000000"}, "context"),
         ({"data": "no/such/file"}, "no/such/file"),
@@ -82,6 +85,18 @@ def test_a_name_that_is_taken_is_not_taken_again(tmp_path, text):
     today = time.strftime("%Y%m%d")
     (tmp_path / f"{today}-nano").mkdir()
     assert plan(tmp_path, data=str(text))["name"] in (f"{today}-nano-2", f"{time.strftime('%Y%m%d')}-nano")
+
+
+def test_the_name_of_a_run_that_took_no_step_may_be_used_again_as_in_a_terminal(tmp_path, text):
+    run = make_run(tmp_path, "mine", state="failed", steps=0, samples=())
+    (run.checkpoint_folder(0) / "config.json").unlink()
+    run.checkpoint_folder(0).rmdir()
+    assert plan(tmp_path, data=str(text), name="mine")["problem"] is None
+    with RunLock(run):
+        write_status(run.status_file, Status(state="running", step=0, message="preparing"))
+        assert "already" in plan(tmp_path, data=str(text), name="mine")["problem"]
+    make_run(tmp_path, "other", state="failed")
+    assert "already" in plan(tmp_path, data=str(text), name="other")["problem"]
 
 
 def test_times_come_from_earlier_runs_on_this_computer(tmp_path, text):

@@ -124,6 +124,8 @@ def test_a_run_that_failed_before_its_first_step_may_be_begun_again_with_other_s
         trained(dataclasses.replace(small_config(short(run), 4), vocab_size=270), run)
     status = read_status(run.status_file)
     assert status.state == "failed" and "too small" in status.message
+    error, hint = run.log_file.read_text().splitlines()[-2:]
+    assert error.startswith("error: ") and hint.startswith("hint: "), "the log alone says what helps"
     assert trained(small_config(text, 4), run).step == 4
 
 

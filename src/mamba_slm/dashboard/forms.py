@@ -11,7 +11,9 @@ from typing import Any
 
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.dashboard.fields import further, texts_of
-from mamba_slm.runs.layout import is_run
+from mamba_slm.runs.layout import RunDirectory, is_run
+from mamba_slm.runs.metrics import last_row
+from mamba_slm.runs.status import observed_state
 
 LIMITS = {"minutes": "--max-minutes", "tokens": "--max-tokens", "steps": "--max-steps", "pass": None}
 FLAGS = {
@@ -83,6 +85,13 @@ class TrainForm:
         return new_folder(home, self.name, self.preset)
 
 
+def has_begun(run: RunDirectory) -> bool:
+    """Whether a run took a step or is at it; what failed before its first one may begin anew with other settings."""
+    return (
+        run.latest() is not None or bool(last_row(run.metrics_file, kind="train")) or observed_state(run) == "running"
+    )
+
+
 def new_folder(home: Path, name: str, what: str) -> Path:
     """A folder for a run: of this name, else of date and `what`, with a number when that is taken.
 
@@ -91,9 +100,12 @@ def new_folder(home: Path, name: str, what: str) -> Path:
     """
     chosen = name or f"{time.strftime('%Y%m%d')}-{what}"
     if not re.fullmatch(r"\w[\w.+-]{0,99}", chosen):
-        raise ConfigError(f"{chosen[:60]!r} is not a usable run name", hint="use letters, digits, - _ . +")
+        raise ConfigError(
+            f"{chosen[:60]!r} is not a usable run name",
+            hint="use at most 100 letters, digits, - _ . +, and a letter or digit first",
+        )
     if name:
-        if is_run(home / name):
+        if is_run(home / name) and has_begun(RunDirectory(home / name)):
             raise ConfigError(f"there is a run {name!r} already", hint="choose another name")
         return home / name
     number = 1

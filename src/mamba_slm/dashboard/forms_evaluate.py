@@ -113,7 +113,10 @@ class EvaluateForm:
         parent = home / FOLDER
         name = self.name or name_of(self.model)[:80]
         if not re.fullmatch(r"\w[\w.+-]{0,99}", name):
-            raise ConfigError(f"{name[:60]!r} is not a usable name", hint="use letters, digits, - _ . +")
+            raise ConfigError(
+                f"{name[:60]!r} is not a usable name",
+                hint="use at most 100 letters, digits, - _ . +, and a letter or digit first",
+            )
         if self.name:
             if (parent / name).exists():
                 raise ConfigError(f"there is an evaluation {name!r} already", hint="choose another name")

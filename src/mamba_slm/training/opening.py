@@ -88,7 +88,8 @@ def status_kept(run: RunDirectory) -> Iterator[StatusWriter]:
         message = error.message if isinstance(error, MambaSlmError) else f"{type(error).__name__}: {error}"
         ended("failed", message)
         with contextlib.suppress(OSError), run.log_file.open("a", encoding="utf-8") as log:
-            log.write(f"error: {message}\n")
+            hint = f"hint: {error.hint}\n" if isinstance(error, MambaSlmError) and error.hint else ""
+            log.write(f"error: {message}\n{hint}")
         raise
 
 

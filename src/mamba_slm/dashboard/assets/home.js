@@ -31,7 +31,7 @@ const needs = {
   run: (row) => element("article", { class: "card" },
     element("h3", {}, link(row), element("span", { class: "state", "data-state": row.state }, row.state)),
     row.text ? element("code", { class: "last" }, row.text) : null,
-    row.command ? element("span", {}, "Go on with:") : element("span", { class: "hint" }, row.cannot || ""), row.command ? commandLine(row.command) : null),
+    row.command ? element("span", {}, row.has_begun ? "Go on with:" : "It took no step; the same once more:") : element("span", { class: "hint" }, row.cannot || ""), row.command ? commandLine(row.command) : null),
   job: (row) => element("article", { class: "card" },
     element("h3", {}, element("a", { href: jobPath(row) }, `Job ${Number(row.id)}`), element("span", { class: "state", "data-state": "failed" }, "failed")),
     row.text ? element("code", { class: "last" }, row.text) : null, commandLine(row.command)),
@@ -88,7 +88,7 @@ const refresh = every(2, async () => {
   const now = JSON.stringify([runs, jobs]);
   if (now === last) return;
   last = now;
-  fill("running", runs.filter((run) => run.state === "running"), "Nothing runs.");
+  fill("running", runs.filter((run) => run.state === "running"), jobs.some((job) => job.state === "running") ? "No training; what else runs stands under Jobs." : "Nothing runs.");
   fill("results", runs.filter((run) => ["done", "stopped"].includes(run.state)).slice(0, 9), "No run has ended yet. Start a quick run, or train on your own text.");
   byId("jobs").className = "cards";
   byId("jobs").replaceChildren(...(jobs.length ? jobs.slice(0, 6).map((job) => jobCard(job, refresh)) : [element("p", { class: "hint" }, "No job was started from here.")]));

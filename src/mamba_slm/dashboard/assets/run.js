@@ -1,5 +1,5 @@
 // One run: increments of its metrics, appended to what the page has; nothing twice, nothing missed.
-import { ask, byId, bytes, commandLine, duration, element, every, FORMATS, pointers, runPath, say, whole } from "./common.js";
+import { ask, byId, bytes, commandLine, duration, element, every, FORMATS, pointers, root, runPath, say, whole } from "./common.js";
 import { Chart, color, Cursor } from "./chart.js";
 import { usesOf } from "./uses.js";
 
@@ -135,6 +135,8 @@ function showFacts(facts) {
       : `Failed after step ${whole(facts.step)}: ${facts.message}`;
     byId("trouble-line").textContent = facts.last_line || "";
     byId("trouble-line").parentElement.hidden = !facts.last_line;
+    const took = facts.step > 0 || facts.state !== "failed";
+    byId("trouble-how").replaceChildren(...(took ? ["Go on with:"] : ["It took no step. Its name may be used again with other settings on ", element("a", { href: `${root}/train#${new URLSearchParams({ name: facts.name })}` }, "Train"), "; the same once more:"]));
     byId("resume-command").hidden = false;
     byId("resume-command").querySelector("code").textContent = facts.resume_command || facts.cannot_resume || "";
   }

@@ -1,5 +1,6 @@
 // The form of a training: the plan follows what is typed, and is made by the code of the command itself.
 import { ask, byId, bytes, commandLine, duration, element, every, money, root, runPath, say, showProblem, short, whole } from "./common.js";
+import { ended, isCommand, shownState } from "./jobs.js";
 import { pickFile } from "./files.js";
 
 const form = byId("form");
@@ -23,6 +24,7 @@ async function plan() {
     state.shown = number;
     showProblem(found.problem);
     for (const id of ["start", "enqueue"]) if (byId(id)) byId(id).disabled = Boolean(found.problem);
+    for (const id of ["command", "dry-run"]) byId(id).querySelector("code").textContent = found.command ? byId(id).querySelector("code").textContent : "";  // never one that the form does not say
     if (found.settings) show(found);
   } catch (error) {
     say(error.message, "error");
@@ -71,7 +73,7 @@ byId("enqueue")?.addEventListener("click", () => { if (form.reportValidity()) st
 let last = "";
 const refresh = every(1.5, async () => {
   const [{ runs }, { jobs }] = await Promise.all([ask("runs"), ask("jobs")]);
-  const shown = jobs.filter((job) => !job.command.startsWith("mamba-slm serve ")).slice(0, 12).map((job) => ({ ...job, found: runs.find((run) => job.run && job.run.split("/").pop() === run.name && job.home === run.home) }));
+  const shown = jobs.filter((job) => isCommand(job, "train", "quickstart") || (!ended(job) && !isCommand(job, "serve"))).slice(0, 12).map((job) => ({ ...job, found: runs.find((run) => job.run && job.run.split("/").pop() === run.name && job.home === run.home) }));
   const now = JSON.stringify(shown.map((job) => [job.id, job.state, job.exit_code, job.found?.state, job.found?.step, job.last_line]));
   if (now === last) return;
   last = now;
@@ -79,12 +81,12 @@ const refresh = every(1.5, async () => {
 });
 
 function card(job) {
-  const failed = job.has_failed;
+  const failed = job.has_failed, [kind, words] = shownState(job);
   const name = job.run ? job.run.split("/").pop() : `job ${Number(job.id)}`;
   const back = async () => { try { say((await ask(`jobs/${job.home}/${job.id}/cancel`, { body: {} })).said); refresh(); } catch (error) { say(error.message, "error"); } };
   return element("article", { class: "card" },
     element("h3", {}, job.found ? element("a", { href: `${root}/${runPath(job.found)}` }, name) : name,
-      element("span", { class: "state", "data-state": failed ? "failed" : job.state === "ended" ? "done" : job.state }, failed && job.exit_code != null ? `failed with exit code ${job.exit_code}` : job.state)),
+      element("span", { class: "state", "data-state": kind }, words)),
     job.found?.step != null ? element("span", {}, `step ${whole(job.found.step)}${job.found.loss != null ? `, loss ${short(job.found.loss, 4)}` : ""}`) : null,
     job.last_line && (failed || !job.found) ? element("code", { class: "last" }, job.last_line) : null,
     commandLine(job.command), job.state === "waiting" ? element("button", { type: "button", class: "quiet", onclick: back }, "Take back") : null);

@@ -24,6 +24,7 @@ from mamba_slm.runs.redact import shell_line
 from mamba_slm.runs.status import observed_state, read_status
 
 LOG_BYTES = 32_768
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 ENDED_BADLY = ("crashed", "failed", "stopped")
 
 Facts = dict[str, Any]
@@ -46,7 +47,7 @@ def facts_of(run: RunDirectory) -> Facts:
         "kind": record.kind if record else None,
         "created": record.created if record else None,
         "state": state,
-        "message": status.message if status else "",
+        "message": in_words(status.message) if status else "",
         "step": int(number(train, "step") or (status.step if status else 0) or 0),
         "steps": planned_steps(config, record),
         "validation_loss": number(validation, "loss"),
@@ -63,6 +64,15 @@ def facts_of(run: RunDirectory) -> Facts:
     owner = live_owner(run)
     facts["owner"] = owner.describe() if owner else None
     return facts
+
+
+def in_words(message: str) -> str:
+    """Why a run stopped, for people: a signal is what Stop, Ctrl-C and a scheduler send.
+
+    >>> in_words("SIGINT"), in_words("reached its end")
+    ('asked to stop (SIGINT); everything is saved', 'reached its end')
+    """
+    return f"asked to stop ({message}); everything is saved" if message in SIGNALS else message
 
 
 def record_of(run: RunDirectory) -> RunRecord | None:
@@ -129,9 +139,10 @@ def how_to_resume(run: RunDirectory) -> tuple[str | None, str | None]:
 
 
 def last_line(path: Path) -> str | None:
-    """The last line of a log that is not empty."""
+    """The last line of a log that is not empty; where that is the hint of an error, the error stands before it."""
     lines = [line for line in log_tail(path).splitlines() if line.strip()]
-    return lines[-1][:500] if lines else None
+    has_hint = len(lines) > 1 and lines[-1].startswith("hint: ") and lines[-2].startswith("error: ")
+    return "\n".join(line[:500] for line in lines[-2 if has_hint else -1 :]) or None
 
 
 def log_tail(path: Path, *, most_bytes: int = LOG_BYTES) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mamba_slm.dashboard.reading.evaluations import Finder, Found
-from mamba_slm.dashboard.reading.facts import how_to_resume, log_tail, record_of
+from mamba_slm.dashboard.reading.facts import how_to_resume, last_line, record_of
 from mamba_slm.dashboard.reading.library import Library, RunKey
+from mamba_slm.dashboard.reading.places import UPLOADS
 from mamba_slm.runs.jobs import Job, list_jobs
 from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.metrics import last_row
 from mamba_slm.runs.preferences.store import FOLDER as PREFERENCES
 from mamba_slm.runs.status import observed_state
 
@@ -40,6 +43,8 @@ class Around:
     """Home and job, newest first."""
     evaluations: list[Found]
     has_data: bool
+    uploads: list[Path]
+    """Files that browsers sent, newest first."""
     ratings: int
     """Sets of preferences with a rating."""
     now: float = field(default_factory=time.time)
@@ -57,14 +62,28 @@ def look_around(library: Library, finder: Finder) -> Around:
         runs.append((key, run, record.kind if record else None, observed_state(run)))
     jobs = [(number, job) for number, home in enumerate(library.homes) for job in list_jobs(home)]
     jobs.sort(key=lambda pair: pair[1].created, reverse=True)
-    seen = finder.look()
+    seen, uploads = finder.look(), uploads_in(library.homes)
     return Around(
         runs=runs,
         jobs=jobs,
         evaluations=[each for each in seen.evaluations if each.kind != "unfinished"],
-        has_data=bool(runs) or seen.has_data,
+        has_data=bool(runs or uploads) or seen.has_data,
+        uploads=uploads,
         ratings=sum(map(rated_sets, library.homes)),
     )
+
+
+def uploads_in(homes: Sequence[Path]) -> list[Path]:
+    """What was sent to these homes, newest first; a half of a file that is on its way is hidden."""
+    found = []
+    for home in homes:
+        with contextlib.suppress(OSError), os.scandir(home / UPLOADS) as entries:
+            found += [
+                (entry.stat().st_mtime, home / UPLOADS / entry.name)
+                for entry in entries
+                if entry.is_file(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def rated_sets(home: Path) -> int:
@@ -84,14 +103,19 @@ def steps_of(around: Around) -> list[Row]:
     """
     base = [each for each in around.runs if each[2] in BASE_KINDS]
     tuned = [each for each in around.runs if each[2] not in BASE_KINDS]
-    models = [run for _, run, _, state in around.runs if state != "running" and run.checkpoints()]
+    saved = [(state, run) for _, run, _, state in around.runs if run.checkpoints()]
+    models = [
+        run for _, run in sorted(saved, key=lambda pair: pair[0] == "running")
+    ]  # one that runs only if no other is
     model = shlex.quote(str(models[0].path)) if models else "RUN"
     where = {"model": str(models[0].path.resolve())} if models else {}
     asked = len(around.evaluations)
+    text = shlex.quote(str(around.uploads[0])) if around.uploads else "text.txt"
+    sent = {"data": str(around.uploads[0])} if around.uploads else {}
     steps = [
         step("data", "Data", "mamba-slm data sources", around.has_data, text="text to learn from"),
-        step("train", "Train", "mamba-slm train nano --data text.txt --max-minutes 10",
-             any(run.checkpoints() for _, run, _, _ in base), is_running(base), counted(len(base), "run")),
+        step("train", "Train", f"mamba-slm train nano --data {text} --max-minutes 10",
+             any(run.checkpoints() for _, run, _, _ in base), is_running(base), counted(len(base), "run"), sent),
         step("evaluate", "Evaluate", f"mamba-slm eval {model} --benchmarks arc_easy,piqa --limit 100", asked > 0,
              around.are_running("eval", "probe"), counted(asked, "measurement"), where),
         step("tune", "Fine-tune", f"mamba-slm finetune {model} --data conversations.jsonl",
@@ -154,21 +178,17 @@ def run_needs(around: Around) -> list[Row]:
     broken = [each for each in around.runs if each[3] in ("crashed", "failed")]
     for key, run, _, state in broken[:MOST_OF_A_KIND]:
         command, problem = how_to_resume(run)
-        said = last_words(run.log_file)
+        said = last_line(run.log_file)
         rows.append(
             {"kind": "run", "home": key.home, "name": key.name, "state": state, "text": said, "command": command}
         )
-        rows[-1]["cannot"] = problem
+        rows[-1] |= {
+            "cannot": problem,
+            "has_begun": run.latest() is not None or bool(last_row(run.metrics_file, kind="train")),
+        }
     if len(broken) > MOST_OF_A_KIND:
         rows.append({"kind": "more", "count": len(broken) - MOST_OF_A_KIND})
     return rows
-
-
-def last_words(log: Path) -> str | None:
-    """The error that a command ended with, else its last line."""
-    lines = [line for line in log_tail(log).splitlines() if line.strip()]
-    errors = [line for line in lines[-2:] if line.startswith("error: ")]
-    return (errors or lines or [None])[-1]
 
 
 def job_needs(around: Around) -> list[Row]:
@@ -183,7 +203,7 @@ def job_needs(around: Around) -> list[Row]:
     ]
     later = {job.words[1:]: job.created for _, job in reversed(around.jobs)}  # a command that was started again
     return [
-        {"kind": "job", "home": home, "id": job.id, "command": job.command, "text": last_words(job.log_file)}
+        {"kind": "job", "home": home, "id": job.id, "command": job.command, "text": last_line(job.log_file)}
         for home, job in failed
         if later[job.words[1:]] == job.created
     ][:MOST_OF_A_KIND]

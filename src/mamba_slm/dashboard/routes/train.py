@@ -20,6 +20,10 @@ from mamba_slm.dashboard.routes.answers import as_json, json_object
 from mamba_slm.dashboard.service import Answer, Service
 from mamba_slm.runs.jobs import start_job
 
+NO_DATA = (
+    "no training data was given (name a file or a folder; the page Data has what lies here and what can be fetched)"
+)
+
 
 def routes(service: Service) -> list[BaseRoute]:
     """The routes of the form."""
@@ -53,7 +57,7 @@ def planned(service: Service, form: TrainForm) -> Answer:
         plan = service.actions.plan_training(words)
     except MambaSlmError as error:
         return {"problem": said_of(error)}
-    plan["problem"] = plan["problem"] and said_of(plan["problem"])
+    plan["problem"] = plan["problem"] and (said_of(plan["problem"]) if "--data" in words else NO_DATA)
     command = shlex.join(["mamba-slm", "train", *words, "--out", str(folder)])
     if plan["estimate"] is not None:
         plan["estimate"] = with_pace(plan["estimate"], [run for _, run in service.library.runs()])
