@@ -1,5 +1,6 @@
 // A line chart on a canvas. A line is {x, mean, low?, high?, color, name, dots?}: `low` and `high` are drawn as a band
 // under the smoothed mean, so that smoothing never hides a spike. What is drawn is bounded by what the server sends.
+import { bytes } from "./common.js";
 
 const MARGIN = { left: 52, right: 10, top: 8, bottom: 20 };
 const cursors = new Set();
@@ -142,7 +143,8 @@ export class Chart {
     pen.fillStyle = css("--faint");
     pen.lineWidth = 1;
     pen.textAlign = "right";
-    let levels = ticks(range.low, range.high, inner.height / 38);
+    const unit = this.format === bytes && range.high >= 1 ? 2 ** (10 * Math.floor(Math.log2(range.high) / 10)) : 1;  // round numbers of MiB, not of bytes
+    let levels = ticks(range.low / unit, range.high / unit, inner.height / 38).map((level) => level * unit);
     if (this.logarithmic && range.high / range.low > 20) {
       levels = [];
       for (let power = Math.floor(Math.log10(range.low)); power <= Math.log10(range.high); power += 1)

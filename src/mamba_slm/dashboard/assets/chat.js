@@ -65,7 +65,7 @@ const refresh = every(2, async () => {
   const all = options();
   state.chosen = state.chosen.filter((id) => all.some((model) => model.id === id && ready(model)));
   if (!state.chosen.length) { const first = all.find((model) => ready(model) && (!wanted || model.path === wanted)) || (wanted ? null : all.find(ready)); if (first) state.chosen = [first.id]; }
-  byId("choices").replaceChildren(...(all.length ? all.map(card) : [element("p", { class: "hint" }, "No run has a checkpoint yet.")]));
+  byId("choices").replaceChildren(...(all.length ? all.map(card) : [element("p", { class: "hint" }, "No run has a checkpoint yet: ", element("a", { href: `${root}/` }, "start a quick run"), ", or ", element("a", { href: `${root}/train` }, "train on your own text"), ".")]));
   if (!state.running.size) showPanes();
 });
 

@@ -7,14 +7,14 @@ window.dataState = state;  // for tests
 const writes = pointers.dataset.readOnly !== "yes";
 const at = (page, values) => `${root}/${page}#${new URLSearchParams(values)}`;
 const number = (of, text) => element("td", { class: "number", "data-of": of }, text);
-const none = (columns, text) => element("tr", {}, element("td", { colspan: columns, class: "hint" }, text));
+const none = (columns, ...said) => element("tr", {}, element("td", { colspan: columns, class: "hint" }, ...said));
 
 function links(each) {
   const made = [element("a", { href: at("data/inspect", { path: each.path }) }, "inspect")];
   if (each.kind === "token shards") made.push(element("a", { href: at("data/mix", { add: each.path }) }, "mix"), element("a", { href: at("train", { data: each.path }) }, "train"));
   else {
     if (each.kind !== "curated text") made.push(element("a", { href: at("data/curate", { inputs: each.path }) }, "curate"));
-    made.push(element("a", { href: at("data/tokenize", { inputs: each.path }) }, "tokenize"));
+    made.push(element("a", { href: at("data/tokenize", { inputs: each.path }) }, "tokenize"), element("a", { href: at("train", { data: each.path }) }, "train"));
   }
   if (each.kind === "curated text") made.push(element("a", { href: at("data/curate", { path: each.path }) }, "funnel"));
   return made.flatMap((link, i) => (i ? [" · ", link] : [link]));
@@ -45,7 +45,7 @@ const look = every(10, async () => {
   state.library = found;
   const hint = found.found.some((each) => each.is_estimated) ? "≈ is a guess from the size; Inspect counts." : "";
   byId("library-hint").textContent = found.is_cut ? `There is more than is listed here: start the dashboard nearer to the data, or with --data FOLDER. ${hint}` : hint;
-  byId("found").replaceChildren(...(found.found.length ? found.found.map(row) : [none(7, "No text or tokens below the dashboard's folder yet. Download some below, or send a file with Browse on Inspect.")]));
+  byId("found").replaceChildren(...(found.found.length ? found.found.map(row) : [none(7, "No text or tokens below the dashboard's folder yet. Download some below, or ", element("a", { href: `${root}/data/inspect` }, "send a file of yours"), " with Browse.")]));
   byId("presets").replaceChildren(...found.presets.map(preset));
 });
 const refresh = followJobs("jobs", (job) => isCommand(job, "data"), { onchange: () => look() });

@@ -30,7 +30,7 @@ export function jobCard(job, refresh, { title = null, more = [] } = {}) {
   const what = title || element("a", { href: jobPath(job) }, `Job ${Number(job.id)}: ${summary(job.command)}`);
   return element("article", { class: "card" },
     element("h3", {}, what, element("span", { class: "state", "data-state": state }, words)), ...more,
-    /[\p{L}\p{N}]/u.test(job.last_line || "") ? element("code", { class: "last" }, job.last_line) : null,
+    /^(?!\{).*[\p{L}\p{N}]/su.test(job.last_line || "") ? element("code", { class: "last" }, job.last_line) : null,
     commandLine(job.command), ...buttons(job, refresh));
 }
 

@@ -46,7 +46,7 @@ const soon = () => { clearTimeout(timer); timer = setTimeout(plan, 120); };
 
 /** The rows with their sliders; numbers are filled in by `drawNumbers`, so that a slider is never replaced under the hand. */
 function drawRows() {
-  byId("rows").replaceChildren(...(state.sources.length ? state.sources.map(row) : [element("tr", {}, element("td", { colspan: 7, class: "hint" }, "No source yet. Token shards come from text by: mamba-slm data tokenize TEXT --tokenizer PATH --out FOLDER"))]));
+  byId("rows").replaceChildren(...(state.sources.length ? state.sources.map(row) : [element("tr", {}, element("td", { colspan: 7, class: "hint" }, "No source yet. Token shards come from text: ", element("a", { href: `${root}/data/tokenize` }, "tokenize some"), ", or mamba-slm data tokenize TEXT --tokenizer PATH --out FOLDER"))]));
 }
 
 function row(each) {

@@ -82,7 +82,7 @@ function show() {
   byId("count").textContent = `${whole(found.length)} of ${whole(state.runs.length)} runs`;
   const within = document.activeElement?.closest?.("#rows");  // keep the keyboard where it was
   const before = within ? [document.activeElement.closest("tr").dataset.run, [...document.activeElement.closest("tr").querySelectorAll("input,a,button")].indexOf(document.activeElement)] : null;
-  byId("rows").replaceChildren(...(found.length ? found.map(row) : [element("tr", {}, element("td", { colspan: 10, class: "hint" }, state.runs.length ? "No run is like that." : "No run yet: mamba-slm quickstart makes one."))]));
+  byId("rows").replaceChildren(...(found.length ? found.map(row) : [element("tr", {}, element("td", { colspan: 10, class: "hint" }, ...(state.runs.length ? ["No run is like that."] : ["No run yet: ", element("a", { href: `${root}/` }, "start a quick run"), ", or ", element("a", { href: `${root}/train` }, "train on your own text"), "."])))]));
   if (before) [...byId("rows").rows].find((each) => each.dataset.run === before[0])?.querySelectorAll("input,a,button")[before[1]]?.focus();
   for (const button of document.querySelectorAll("button.sort"))
     button.closest("th").setAttribute("aria-sort", button.dataset.by === state.by ? (state.down ? "descending" : "ascending") : "none");
