@@ -274,6 +274,7 @@ def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp
         page.get_by_text("More settings").click()
         page.locator("[name=more]").fill("--learning-rat 1")
         page.get_by_text("unknown option '--learning-rat'").wait_for()
+        assert page.locator("#command code").text_content() == "", "no command that the form does not say"
         page.locator("[name=more]").fill(settings)
         until(page, "!document.querySelector('#start').disabled && trainState.plan?.estimate.steps === 20")
         assert "--max-steps 20" in page.locator("#command code").inner_text()
@@ -285,7 +286,7 @@ def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp
         page.locator("#jobs .state", has_text="waiting").wait_for()
         page.get_by_role("button", name="Take back").click()
         page.locator("#jobs .state", has_text="cancelled").wait_for()
-        page.locator("#jobs .state", has_text="ended").wait_for(timeout=200_000)
+        page.locator("#jobs .state", has_text="done").wait_for(timeout=200_000)
         page.get_by_role("link", name="from-the-page").click()
         until(page, "window.runState?.series?.step.length === 20")
         visit.assert_clean()
