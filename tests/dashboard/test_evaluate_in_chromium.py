@@ -32,7 +32,7 @@ def test_a_model_is_measured_from_the_page_and_its_numbers_appear(browser, home,
         page.locator("#start").click()
         page.locator("#jobs .state", has_text="done").wait_for(timeout=120_000)
         assert page.locator("#jobs .command code").inner_text() == command
-        page.locator("#list tr", has_text="perplexity of texts").wait_for()
+        page.locator("#list tr", has_text="perplexity of texts: ").get_by_text("bits/byte").wait_for()
         assert page.locator("#list b").inner_text() == "20260401-nano", "the run, not the folder of its weights"
         page.get_by_label("show 20260401-nano").check()
         page.get_by_role("columnheader", name="bits/byte").wait_for()

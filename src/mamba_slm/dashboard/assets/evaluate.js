@@ -122,7 +122,7 @@ function draw() {
 function outcome(row) {
   if (row.problem) return [element("span", { class: "problem" }, row.problem)];
   if (row.kind === "unfinished") return [`${row.answers.toLocaleString("en")} answers, not finished `, readOnly ? "" : element("button", { type: "button", class: "link", "aria-label": `Go on with ${row.name}`, onclick: () => goOn(row) }, "go on ▸")];
-  if (row.texts?.length) return [row.texts.slice(0, 3).map((one) => `${(one.text || "").split("/").pop()}: perplexity ${short(one.token_perplexity, 4)}, ${short(one.bits_per_byte, 4)} bits/byte`).join("; ") + (row.texts.length > 3 ? " and more" : "")];
+  if (row.texts?.length) return ["perplexity of texts: " + row.texts.slice(0, 3).map((one) => `${(one.text || "").split("/").pop()} ${short(one.token_perplexity, 4)} (${short(one.bits_per_byte, 4)} bits/byte)`).join("; ") + (row.texts.length > 3 ? " and more" : "")];
   if (row.kind !== "questions") return [{ texts: "perplexity of texts", probe: "finding again in long texts", speed: "speed", baselines: "beside compressors and a trigram" }[row.kind]];
   const parts = row.shown.slice(0, 3).map(listedScore);
   const more = row.shown.length > 3 ? ` and ${row.shown.length - 3} more` : "";
