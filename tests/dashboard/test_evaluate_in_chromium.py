@@ -84,3 +84,29 @@ def test_two_models_are_compared_down_to_the_answers_that_changed_and_the_addres
         assert page.evaluate("evaluateState.shown.name") == "b", "an answer that came late shows nothing"
         visit.assert_clean()
         visit.context.close()
+
+
+def test_up_to_four_evaluations_stand_beside_each_other_and_the_address_holds_them(browser, tmp_path):
+    for number, name in enumerate(("one", "two", "three", "four", "five")):
+        make_evaluation(tmp_path / name, model=f"runs/{name}", every=2 + number % 3)
+    with dashboard(tmp_path) as (_, address):
+        visit = Visit(browser, address)
+        page = visit.go("/evaluate")
+        page.get_by_label("show one").check()
+        for name in ("two", "three", "four"):
+            page.get_by_label(f"beside {name}").check()
+        page.locator("#scores-body th", has_text="four").wait_for()
+        names = page.locator("#scores-body thead th").all_inner_texts()
+        assert names == ["benchmark", "one", "two", "three", "four"]
+        page.get_by_label("beside five").click()
+        page.get_by_text("At most 4 evaluations").wait_for()
+        shared = page.url
+        page.goto("about:blank")
+        page.goto(shared)
+        page.locator("#scores-body th", has_text="four").wait_for()
+        assert page.locator("#scores-body .command code").count() == 3
+        page.get_by_role("button", name="Only two beside the first").click()
+        page.locator("#scores-body th", has_text="verdict").wait_for()
+        assert not page.get_by_label("beside three").is_checked()
+        visit.assert_clean()
+        visit.context.close()

@@ -9,6 +9,8 @@ const form = byId("form");
 const readOnly = pointers.dataset.readOnly === "yes";
 const state = { list: null, shown: null, differences: null, plan: null, asked: 0 };
 window.evaluateState = state;  // for tests
+const MOST_BESIDE = 3;
+const besides = () => (chosen().beside || "").split("\n").filter((at) => at);
 const chosen = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
 
 function choose(changes) {
@@ -108,12 +110,12 @@ const refresh = every(10, async () => {
 });
 
 function draw() {
-  const { show: at, beside } = chosen();
+  const at = chosen().show, beside = besides();
   byId("list").replaceChildren(...state.list.map((row) => {
     const label = (what) => `${what} ${row.name}`;
-    const radio = (name, checked, disabled) => element("td", {}, element("input", { type: "radio", name, value: row.at, checked, disabled, "aria-label": label(name) }));
-    return element("tr", {}, radio("show", row.at === at, Boolean(row.problem) || row.kind === "unfinished"),
-      radio("beside", row.at === beside, row.kind !== "questions" || Boolean(row.problem)),
+    const pick = (type, name, checked, disabled) => element("td", {}, element("input", { type, name, value: row.at, checked, disabled, "aria-label": label(name) }));
+    return element("tr", {}, pick("radio", "show", row.at === at, Boolean(row.problem) || row.kind === "unfinished"),
+      pick("checkbox", "beside", beside.includes(row.at), row.kind !== "questions" || Boolean(row.problem)),
       element("td", {}, element("b", {}, modelName(row)), element("small", {}, row.name)),
       element("td", {}, ...outcome(row)), element("td", { class: "number" }, when(row.created)));
   }));
@@ -129,26 +131,33 @@ function outcome(row) {
   return [parts.join(", ") + more, row.limit ? element("span", { class: "badge", title: "not to be compared with others" }, `first ${row.limit} only`) : ""];
 }
 
-byId("list").addEventListener("change", (event) => choose({ [event.target.name]: event.target.value, task: null, from: null }));
+byId("list").addEventListener("change", ({ target }) => {
+  const beside = target.checked ? [...besides(), target.value] : besides().filter((at) => at !== target.value);
+  if (target.name === "show") choose({ show: target.value, task: null, from: null });
+  else if (beside.length <= MOST_BESIDE) choose({ beside: beside.join("\n"), task: null, from: null });
+  else { target.checked = false; say(`At most ${1 + MOST_BESIDE} evaluations beside each other: take one away first.`); }
+});
 
 /* ---- what is shown ---- */
 const answers = new Answers((changes) => choose(changes));
 let drawn = "";
 async function show() {
-  const { show: at, beside, ...rest } = chosen();
+  const { show: at, beside: _, ...rest } = chosen();
   const row = state.list?.find((each) => each.at === at);
-  const other = state.list?.find((each) => each.at === beside && beside !== at && row?.kind === "questions");
-  const now = JSON.stringify([row, other]);
+  const others = row?.kind === "questions" ? besides().filter((each) => each !== at).map((each) => state.list.find((one) => one.at === each)).filter((each) => each) : [];
+  const other = others.length === 1 ? others[0] : null;  // its answers can be read beside those of the first
+  const now = JSON.stringify([row, others]);
   if (state.list && now !== drawn) {
     drawn = now;
     state.shown = state.differences = null;
     try {
       const shown = row ? await ask(`evaluations/one?at=${encodeURIComponent(at)}`) : null;
-      const differences = other ? await ask(`evaluations/differences?at=${encodeURIComponent(at)}&beside=${encodeURIComponent(beside)}`) : null;
+      const found = await Promise.all(others.map(async (each) => ({ other: each, ...await ask(`evaluations/differences?at=${encodeURIComponent(at)}&beside=${encodeURIComponent(each.at)}`) })));
       if (now !== drawn) return;  // another one was chosen meanwhile
-      Object.assign(state, { shown, differences });
+      Object.assign(state, { shown, differences: other ? found[0] : null });
       const read = (task, which) => { choose({ task, which, from: null }); byId("answers").scrollIntoView({ block: "start" }); };
-      showScores(byId("scores-body"), state.shown, { differences: state.differences, other, read,
+      showScores(byId("scores-body"), state.shown, { differences: state.differences, other, read, many: found.length > 1 ? found : null,
+        only: (one) => { choose({ beside: one }); draw(); },
         evaluate: (path) => { form.elements.model.value = path; plan(); form.elements.model.focus(); },
         without: () => { choose({ beside: null }); draw(); }, readOnly });
     } catch (error) { if (now === drawn) say(`${row?.name} cannot be shown: ${error.message}`, "error"); }  // refused, or a file of another make

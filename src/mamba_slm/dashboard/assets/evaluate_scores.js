@@ -46,7 +46,7 @@ const facts = (pairs) => element("dl", { class: "facts" }, ...pairs.filter(([, v
 
 export function showScores(place, shown, options) {
   const kinds = { questions, texts, probe, speed, baselines };
-  const body = shown && kinds[shown.kind] ? kinds[shown.kind](shown, options) : [element("p", { class: "hint" }, "Choose a measurement in the list: it is shown here, and a second one beside it is compared with it question by question.")];
+  const body = shown && kinds[shown.kind] ? kinds[shown.kind](shown, options) : [element("p", { class: "hint" }, "Choose a measurement in the list: it is shown here, and up to three beside it are compared with it question by question.")];
   place.replaceChildren(...(shown ? [heading(shown, options)] : []), ...body.filter((each) => each != null));
 }
 
@@ -56,10 +56,11 @@ function heading(shown, options) {
 }
 
 /* ---- questions ---- */
-function questions(shown, { differences, other, read, without }) {
+function questions(shown, { differences, other, read, without, many, only }) {
   const limit = shown.summary.settings?.limit;
   const parts = [limit ? element("p", { class: "problem" }, `Only the first ${limit} questions of each benchmark were asked: for trying things out, not to be compared with other people's scores.`) : null];
-  if (differences) parts.push(...compared(shown, differences, other, read, without));
+  if (many) parts.push(...comparedWithMany(shown, many, only, without));
+  else if (differences) parts.push(...compared(shown, differences, other, read, without));
   else {
     const theirs = shown.scores.some((row) => row.published);
     const members = {};
@@ -127,6 +128,19 @@ function compared(shown, { differences, command }, other, read, without) {
   table(["benchmark", `|${first}`, `|${second}`, "difference", "verdict", "|", "pairs", "answers"], rows,
     "Second − first over the questions that both were asked with the same prompt; ± is half of a 95% interval, ≈ says that it holds 0. Among many benchmarks one in twenty differs by chance."),
   element("h4", {}, "The same in a terminal"), commandLine(command)];
+}
+
+/** Several evaluations, each paired with the first one by question. */
+function comparedWithMany(shown, many, only, without) {
+  const names = [shown, ...many.map(({ other }) => other)].map((row, i, all) => (all.some((each) => each !== row && modelName(each) === modelName(row)) ? row.name : modelName(row)));
+  const rows = shown.scores.filter((row) => !row.group).map((row) => element("tr", {}, named(row), cell(shortScore(row)), ...many.map(({ differences }) => {
+    const found = differences.find((each) => each.task === row.task);
+    return found ? element("td", { class: "number" }, scoreText(found, found.second), element("small", {}, differenceText(found))) : cell("not asked");
+  })));
+  return [element("p", {}, "First: ", element("b", {}, shown.model || shown.name), ` (${shown.name}). `, element("button", { type: "button", class: "quiet", onclick: without }, "Show the first alone")),
+    table(["benchmark", ...names], rows, "Under each score its difference to the first, over the questions that both were asked with the same prompt; ± is half of a 95% interval, ≈ says that it holds 0. Among many differences one in twenty is chance."),
+    element("h4", {}, "The same in a terminal, and answer by answer"),
+    ...many.flatMap(({ other, command }, i) => [commandLine(command), element("p", {}, element("button", { type: "button", class: "link", onclick: () => only(other.at) }, `Only ${names[i + 1]} beside the first`))])];
 }
 
 function differenceCells(row, widest, isGroup, read, open) {
