@@ -280,6 +280,7 @@ def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp
         assert "--max-steps 20" in page.locator("#command code").inner_text()
         page.get_by_role("button", name="Start").click()
         page.locator("#jobs .state", has_text="running").wait_for()
+        page.get_by_text("from-the-page runs now").wait_for()
         page.locator("[name=name]").fill("after-it")
         until(page, "trainState.plan?.name === 'after-it' && !document.querySelector('#enqueue').disabled")
         page.get_by_role("button", name="Add to the queue").click()

@@ -73,6 +73,9 @@ byId("enqueue")?.addEventListener("click", () => { if (form.reportValidity()) st
 let last = "";
 const refresh = every(1.5, async () => {
   const [{ runs }, { jobs }] = await Promise.all([ask("runs"), ask("jobs")]);
+  const busy = runs.filter((run) => run.state === "running").map((run) => run.name);
+  byId("busy").hidden = !busy.length;
+  byId("busy").textContent = `${busy.join(", ")} ${busy.length === 1 ? "runs" : "run"} now. Start shares the machine; the queue waits for jobs that were started from here.`;
   const shown = jobs.filter((job) => isCommand(job, "train", "quickstart") || (!ended(job) && !isCommand(job, "serve"))).slice(0, 12).map((job) => ({ ...job, found: runs.find((run) => job.run && job.run.split("/").pop() === run.name && job.home === run.home) }));
   const now = JSON.stringify(shown.map((job) => [job.id, job.state, job.exit_code, job.found?.state, job.found?.step, job.last_line]));
   if (now === last) return;

@@ -69,6 +69,7 @@ def form(place: Place, folder: Path) -> Markup:
         question("Name", tag("input", name="name", placeholder="date and size", autocomplete="off"), "of the run"),
         tag("details", tag("summary", "More settings"), settings, question("Any other flags", more)),
         None if place.is_read_only else tag("div", buttons, class_="controls"),
+        tag("p", "", id="busy", class_="hint", role="status", hidden=True),
         id="form",
         class_="form",
     )
