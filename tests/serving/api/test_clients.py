@@ -67,6 +67,21 @@ def test_langchain_calls_a_tool_and_gives_its_result_back(caller):
     assert model.invoke([*asked, said, result]).usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"]
 
 
+@pytest.mark.slow
+def test_langchain_calls_a_tool_through_the_responses_api_whole_and_streamed(caller):
+    model = chain(caller, use_responses_api=True).bind_tools([weather])
+    asked = [HumanMessage("How is the weather?")]
+    streamed = None
+    for chunk in model.stream(asked):
+        streamed = chunk if streamed is None else streamed + chunk
+    for said in (model.invoke(asked), streamed):
+        [call] = said.tool_calls
+        assert (call["name"], call["args"], said.text) == ("weather", OSLO, "Let me see.")
+        result = weather.invoke(call)
+        again = model.invoke([*asked, said, result])
+        assert again.usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"] > 0
+
+
 def test_langchain_puts_a_streamed_call_together(caller):
     whole = None
     for chunk in chain(caller).bind_tools([weather]).stream("How is the weather?"):

@@ -359,6 +359,8 @@ def test_a_stream_that_fails_says_so_and_raises_in_the_client():
         assert [event.sequence_number for event in events] == list(range(len(events)))
         failed = events[-1]
         assert failed.type == "response.failed" and failed.response.status == "failed"
+        deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+        assert failed.response.output_text == "".join(deltas) and failed.response.output[0].status == "incomplete"
         assert failed.response.error.code == "server_error" and "out of luck" in failed.response.error.message
     finally:
         broken.close()

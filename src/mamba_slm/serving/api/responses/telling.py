@@ -39,6 +39,8 @@ class ResponseTeller:
         self._tokenizer, self._has_logprobs = asked.model.tokenizer, asked.has_logprobs
         self._parts = AnswerParts(asked.model.tokenizer, asked.prompt.tool_use)
         self._open: dict[str, Any] | None = None
+        self._grown: list[str] = []
+        """The text or the arguments of the open item, put together when it ends."""
         self._untold: list[dict[str, Any]] = []
         """Likelihoods of tokens whose text is not certain yet."""
         self._num_events = 0
@@ -63,6 +65,7 @@ class ResponseTeller:
         reply = errors.response_of(error)
         detail = json.loads(bytes(reply.body))["error"]
         code = FAILURES.get(reply.status_code, "server_error")
+        self._settle("incomplete")
         self._response |= {"status": "failed", "error": {"code": code, "message": detail["message"]}}
         flat = {"type": "error", "code": code, "message": detail["message"], "param": detail["param"]}
         return self._sent([{"type": "response.failed", "response": self._response}, {**flat, "error": detail}])
@@ -98,8 +101,7 @@ class ResponseTeller:
                 item = {"id": new_id("fc"), "call_id": new_call_id(), "name": part.name, "arguments": ""}
                 made += self._begin({"type": "function_call", **item})
             else:
-                assert self._open is not None
-                self._open["arguments"] += part.text
+                self._grown.append(part.text)
                 made.append({"type": "response.function_call_arguments.delta", **self._place, "delta": part.text})
         if self._open is not None and self._open["type"] == "function_call":
             self._untold = []  # those of calls are told nowhere
@@ -118,9 +120,8 @@ class ResponseTeller:
             assert self._open is not None
             self._open["content"].append({**part, "logprobs": []})
         if text or self._untold:
-            part = self._open["content"][0]
-            part["text"] += text
-            part["logprobs"] += self._untold
+            self._grown.append(text)
+            self._open["content"][0]["logprobs"] += self._untold
             delta = {"delta": text, "logprobs": self._untold}
             made.append({"type": "response.output_text.delta", **self._place, "content_index": 0, **delta})
             self._untold = []
@@ -139,7 +140,7 @@ class ResponseTeller:
         item = self._open
         if item is None:
             return []
-        item["status"] = status
+        self._settle(status)
         made: list[Event] = []
         if item["type"] == "message":
             [part] = item["content"]
@@ -153,6 +154,17 @@ class ResponseTeller:
         made.append({"type": "response.output_item.done", "output_index": self._place["output_index"], "item": item})
         self._open = None
         return made
+
+    def _settle(self, status: str) -> None:
+        """Put into the open item, where there is one, what it consists of."""
+        if self._open is None:
+            return
+        holder, key = (
+            (self._open["content"][0], "text") if self._open["type"] == "message" else (self._open, "arguments")
+        )
+        holder[key] = "".join(self._grown)
+        self._open["status"] = status
+        self._grown = []
 
     def _finish(self, piece: Piece) -> list[Event]:
         """Behind the last token. An answer that is nothing is an empty message."""
