@@ -167,6 +167,7 @@ def test_events_come_in_order_and_add_up_to_the_whole(served, caller):
         checked(TypeAdapter(Response), whole)
 
 
+@pytest.mark.slow
 def test_the_clients_own_helper_puts_a_stream_together(caller):
     with caller.client.responses.stream(**ASK) as stream:
         kinds = [event.type for event in stream]
