@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from functools import partial
 
+from mamba_slm.generation.compiled.runtime import CompiledRuntime
 from mamba_slm.model.adapter import merge
 from mamba_slm.model.adapter_choice import AdapterChoice
 from mamba_slm.model.fingerprint import fingerprint
 from mamba_slm.serving.adapters.executor import with_adapters
 from mamba_slm.serving.adapters.loaded import load
 from mamba_slm.serving.adapters.store import AdapterSettings, AdapterStore
-from mamba_slm.serving.engine.executor import TorchExecutor
+from mamba_slm.serving.engine.executor import CompiledExecutor, TorchExecutor
 from serving.engines import Engine
 
 
@@ -22,12 +23,15 @@ def store_of(model, folder, *, base_fingerprint=None, **settings):
     return AdapterStore(AdapterSettings(folder=folder, **settings), lambda name, path: read(name, path))
 
 
-def adapted_engine(model, store, **settings):
+def adapted_engine(model, store, *, compiled=False, **settings):
     """As `Engine`; the hooks of adapters stay on the model."""
 
     def executor(model, pool, *, is_batch_invariant):
-        plain = TorchExecutor(model, pool, is_batch_invariant=is_batch_invariant)
-        return with_adapters(plain, store, is_batch_invariant=is_batch_invariant)
+        if compiled:
+            plain = CompiledExecutor(CompiledRuntime(model), pool, is_batch_invariant=is_batch_invariant)
+        else:
+            plain = TorchExecutor(model, pool, is_batch_invariant=is_batch_invariant)
+        return with_adapters(plain, store)
 
     engine = Engine(model, executor=executor, **settings)
     engine.core.adapters = store

@@ -39,7 +39,11 @@ def alone(model, prompt, max_new_tokens=10):
     return list(generate(model, [prompt], max_new_tokens=max_new_tokens).completions[0].tokens)
 
 
-@pytest.mark.parametrize("settings", [{}, {"batch_invariant": True}, {"step_tokens": 9}], ids=str)
+ENGINES = [{}, {"batch_invariant": True}, {"step_tokens": 9}, {"compiled": True}]
+ENGINES += [{"compiled": True, "batch_invariant": True}]
+
+
+@pytest.mark.parametrize("settings", ENGINES, ids=str)
 def test_requests_of_every_adapter_and_of_the_base_run_together_and_return_what_the_merged_models_return(
     folder, settings
 ):
@@ -60,17 +64,19 @@ def test_requests_of_every_adapter_and_of_the_base_run_together_and_return_what_
     assert len({tuple(answers[name, 4]) for name in alone_models}) == len(alone_models)  # they do differ
 
 
-def test_a_quantized_base_adds_the_same_changes_to_its_rounded_products(folder):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_quantized_base_adds_the_same_changes_to_its_rounded_products(folder, compiled):
     rounded = nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32)
     base = fresh_model()
     store = store_of(rounded, folder, base_fingerprint=fingerprint(base.config, base.state_dict()))
-    engine = adapted_engine(rounded, store, max_running=5)
+    engine = adapted_engine(rounded, store, max_running=5, compiled=compiled)
     keys = ["", store.get("plain").key, store.get("wide").key, store.get("small").key]
     numbers = [engine.submit(prompt, 8, adapter=key) for prompt in PROMPTS[2:4] for key in keys]
     engine.run()
     together = [engine.tokens(number) for number in numbers]
     assert together == [engine.ask(prompt, 8, adapter=key, use_cache=False) for prompt in PROMPTS[2:4] for key in keys]
-    assert together[0] == alone(nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32), PROMPTS[2], 8)
+    if not compiled:  # which rounds float32 where PyTorch rounds what it is given
+        assert together[0] == alone(nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32), PROMPTS[2], 8)
     assert len({tuple(tokens) for tokens in together[:4]}) == 4
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mamba_slm.core.errors import UsageError
 from mamba_slm.generation.compiled.after import StatesAfter
+from mamba_slm.generation.compiled.deltas import Deltas
 from mamba_slm.generation.compiled.guesses import Guesses
 from mamba_slm.model.attention import Attention
 from mamba_slm.model.config import ModelConfig
@@ -141,6 +142,8 @@ class CompiledStep:
         slots: Tensor,
         table: Tensor,
         alike: bool = False,
+        deltas: Deltas | None = None,
+        adapters: Tensor | None = None,
     ) -> Tensor:
         """One token of rows of different lengths, whose states lie in memory that they share; it is written in place.
 
@@ -152,6 +155,8 @@ class CompiledStep:
             slots: [b] int64, all different: the s of each row.
             table: [b n] int64, the blocks of each row in order, the one for the new token included.
             alike: whether the logits of a row must not depend on the other rows by a bit.
+            deltas: what adapters add; None: all rows are of the model itself.
+            adapters: [b] int64, the adapter of each row, with deltas only.
 
         Returns:
             logits [b v].
@@ -162,6 +167,9 @@ class CompiledStep:
         pointers = pointers_to(layers)
         call = self._call_in_blocks(layers, num_tokens, slots, table)
         call.states, call.alike = ctypes.addressof(pointers), alike
+        if deltas is not None:
+            assert adapters is not None
+            deltas.put_into(call, adapters)
         return self._execute(call, tokens, where="row")
 
     def guesses_in_blocks(

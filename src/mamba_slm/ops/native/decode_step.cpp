@@ -7,6 +7,7 @@
 #include <omp.h>
 
 #include "decode_attention.h"
+#include "decode_deltas.h"
 #include "decode_guesses.h"
 
 struct Thread {
@@ -30,7 +31,7 @@ struct Thread {
     in.inputs = n;
     in.stride = padded(n);
     int64_t blocks = in.stride / BLOCK;
-    int wanted = 0;
+    int wanted = call.deltas ? FLOATS : 0;
     for (int r = 0; r < num_readers; r++) wanted |= forms(readers[r]);
     share(in.rows * blocks, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end; piece++) {
@@ -72,6 +73,27 @@ struct Thread {
     share(panels(w), [&](int64_t begin, int64_t end) { product<ADD>(w, b.in, begin, end, y, stride); });
   }
 
+  // With what the adapters of the rows add.
+  template <bool ADD>
+  void multiply(const Layer& layer, int matrix, float* y, int64_t stride) {
+    const Matrix& w = layer.matrices[matrix];
+    const Delta* delta = call.deltas ? call.deltas + 4 * (&layer - model.layers) + matrix : nullptr;
+    if (!delta || !delta->A) return multiply<ADD>(w, y, stride);
+    int64_t pieces = narrow_pieces(call);  // nobody reads what they make before the next barrier
+    narrow(call, b, *delta, pieces * number / count, pieces * (number + 1) / count);
+    bool apart = ADD && delta->ratios;  // factors are for the product, and not for what it is added to
+    if (apart)
+      multiply<false>(w, b.wide, b.stride_wide);
+    else
+      multiply<ADD>(w, y, stride);
+    share(panels(w), [&](int64_t begin, int64_t end) {
+      if (apart)
+        widen(call, b, *delta, w.outputs, begin, end, b.wide, b.stride_wide, y, stride);
+      else
+        widen(call, b, *delta, w.outputs, begin, end, y, stride, nullptr, 0);
+    });
+  }
+
   void embed() {
     share(call.rows, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
@@ -93,13 +115,13 @@ struct Thread {
   void feed_forward(const Layer& layer) {
     int64_t f = model.feed_forward;
     normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
-    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
+    multiply<false>(layer, 0, b.wide, b.stride_wide);
     inputs(f, layer.matrices + 1, 1, [&](int64_t row, int64_t i) {
       const float* gate = b.wide + row * b.stride_wide;
       f16 g = load_to(gate, i, f);
       return g * sigmoid(g) * load_to(gate + f, i, f);
     });
-    multiply<true>(layer.matrices[1], b.h, b.stride_h);
+    multiply<true>(layer, 1, b.h, b.stride_h);
   }
 
   // The state that token `row` starts from, and where it leaves its own: the same memory, except in a sequence.
@@ -175,7 +197,7 @@ struct Thread {
     int64_t inner = model.inner, heads = model.ssm_heads, size = model.ssm_dim * model.state;
     if (call.starts) b.convolved = (float*)after.second;
     normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 1);
-    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
+    multiply<false>(layer, 0, b.wide, b.stride_wide);
     if (call.is_bf16)
       convolve(layer, (bf16*)state.first, (bf16*)after.first);
     else
@@ -198,7 +220,7 @@ struct Thread {
       }
     });
     normed(b.gated, padded(inner), inner, model.groups, layer.gated_norm, layer.matrices + 1, 1);
-    multiply<true>(layer.matrices[1], b.h, b.stride_h);
+    multiply<true>(layer, 1, b.h, b.stride_h);
   }
 
   template <class T>
@@ -246,16 +268,16 @@ struct Thread {
   void attention(const Layer& layer, const LayerState& state) {
     int64_t n = model.heads * model.head_dim, kv = model.kv_heads * model.head_dim;
     normed(b.h, b.stride_h, model.d, 1, layer.norm, layer.matrices, 3);
-    multiply<false>(layer.matrices[0], b.wide, b.stride_wide);
-    multiply<false>(layer.matrices[1], b.wide + n, b.stride_wide);
-    multiply<false>(layer.matrices[2], b.wide + n + kv, b.stride_wide);
+    multiply<false>(layer, 0, b.wide, b.stride_wide);
+    multiply<false>(layer, 1, b.wide + n, b.stride_wide);
+    multiply<false>(layer, 2, b.wide + n + kv, b.stride_wide);
     if (call.is_bf16)
       attend((bf16*)state.first, (bf16*)state.second);
     else
       attend((float*)state.first, (float*)state.second);
     inputs(n, layer.matrices + 3, 1,
            [&](int64_t row, int64_t i) { return load_to(b.attended + row * padded(n), i, n); });
-    multiply<true>(layer.matrices[3], b.h, b.stride_h);
+    multiply<true>(layer, 3, b.h, b.stride_h);
   }
 
   void run() {

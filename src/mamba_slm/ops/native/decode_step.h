@@ -27,6 +27,15 @@ struct Model {
   int64_t inner, conv_size, taps, ssm_heads, ssm_dim, state, groups, feed_forward, vocab;
 };
 
+// What the adapters of a call add to the product with one matrix, y = W x: B (A x), and then a factor for each output
+// where `ratios` are there (DoRA). Adapter a has the ranks ranks[a] … ranks[a + 1] - 1; a row without one has the last
+// number, which has no ranks and factors of 1.
+struct Delta {
+  const float *A, *B, *ratios;  // A [total i]; B in panels of sixteen outputs, [panels total 16]; ratios [adapters + 1 o]
+  const int64_t* ranks;         // [adapters + 2]
+  int64_t total;
+};
+
 struct LayerState {
   void *first, *second;  // M: window [b taps-1 c], ssm [b h p n] float32; *: keys, values [b kv capacity head_dim]
 };
@@ -54,6 +63,9 @@ struct Call {
   int64_t alike;  // whether a row must be the same to the last bit whatever other rows there are
   const int64_t* starts;  // null, or [num_sequences + 1]
   int64_t num_sequences;
+  const Delta* deltas;      // null, or [layers 4] as `Layer::matrices`; A is null where no adapter changes a matrix
+  const int64_t* adapters;  // [b] whose adapter each row has
+  int64_t most_ranks;       // of one adapter in one matrix
 
   int64_t state_row(int64_t row) const { return after ? 0 : row; }  // whose slots a token is put into, without a table
   int64_t slot(int64_t row) const { return table ? num_tokens[row] : after ? length + row : length; }  // and which
@@ -113,7 +125,7 @@ struct Barrier {
 
 struct Buffers {
   int64_t stride_h, stride_wide, chunks;
-  float *h, *wide, *convolved, *gated, *attended, *partial, *guessed;
+  float *h, *wide, *convolved, *gated, *attended, *partial, *guessed, *narrow;
   Rows in;
 };
 
@@ -124,6 +136,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   int64_t wide = model.inner + model.conv_size + model.ssm_heads;
   if (wide < 2 * model.feed_forward) wide = 2 * model.feed_forward;
   if (wide < qkv) wide = qkv;
+  if (wide < model.d) wide = model.d;
   int64_t most = model.inner > model.feed_forward ? model.inner : model.feed_forward;
   if (most < model.d) most = model.d;
   most = padded(most);
@@ -137,6 +150,7 @@ static Buffers buffers(const Model& model, const Call& call, Memory& memory) {
   b.attended = memory.take<float>(rows * padded(attention));
   b.partial = memory.take<float>(rows * model.heads * b.chunks * (model.head_dim + 2));
   b.guessed = memory.take<float>(call.starts ? call.threads * model.ssm_dim * model.state : 0);
+  b.narrow = memory.take<float>(call.deltas ? rows * call.most_ranks : 0);
   b.in.rows = rows;
   b.in.alike = call.alike;
   b.in.x = memory.take<float>(rows * most);

@@ -60,6 +60,12 @@ class Model(ctypes.Structure):
     )
 
 
+class Delta(ctypes.Structure):
+    """`Delta` of decode_step.h; A null where no adapter changes a matrix."""
+
+    _fields_ = (("A", POINTER), ("B", POINTER), ("ratios", POINTER), ("ranks", POINTER), ("total", SIZE))
+
+
 class Call(ctypes.Structure):
     """`Call` of decode_step.cpp."""
 
@@ -86,6 +92,9 @@ class Call(ctypes.Structure):
         ("alike", SIZE),
         ("starts", POINTER),
         ("num_sequences", SIZE),
+        ("deltas", POINTER),
+        ("adapters", POINTER),
+        ("most_ranks", SIZE),
     )
 
 

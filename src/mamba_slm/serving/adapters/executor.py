@@ -1,7 +1,8 @@
 """An executor whose sequences use different adapters.
 
-Adapters of matrices share the calls of the model with each other and, where PyTorch runs it, with the base
-(`rows.AdapterRows`). One with small tensors of its own (`own_tensors.with_own`) has calls of its own.
+Adapters of matrices share the calls of the model with each other and with the base: those of PyTorch by hooks
+(`rows.AdapterRows`), those of the compiled step by tables (`generation/compiled/deltas.py`). One with small tensors of
+its own (`own_tensors.with_own`) has calls of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mamba_slm.core.errors import UsageError
+from mamba_slm.generation.compiled.deltas import Deltas
 from mamba_slm.serving.adapters.loaded import LoadedAdapter
 from mamba_slm.serving.adapters.own_tensors import with_own
 from mamba_slm.serving.adapters.rows import AdapterRows
@@ -24,26 +26,20 @@ from mamba_slm.serving.memory.pool import Sequence
 class AdaptedExecutor:
     """Sends each sequence to the executor that has its weights."""
 
-    def __init__(
-        self,
-        base: Executor,
-        shared: TorchExecutor,
-        loaded: Callable[[str], LoadedAdapter],
-        *,
-        is_batch_invariant: bool = False,
-    ):
+    def __init__(self, base: TorchExecutor, loaded: Callable[[str], LoadedAdapter]):
         """
         Args:
-            base: runs sequences without an adapter.
-            shared: runs the same model by PyTorch, may be `base` itself; the hooks of adapters are put onto its model.
+            base: runs sequences without an adapter, and those whose adapters only change products; the hooks of
+                adapters are put onto its model.
             loaded: the adapter of a key.
         """
         self.config, self.description = base.config, f"{base.description}, adapters by name"
-        self.rows = AdapterRows(shared.model, loaded)
-        self._base, self._shared, self._loaded = base, shared, loaded
-        self._is_batch_invariant = is_batch_invariant
+        self.rows = AdapterRows(base.model, loaded)
+        self._base, self._loaded = base, loaded
         self._own: dict[str, TorchExecutor] = {}
-        shared.rows_use = self.rows.using
+        base.rows_use = self.rows.using
+        if isinstance(base, CompiledExecutor):
+            base.deltas_use = self._deltas
 
     def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
         """See `Executor.read`."""
@@ -81,22 +77,21 @@ class AdaptedExecutor:
 
     def _executor(self, key: str) -> Executor:
         """Who has the weights for an adapter."""
-        if not key:
+        adapter = self._loaded(key) if key else None
+        if adapter is None or not adapter.full:
             return self._base
-        adapter = self._loaded(key)
-        if not adapter.full:
-            return self._shared
         if key not in self._own:
-            shared = self._shared
-            own = TorchExecutor(
-                with_own(shared.model, adapter.full), shared.pool, is_batch_invariant=self._is_batch_invariant
-            )
-            own.rows_use = self.rows.using
-            self._own[key] = own
+            self._own[key] = self._base.with_model(with_own(self._base.model, adapter.full))
         return self._own[key]
 
+    def _deltas(self, keys: Rows[str]) -> tuple[Deltas, Tensor] | None:
+        """What the compiled step is to add for rows with these adapters, and which of it to each row."""
+        combination = self.rows.combination(keys)
+        deltas = combination and combination.deltas(self.config)
+        return (deltas, combination.numbers(keys)) if combination and deltas else None
 
-def with_adapters(executor: Executor, store: AdapterStore, *, is_batch_invariant: bool) -> AdaptedExecutor:
+
+def with_adapters(executor: Executor, store: AdapterStore) -> AdaptedExecutor:
     """The same executor for sequences with and without adapters of a store.
 
     Raises:
@@ -107,9 +102,6 @@ def with_adapters(executor: Executor, store: AdapterStore, *, is_batch_invariant
             f"adapters by name are run by PyTorch, and this model by {executor.description}",
             hint="use --runtime torch or compiled with the model folder, or export the model with its adapter merged",
         )
-    shared = executor
-    if isinstance(executor, CompiledExecutor):  # its step knows no adapters
-        shared = TorchExecutor(executor.model, executor.pool, is_batch_invariant=is_batch_invariant)
-    adapted = AdaptedExecutor(executor, shared, store.by_key, is_batch_invariant=is_batch_invariant)
+    adapted = AdaptedExecutor(executor, store.by_key)
     store.on_engine = adapted.forget
     return adapted

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mamba_slm.generation.compiled.deltas import Deltas
+from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.matrices import EMBEDDING, HEAD, matrix_names
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.ops.linear import linear
@@ -43,13 +45,27 @@ class Combined:
     """[adapters + 1, o], the last ones; None: no adapter has any."""
 
 
-@dataclass(frozen=True)
 class Combination:
-    """Some adapters together."""
+    """Some adapters together.
 
-    keys: tuple[str, ...]
-    changes: dict[str, Combined]
-    """By the name of the module."""
+    Args:
+        changes: by the name of the module.
+    """
+
+    def __init__(self, keys: tuple[str, ...], changes: dict[str, Combined]):
+        self.keys, self.changes = keys, changes
+        self._deltas: Deltas | None = None
+
+    def deltas(self, config: ModelConfig) -> Deltas | None:
+        """The changes as the compiled step reads them, made once; None where there are none."""
+        if self._deltas is None and self.changes:
+            self._deltas = Deltas(config, self.changes)
+        return self._deltas
+
+    def numbers(self, keys: Sequence[str]) -> Tensor:
+        """[b] the place of each key in `keys`; the number of all for the base."""
+        of = {key: number for number, key in enumerate(self.keys)}
+        return torch.tensor([of.get(key, len(of)) for key in keys])
 
 
 class Call:
@@ -57,9 +73,8 @@ class Call:
 
     def __init__(self, combination: Combination, keys: Sequence[str]):
         self.combination = combination
-        of = {key: number for number, key in enumerate(combination.keys)}
-        self.rows = torch.tensor([of.get(key, len(of)) for key in keys])
-        self.is_one = len(of) == 1 and all(keys)
+        self.rows = combination.numbers(keys)
+        self.is_one = len(combination.keys) == 1 and all(keys)
         self._masks: dict[tuple[tuple[int, ...], torch.device, torch.dtype], Tensor] = {}
 
     def mask(self, ranks: tuple[int, ...], like: Tensor) -> Tensor:
@@ -92,15 +107,20 @@ class AdapterRows:
     @contextmanager
     def using(self, keys: Sequence[str]) -> Iterator[None]:
         """Let row r of the model's calls within use adapter keys[r]; "" is the base."""
-        used = tuple(sorted({key for key in keys if key}))
-        if not used:
+        combination = self.combination(keys)
+        if combination is None:
             yield
             return
-        self._now.call = Call(self._combined(used), keys)
+        self._now.call = Call(combination, keys)
         try:
             yield
         finally:
             self._now.call = None
+
+    def combination(self, keys: Sequence[str]) -> Combination | None:
+        """The adapters that rows with these keys use; None: all of them are of the base."""
+        used = tuple(sorted({key for key in keys if key}))
+        return self._combined(used) if used else None
 
     def forget(self, key: str) -> None:
         """Drop what was put together with an adapter that is to go."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from collections.abc import Sequence as Rows
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from mamba_slm.generation.compiled.deltas import Deltas
 from mamba_slm.generation.compiled.runtime import MOST_ROWS, CompiledRuntime
+from mamba_slm.generation.compiled.step import CompiledStep
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.stack import LanguageModel
 from mamba_slm.serving.memory.gathered import Gathered
@@ -71,6 +74,12 @@ class TorchExecutor:
         self.rows_use: Callable[[Rows[str]], AbstractContextManager[None]] = lambda adapters: nullcontext()
         """Told before a call of the model which adapter each of its rows uses (`Sequence.adapter`)."""
 
+    def with_model(self, model: LanguageModel) -> Self:
+        """The same for another model of the same shapes, over the same pool."""
+        other = copy.copy(self)
+        other.model = model
+        return other
+
     def read(self, pieces: Rows[ReadPiece]) -> list[Read]:
         call = Ragged(
             self.model,
@@ -106,12 +115,20 @@ class CompiledExecutor(TorchExecutor):
         super().__init__(runtime.model, pool, is_batch_invariant=is_batch_invariant)
         self.description = runtime.description
         self.compiled_step = runtime.compiled_step
+        self.deltas_use: Callable[[Rows[str]], tuple[Deltas, Tensor] | None] = lambda adapters: None
+        """What `rows_use` is for PyTorch: the changes of adapters, and [b] which of them each row uses."""
+
+    def with_model(self, model: LanguageModel) -> Self:
+        other = super().with_model(model)
+        other.compiled_step = CompiledStep(model)
+        return other
 
     def step(self, sequences: Rows[Sequence], tokens: Rows[int]) -> Tensor:
         if len(sequences) > MOST_ROWS:
             halves = (slice(0, MOST_ROWS), slice(MOST_ROWS, None))
             return torch.cat([self.step(sequences[half], tokens[half]) for half in halves])
         most = max(len(sequence.blocks) for sequence in sequences)
+        deltas, adapters = self.deltas_use([sequence.adapter for sequence in sequences]) or (None, None)
         logits = self.compiled_step.in_blocks(
             torch.tensor(tokens),
             self.pool.layers,
@@ -119,6 +136,8 @@ class CompiledExecutor(TorchExecutor):
             slots=torch.tensor([sequence.slot for sequence in sequences]),
             table=torch.tensor([s.blocks + [0] * (most - len(s.blocks)) for s in sequences]),
             alike=self._is_batch_invariant,
+            deltas=deltas,
+            adapters=adapters,
         )
         for sequence in sequences:
             sequence.num_tokens += 1

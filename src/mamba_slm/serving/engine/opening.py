@@ -43,7 +43,7 @@ def open_engine(
     executor, pool = open_executor(runtime, settings)
     guessing = None if guesses is None else open_guessing(guesses, runtime, executor, pool, settings)
     if adapters is not None:
-        executor = with_adapters(executor, adapters, is_batch_invariant=settings.batch_invariant)
+        executor = with_adapters(executor, adapters)
     core = EngineCore(executor, pool, settings, tokenizer=tokenizer, clock=clock)
     core.adapters, core.guessing = adapters or core.adapters, guessing
     return core
