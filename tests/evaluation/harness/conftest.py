@@ -4,7 +4,7 @@ import pytest
 
 from trained_model import trained_model  # noqa: F401
 
-TRAINING_TIMEOUT_SECONDS = 900  # about 150 s on two idle cores
+TRAINING_TIMEOUT_SECONDS = 1800  # about 150 s on two idle cores
 
 
 def pytest_collection_modifyitems(items):
