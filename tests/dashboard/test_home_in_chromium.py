@@ -21,7 +21,7 @@ def test_who_begins_is_led_to_the_first_step_and_can_start_a_quick_run_with_the_
         assert f"--out {tmp_path}/quickstart" in page.locator("#jobs .command code").inner_text()
         page.locator("#jobs .state", has_text="running").wait_for()
         page.get_by_role("button", name="End it").click()
-        until(page, "document.querySelector('#jobs .state').dataset.state !== 'running'")
+        until(page, "document.querySelector('#jobs .state').dataset.state === 'stopped'")
         visit.assert_clean()
         visit.context.close()
 

@@ -53,6 +53,6 @@ def test_mask_reach_and_estimate_follow_what_is_typed_and_the_run_begins(browser
         page.get_by_role("button", name="Start").click()
         page.locator("#jobs .state", has_text="running").wait_for(timeout=60_000)
         page.get_by_role("button", name="End it").click()
-        until(page, "/done|failed/.test(document.querySelector('#jobs .state').textContent)")
+        until(page, "/stopped|done|failed/.test(document.querySelector('#jobs .state').textContent)")
         visit.assert_clean()
         visit.context.close()

@@ -6,6 +6,7 @@ export const ended = (job) => ["ended", "cancelled", "lost"].includes(job.state)
 /** The state for the style, and in words. */
 export function shownState(job) {
   if (job.has_failed) return ["failed", job.exit_code == null ? job.state : `failed with exit code ${job.exit_code}`];
+  if (job.state === "ended" && job.exit_code) return ["stopped", "stopped"];  // as somebody asked
   return job.state === "ended" ? ["done", "done"] : [job.state, job.state];
 }
 
