@@ -12,8 +12,8 @@ from typing import Any
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.dashboard.fields import further, texts_of
 from mamba_slm.runs.layout import RunDirectory, is_run
-from mamba_slm.runs.metrics import last_row
 from mamba_slm.runs.status import observed_state
+from mamba_slm.runs.summary import has_begun
 
 LIMITS = {"minutes": "--max-minutes", "tokens": "--max-tokens", "steps": "--max-steps", "pass": None}
 FLAGS = {
@@ -85,11 +85,9 @@ class TrainForm:
         return new_folder(home, self.name, self.preset)
 
 
-def has_begun(run: RunDirectory) -> bool:
+def is_taken(run: RunDirectory) -> bool:
     """Whether a run took a step or is at it; what failed before its first one may begin anew with other settings."""
-    return (
-        run.latest() is not None or bool(last_row(run.metrics_file, kind="train")) or observed_state(run) == "running"
-    )
+    return is_run(run.path) and (has_begun(run) or observed_state(run) == "running")
 
 
 def new_folder(home: Path, name: str, what: str) -> Path:
@@ -105,7 +103,7 @@ def new_folder(home: Path, name: str, what: str) -> Path:
             hint="use at most 100 letters, digits, - _ . +, and a letter or digit first",
         )
     if name:
-        if is_run(home / name) and has_begun(RunDirectory(home / name)):
+        if is_taken(RunDirectory(home / name)):
             raise ConfigError(f"there is a run {name!r} already", hint="choose another name")
         return home / name
     number = 1

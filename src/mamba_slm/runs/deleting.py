@@ -14,8 +14,7 @@ from mamba_slm.core.files import folder_bytes, fsync_folder
 from mamba_slm.runs.evidence import read_evidence
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.lock import RunLock, live_owner
-from mamba_slm.runs.metrics import last_row
-from mamba_slm.runs.summary import flat_settings
+from mamba_slm.runs.summary import flat_settings, has_begun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ def paths_named_by(run: RunDirectory) -> Iterator[Path]:
 
 def took_no_step(run: RunDirectory) -> bool:
     """Whether there is nothing in a run that anybody could miss: no step, no checkpoint, nobody at work."""
-    return not run.checkpoints() and last_row(run.metrics_file, kind="train") is None and live_owner(run) is None
+    return not has_begun(run) and live_owner(run) is None
 
 
 def delete_run(run: RunDirectory) -> None:

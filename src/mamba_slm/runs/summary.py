@@ -95,6 +95,11 @@ def evaluated_bits_per_byte(run: RunDirectory) -> float | None:
     return next((row["bits_per_byte"] for row in rows if row["name"] == "model"), None)
 
 
+def has_begun(run: RunDirectory) -> bool:
+    """Whether there is something to go on from or to look at: a checkpoint, or a step."""
+    return run.latest() is not None or last_row(run.metrics_file, kind="train") is not None
+
+
 def flat_settings(config: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level of dotted keys, in their order.
 

@@ -18,9 +18,9 @@ from mamba_slm.dashboard.reading.library import Library, RunKey
 from mamba_slm.dashboard.reading.places import UPLOADS
 from mamba_slm.runs.jobs import Job, list_jobs
 from mamba_slm.runs.layout import RunDirectory
-from mamba_slm.runs.metrics import last_row
 from mamba_slm.runs.preferences.store import FOLDER as PREFERENCES
 from mamba_slm.runs.status import observed_state
+from mamba_slm.runs.summary import has_begun
 
 BASE_KINDS = ("train", "quickstart", "convert", None)
 """Of runs that learn from plain text; the others are tuned."""
@@ -182,10 +182,7 @@ def run_needs(around: Around) -> list[Row]:
         rows.append(
             {"kind": "run", "home": key.home, "name": key.name, "state": state, "text": said, "command": command}
         )
-        rows[-1] |= {
-            "cannot": problem,
-            "has_begun": run.latest() is not None or bool(last_row(run.metrics_file, kind="train")),
-        }
+        rows[-1] |= {"cannot": problem, "has_begun": has_begun(run)}
     if len(broken) > MOST_OF_A_KIND:
         rows.append({"kind": "more", "count": len(broken) - MOST_OF_A_KIND})
     return rows
