@@ -237,6 +237,18 @@ def test_an_answer_follows_its_schema(served):
     assert plain.output_text.lstrip().startswith("{") or not plain.output_text.strip()
 
 
+def test_beside_functions_an_answer_follows_its_schema_or_is_a_call(served):
+    for seed in range(4):
+        answer = served.client.responses.parse(
+            model="small", input="Are you sure?", text_format=Answer, tools=[NOW], max_output_tokens=100,
+            extra_body={"seed": seed},
+        )  # fmt: skip
+        if isinstance(answer.output_parsed, Answer):
+            assert [item.type for item in answer.output] == ["message"]
+        else:
+            assert {(item.type, item.name) for item in answer.output} == {("function_call", "now")}
+
+
 def test_an_answer_without_a_word_is_an_empty_message():
     silent = reciting("")
     try:
@@ -286,7 +298,6 @@ REFUSED = [
     ({"max_output_tokens": 0}, "max_output_tokens", "greater than or equal to 1"),
     ({"extra_body": {"max_tokens": 5}}, "max_tokens", "there is no such field"),
     ({"extra_body": {"n": 2}}, "n", "there is no such field"),
-    ({"text": {"format": {"type": "json_object"}}, "tools": [NOW]}, None, "exclude each other"),
     ({"tool_choice": "required"}, None, "tool_choice is given without tools"),
     ({"input": "x = 1\n" * 300}, None, "no room in the model's context of 1,024"),
     ({"tools": [NOW | {"parameters": NESTED}]}, "tools.0.parameters", "more than 100 deep"),

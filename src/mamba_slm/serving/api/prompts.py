@@ -81,9 +81,8 @@ def chat_prompt(body: ChatBody, model: ServedModel) -> RenderedPrompt:
 
     end = end_of_turn(encode, tokenizer)
     constraint = None if use is None else use.constraint(tokenizer, end=end)
-    wanted = body.response_format
-    if wanted is not None and wanted.type != "text":
-        schema = wanted.json_schema.schema_ if wanted.json_schema is not None else {"type": "object"}
+    schema = body.answer_schema
+    if use is None and schema is not None:
         check_schema(schema)
         constraint = following_schema(json.dumps(schema), tokenizer, end_ids=(tokenizer.eos_id, end))
     return RenderedPrompt(

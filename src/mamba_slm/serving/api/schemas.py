@@ -188,3 +188,11 @@ class ChatBody(Sampling):
     parallel_tool_calls: bool | None = True
     metadata: Annotated[dict[str, str], at_most(64)] | None = None
     store: bool | None = None
+
+    @property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """JSON schema that the text of an answer follows; None: it is free."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        return {"type": "object"} if wanted.json_schema is None else wanted.json_schema.schema_

@@ -158,11 +158,3 @@ class ResponsesBody(Drawing):
                     f"before it. Send its function_call, too: {NOTHING_KEPT}"
                 )
         return items
-
-    @model_validator(mode="after")
-    def check(self) -> Self:
-        """What fields say together."""
-        format = None if self.text is None else self.text.format
-        if self.tools and self.tool_choice != "none" and format is not None and format.type != "text":
-            raise ValueError('tools and a text.format exclude each other: leave one out, or say "tool_choice": "none"')
-        return self

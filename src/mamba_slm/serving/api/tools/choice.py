@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class ToolUse:
     form: CallForm
     must_call: bool
     most_calls: int | None
+    answer: Mapping[str, Any] | None = None
+    """JSON schema of an answer that calls nothing; None: it is free text."""
 
     def parser(self) -> CallParser:
         """For one answer."""
@@ -40,19 +42,21 @@ class ToolUse:
         """What the answer must follow; None: it is free.
 
         Raises:
-            ConfigError: parameters whose schema cannot be followed.
+            ConfigError: parameters, or an answer, whose schema cannot be followed.
         """
         is_strict = any(tool.function.strict for tool in self.callable_)
-        if not self.must_call and not (is_strict and self.form.head):  # without a tag, text and calls look alike
+        is_bound = self.must_call or self.answer is not None
+        if not is_bound and not (is_strict and self.form.head):  # without a tag, text and calls look alike
             return None
-        for tool in self.callable_:
-            check_schema(tool.function.parameters or {})
+        for schema in (*(tool.function.parameters for tool in self.callable_), self.answer):
+            check_schema(schema or {})
         grammar = calls_grammar(
             [tool.function for tool in self.callable_],
             self.form,
-            is_free=not self.must_call,
+            is_free=not is_bound,
             most_calls=self.most_calls,
             specials=special_names(tokenizer),
+            answer=self.answer,
         )
         return following_grammar(grammar, tokenizer, what="the tools", end_ids=(tokenizer.eos_id, end))
 
@@ -61,7 +65,7 @@ def tool_use(body: ChatBody, template: str) -> ToolUse | None:
     """What a request says about tools; None: nothing, or that none may be called.
 
     Raises:
-        ConfigError: a choice without tools, two tools of one name, or tools beside a `response_format`.
+        ConfigError: a choice without tools, two tools of one name, or a `response_format` that could be a call.
         UnknownNameError: the tool that must be called is not there.
     """
     choice = body.tool_choice
@@ -74,21 +78,24 @@ def tool_use(body: ChatBody, template: str) -> ToolUse | None:
         raise ConfigError("two tools have the same name", hint="a call says nothing but the name: give each its own")
     if choice == "none":
         return None
-    if body.response_format is not None and body.response_format.type != "text":
-        raise ConfigError(
-            "tools and a response_format cannot be followed at once",
-            hint='leave one of them out, or say "tool_choice": "none"',
-        )
     allowed = tuple(body.tools)
     if isinstance(choice, NamedTool):
         allowed = tuple(tool for tool in body.tools if tool.function.name == choice.function.name)
         if not allowed:
             raise UnknownNameError("tool", choice.function.name, names)
+    form, must_call = form_of(template), isinstance(choice, NamedTool) or choice == "required"
+    answer = None if must_call else body.answer_schema
+    if answer is not None and not form.head:
+        raise ConfigError(
+            "a call of this model is JSON without a mark, which cannot be told from an answer in a response_format",
+            hint='leave one of them out, or say "tool_choice": "none" or "required"',
+        )
     return ToolUse(
         tools=tuple(body.tools),
         callable_=allowed,
-        form=form_of(template),
-        must_call=isinstance(choice, NamedTool) or choice == "required",
+        form=form,
+        must_call=must_call,
+        answer=answer,
         most_calls=1 if isinstance(choice, NamedTool) or body.parallel_tool_calls is False else None,
     )
 

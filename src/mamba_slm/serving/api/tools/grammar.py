@@ -6,7 +6,8 @@ Every function has a rule of its own, so that `$ref` in its parameters finds wha
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mamba_slm.generation.strategies.constraints import WHITESPACE
 from mamba_slm.serving.api.tools.bodies import Function
@@ -16,7 +17,13 @@ NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": Fal
 
 
 def calls_grammar(
-    functions: Sequence[Function], form: CallForm, *, is_free: bool, most_calls: int | None, specials: frozenset[str]
+    functions: Sequence[Function],
+    form: CallForm,
+    *,
+    is_free: bool,
+    most_calls: int | None,
+    specials: frozenset[str],
+    answer: Mapping[str, Any] | None = None,
 ) -> str:
     """Lark of an answer that calls one or more of these functions.
 
@@ -26,6 +33,7 @@ def calls_grammar(
             where a tag begins calls.
         most_calls: not more; None: as many as one likes.
         specials: names of special tokens, which a grammar must not spell letter by letter.
+        answer: JSON schema of what may stand instead of calls. Only where a tag begins calls.
     """
     rules = [f"call_{number}: {body_of(function, form)}" for number, function in enumerate(functions)]
     heads, feet = literal(form.head, specials), literal(form.foot, specials)
@@ -43,6 +51,9 @@ def calls_grammar(
     else:
         rules.append("call: body")
         start = "start: call"
+    if answer is not None:
+        start = f"start: calls | answer\n{start.replace('start', 'calls', 1)}"
+        rules.append(f"answer: %json {json.dumps({**answer, 'x-guidance': WHITESPACE})}")
     return "\n".join([start, *rules, f"body: {inner}", ""])
 
 
