@@ -4,11 +4,14 @@ import pytest
 import torch
 
 from mamba_slm.generation.generate import generate
+from mamba_slm.generation.runtime import TorchRuntime
+from mamba_slm.generation.speculative.proposals import DraftModel, PromptLookup
 from mamba_slm.model.fingerprint import fingerprint
 from mamba_slm.model.packed import nearest_model
 from mamba_slm.model.quantization import PLANS
 from mamba_slm.serving.adapters.own_tensors import with_own
 from mamba_slm.serving.cache.prefix_cache import CacheSettings
+from mamba_slm.serving.engine.observer import Observer
 from serving.adapters.adapted_engine import adapted_engine, merged, store_of
 from serving.adapters.adapter_folders import SMALL, write_adapter
 from serving.engines import random_prompts
@@ -78,6 +81,52 @@ def test_a_quantized_base_adds_the_same_changes_to_its_rounded_products(folder, 
     if not compiled:  # which rounds float32 where PyTorch rounds what it is given
         assert together[0] == alone(nearest_model(fresh_model(), PLANS["int8"], dtype=torch.float32), PROMPTS[2], 8)
     assert len({tuple(tokens) for tokens in together[:4]}) == 4
+
+
+class Guessed(Observer):
+    """How many guesses there were, and how many were right."""
+
+    drafted = accepted = 0
+
+    def guessed(self, *, drafted, accepted):
+        self.drafted += drafted
+        self.accepted += accepted
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_guesses_of_rows_with_adapters_change_no_answer(folder, compiled):
+    model = fresh_model()
+    store = store_of(model, folder)
+    engine = adapted_engine(
+        model, store, compiled=compiled, guesses=PromptLookup(most=5, shortest=1), max_running=5, step_tokens=100
+    )
+    engine.core.observer = Guessed()
+    prompts = [PROMPTS[0] * 4, PROMPTS[1]]
+    numbers = {
+        (name, place): engine.submit(prompt, 30, adapter=store.get(name).key)
+        for name in ("plain", "wide", "dora")
+        for place, prompt in enumerate(prompts)
+    }
+    engine.run()
+    for (name, place), number in numbers.items():
+        assert engine.tokens(number) == alone(merged(fresh_model(), folder / name), prompts[place], 30), (name, place)
+    assert 0 < engine.core.observer.accepted <= engine.core.observer.drafted
+    beside = engine.submit(prompts[0], 12), engine.submit(prompts[0], 12, adapter=store.get("small").key)
+    engine.run()
+    assert engine.tokens(beside[0]) == alone(fresh_model(), prompts[0], 12)
+    assert engine.tokens(beside[1]) == alone(merged(fresh_model(), folder / "small"), prompts[0], 12)
+
+
+def test_an_adapter_with_small_tensors_of_its_own_gets_no_guesses(folder):
+    model = fresh_model()
+    store = store_of(model, folder)
+    draft = DraftModel(runtime=TorchRuntime(fresh_model()), most=3)
+    engine = adapted_engine(model, store, guesses=draft)
+    engine.core.observer = Guessed()
+    engine.ask(PROMPTS[0] * 4, 20, adapter=store.get("small").key)
+    assert engine.core.observer.drafted == 0
+    engine.ask(PROMPTS[0] * 4, 20, adapter=store.get("plain").key)
+    assert engine.core.observer.drafted > 0
 
 
 def test_states_of_one_adapter_are_never_continued_by_another(folder):

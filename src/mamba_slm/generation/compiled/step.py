@@ -181,6 +181,8 @@ class CompiledStep:
         slots: Tensor,
         table: Tensor,
         starts: Tensor,
+        deltas: Deltas | None = None,
+        adapters: Tensor | None = None,
     ) -> Guesses:
         """As `in_blocks`, with several successive tokens of a sequence, one row for each: all but the first of each
         sequence are guesses, which `Guesses.keep` takes back or lets count.
@@ -205,6 +207,9 @@ class CompiledStep:
         call = self._call_in_blocks(layers, num_tokens, slots, table)
         call.states, call.after = (ctypes.addressof(each) for each in places)
         call.starts, call.num_sequences = starts.data_ptr(), len(starts) - 1
+        if deltas is not None:
+            assert adapters is not None
+            deltas.put_into(call, adapters)
         logits = self._execute(call, tokens, where="row")
         return Guesses(
             logits, starts, call, ctypes.addressof(self._table), (self, layers, after, places, slots, num_tokens, table)

@@ -37,7 +37,7 @@ class AdaptedExecutor:
         self.rows = AdapterRows(base.model, loaded)
         self._base, self._loaded = base, loaded
         self._own: dict[str, TorchExecutor] = {}
-        base.rows_use = self.rows.using
+        base.rows_use, base.takes = self.rows.using, lambda key: self._executor(key) is base
         if isinstance(base, CompiledExecutor):
             base.deltas_use = self._deltas
 

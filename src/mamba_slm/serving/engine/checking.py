@@ -21,6 +21,10 @@ class Checker(Protocol):
     most_tokens: int
     """Of one call."""
 
+    def takes(self, adapter: str) -> bool:
+        """Whether sequences with this adapter can be checked."""
+        ...
+
     def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
         """For each sequence its next token and guesses of what follows it; the logits [t v] after each of them."""
         ...
@@ -35,9 +39,12 @@ class ReadChecker:
 
     most_tokens = 1024
 
-    def __init__(self, executor: Executor, pool: Pool):
+    def __init__(self, executor: TorchExecutor, pool: Pool):
         self._executor, self._pool = executor, pool
         self._taken: list[tuple[Sequence, int, list[list[tuple[Tensor, Tensor]]]]] = []
+
+    def takes(self, adapter: str) -> bool:
+        return self._executor.takes(adapter)
 
     def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
         reads = self._executor.read(
@@ -65,9 +72,12 @@ class CompiledChecker:
     most_tokens = MOST_ROWS
 
     def __init__(self, executor: CompiledExecutor, pool: Pool):
-        self._step, self._pool = executor.compiled_step, pool
+        self._executor, self._pool = executor, pool
         self._sequences: Rows[Sequence] = ()
         self._guesses: Guesses | None = None
+
+    def takes(self, adapter: str) -> bool:
+        return self._executor.takes(adapter)
 
     def check(self, sequences: Rows[Sequence], tokens: Rows[Rows[int]]) -> list[Tensor]:
         lengths = torch.tensor([len(given) for given in tokens])
@@ -75,14 +85,17 @@ class CompiledChecker:
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         before = torch.tensor([sequence.num_tokens for sequence in sequences]) - starts[:-1]
         table = torch.tensor([s.blocks + [0] * (most - len(s.blocks)) for s in sequences])
+        deltas, adapters = self._executor.deltas_use([sequence.adapter for sequence in sequences]) or (None, None)
         self._sequences = sequences
-        self._guesses = self._step.guesses_in_blocks(
+        self._guesses = self._executor.compiled_step.guesses_in_blocks(
             torch.tensor([token for given in tokens for token in given]),
             self._pool.layers,
             num_tokens=before.repeat_interleave(lengths) + torch.arange(int(starts[-1])),
             slots=torch.tensor([sequence.slot for sequence in sequences]).repeat_interleave(lengths),
             table=table.repeat_interleave(lengths, dim=0),
             starts=starts,
+            deltas=deltas,
+            adapters=None if adapters is None else adapters.repeat_interleave(lengths),
         )
         return list(self._guesses.logits.split(lengths.tolist()))
 

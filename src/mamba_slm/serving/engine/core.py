@@ -245,15 +245,17 @@ class EngineCore:
             key=lambda task: task.sequence.slot if task.sequence is not None else 0,  # neighbours need no copy
         )
         guesses = self.guessing.propose(ready, spare=spare, pool=self._pool) if self.guessing and ready else {}
-        stepped = [task for task in ready if task.request.adapter] if guesses else ready
+        checker = self.guessing.checker if self.guessing and guesses else None
+        checked = [task for task in ready if checker and checker.takes(task.request.adapter)]
+        stepped = [task for task in ready if task not in checked]
         if stepped:
             logits = self._executor.step(
                 [task.sequence for task in stepped if task.sequence is not None], [task.made[-1] for task in stepped]
             )
             self.decoded_tokens += len(stepped)
             self._take(stepped, logits)
-        if guesses:
-            self._check({task: guesses.get(task, []) for task in ready if not task.request.adapter})
+        if checked:
+            self._check({task: guesses.get(task, []) for task in checked})
 
     def _check(self, guesses: dict[Task, list[int]]) -> None:
         """The next token of every task, and those behind it as far as they were guessed."""

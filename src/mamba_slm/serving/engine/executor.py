@@ -73,6 +73,8 @@ class TorchExecutor:
         self._is_batch_invariant = is_batch_invariant
         self.rows_use: Callable[[Rows[str]], AbstractContextManager[None]] = lambda adapters: nullcontext()
         """Told before a call of the model which adapter each of its rows uses (`Sequence.adapter`)."""
+        self.takes: Callable[[str], bool] = lambda adapter: not adapter
+        """Whether it can run sequences with this adapter; the empty one is the base."""
 
     def with_model(self, model: LanguageModel) -> Self:
         """The same for another model of the same shapes, over the same pool."""

@@ -150,7 +150,7 @@ class Guessing:
         guesses: dict[Task, list[int]] = {}
         for task in tasks:
             request, sequence = task.request, task.sequence
-            if not request.guess or request.adapter or sequence is None:
+            if not request.guess or sequence is None or not self.checker.takes(request.adapter):
                 continue
             known = self._known(task)
             left = min(request.max_new_tokens, task.room) - len(task.made) - 1
