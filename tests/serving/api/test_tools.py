@@ -122,8 +122,9 @@ def test_strict_functions_bind_the_model_also_where_it_is_free(caller):
 
 def test_beside_tools_an_answer_follows_its_format_or_is_a_call_that_follows_its_own(caller, served):
     wanted = {"type": "json_schema", "json_schema": {"name": "mood", "schema": {"enum": ["good", "bad"]}}}
-    beside = caller.client.chat.completions.create(**ASK, response_format=wanted, temperature=0).choices[0].message
-    drawn = served.client.chat.completions.create(**ASK, response_format=wanted, n=8, seed=3, temperature=2)
+    more = {"response_format": wanted, "parallel_tool_calls": False}
+    beside = caller.client.chat.completions.create(**ASK, **more, temperature=0).choices[0].message
+    drawn = served.client.chat.completions.create(**ASK, **more, n=8, seed=3, temperature=2)
     for message in (beside, *(choice.message for choice in drawn.choices)):
         if message.tool_calls:
             assert message.content is None
@@ -132,7 +133,7 @@ def test_beside_tools_an_answer_follows_its_format_or_is_a_call_that_follows_its
                 assert arguments == {} if call.function.name == "now" else is_weather(arguments)
         else:
             assert json.loads(message.content) in ("good", "bad")
-    bound = served.client.chat.completions.create(**ASK, response_format=wanted, tool_choice="required", seed=1)
+    bound = served.client.chat.completions.create(**ASK, **more, tool_choice="required", seed=1)
     assert bound.choices[0].message.tool_calls and bound.choices[0].message.content is None
 
 
