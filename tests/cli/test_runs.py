@@ -261,6 +261,13 @@ def test_nothing_is_deleted_when_one_of_several_is_owned(home, owned, capsys):
     assert (home / "20260401-nano-2").is_dir()
 
 
+def test_nothing_is_deleted_when_one_of_several_is_a_link(home, tmp_path, capsys):
+    (home / "linked").symlink_to(home / "20260401-nano")
+    assert main(["runs", "delete", "20260401-nano-2", "linked", "--yes"]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert (home / "20260401-nano-2").is_dir() and (home / "linked").is_symlink()
+
+
 @pytest.mark.parametrize("words", [[], ["20260401-nano", "--empty"]])
 def test_deleting_wants_names_or_the_empty_ones(home, words, capsys):
     assert main(["runs", "delete", *words, "--yes"]) == 2

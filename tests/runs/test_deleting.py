@@ -75,5 +75,9 @@ def test_only_a_run_without_step_and_checkpoint_that_nobody_owns_is_empty(tmp_pa
     stepped.metrics_file.write_text('{"kind": "train", "step": 1, "loss": 3.0}\n')
     (saved.checkpoints_folder / "step-00000000").mkdir()
     assert [took_no_step(run) for run in (empty, stepped, saved)] == [True, False, False]
+    finished = begun(tmp_path / "finished")
+    write_status(finished.status_file, Status(state="done", step=0))
+    (tmp_path / "link").symlink_to(empty.path)
+    assert not took_no_step(finished) and not took_no_step(RunDirectory(tmp_path / "link"))
     with owner_process(empty.path):
         assert not took_no_step(empty)

@@ -11,7 +11,6 @@ from mamba_slm.core.errors import UsageError
 
 if TYPE_CHECKING:
     from mamba_slm.runs.deleting import Deletion
-    from mamba_slm.runs.layout import RunDirectory
 
 EPILOG = """\
 Without --yes nothing is deleted: what would go is shown. A run that somebody owns is refused, and so is one that
@@ -62,10 +61,10 @@ def chosen(args: argparse.Namespace) -> list[Deletion]:
     """What the arguments name, each once.
 
     Raises:
-        UsageError: nothing is named, or a run is needed by another that stays.
+        UsageError: nothing is named, one is a link, or a run is needed by another that stays.
         RunLockedError: somebody owns one of them.
     """
-    from mamba_slm.runs.deleting import deletion_of, took_no_step
+    from mamba_slm.runs.deleting import deletion_of, refuse, took_no_step
     from mamba_slm.runs.layout import find_run, list_runs
 
     if args.empty == bool(args.run):
@@ -76,7 +75,7 @@ def chosen(args: argparse.Namespace) -> list[Deletion]:
     ]  # fmt: skip
     runs = list({run.path.resolve(): run for run in runs}.values())
     for run in runs:
-        refuse_owned(run)
+        refuse(run)
     going = {run.path.resolve() for run in runs}
     staying = [run for run in all_runs if run.path.resolve() not in going]
     found = [deletion_of(run, staying) for run in runs]
@@ -88,18 +87,6 @@ def chosen(args: argparse.Namespace) -> list[Deletion]:
             hint=f"add --anyway, or delete all of them: mamba-slm runs delete {both}",
         )
     return found
-
-
-def refuse_owned(run: RunDirectory) -> None:
-    """Raise RunLockedError if a living process owns the run: before any other is deleted."""
-    from mamba_slm.core.errors import RunLockedError
-    from mamba_slm.runs.lock import live_owner
-
-    owner = live_owner(run)
-    if owner is not None:
-        raise RunLockedError(
-            f"{run.path} is in use by {owner.describe()}", hint=f"stop it first: mamba-slm runs stop {run.path}"
-        )
 
 
 def as_json(each: Deletion) -> dict:

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mamba_slm.core.errors import MambaSlmError, UsageError
+from mamba_slm.core.errors import MambaSlmError, RunLockedError, UsageError
 from mamba_slm.core.files import folder_bytes, fsync_folder
 from mamba_slm.runs.evidence import read_evidence
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.lock import RunLock, live_owner
+from mamba_slm.runs.status import observed_state
 from mamba_slm.runs.summary import flat_settings, has_begun
 
 
@@ -68,8 +69,25 @@ def paths_named_by(run: RunDirectory) -> Iterator[Path]:
 
 
 def took_no_step(run: RunDirectory) -> bool:
-    """Whether there is nothing in a run that anybody could miss: no step, no checkpoint, nobody at work."""
-    return not has_begun(run) and live_owner(run) is None
+    """Whether there is nothing in a run that anybody could miss: no step, no checkpoint, no result, nobody at work."""
+    is_unused = not has_begun(run) and observed_state(run) != "done" and live_owner(run) is None
+    return is_unused and not run.path.is_symlink()
+
+
+def refuse(run: RunDirectory) -> None:
+    """Say why a run cannot be deleted, before any other is.
+
+    Raises:
+        RunLockedError: a living process owns it.
+        UsageError: it is a link; what it leads to stays.
+    """
+    if run.path.is_symlink():
+        raise UsageError(f"{run.path} is a link to {os.readlink(run.path)}", hint=f"rm {run.path}")
+    owner = live_owner(run)
+    if owner is not None:
+        raise RunLockedError(
+            f"{run.path} is in use by {owner.describe()}", hint=f"stop it first: mamba-slm runs stop {run.path}"
+        )
 
 
 def delete_run(run: RunDirectory) -> None:
@@ -79,8 +97,7 @@ def delete_run(run: RunDirectory) -> None:
         RunLockedError: a living process owns it.
         UsageError: it is a link; what it leads to stays.
     """
-    if run.path.is_symlink():
-        raise UsageError(f"{run.path} is a link to {os.readlink(run.path)}", hint=f"rm {run.path}")
+    refuse(run)
     with RunLock(run, command="runs delete"):
         parent = run.path.resolve().parent
         around = Path(tempfile.mkdtemp(dir=parent, prefix=f".deleted.{run.name}."))

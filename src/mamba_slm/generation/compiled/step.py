@@ -212,7 +212,11 @@ class CompiledStep:
             deltas.put_into(call, adapters)
         logits = self._execute(call, tokens, where="row")
         return Guesses(
-            logits, starts, call, ctypes.addressof(self._table), (self, layers, after, places, slots, num_tokens, table)
+            logits,
+            starts,
+            call,
+            ctypes.addressof(self._table),
+            (self, layers, after, places, slots, num_tokens, table, deltas, adapters),
         )
 
     def _call_in_blocks(
