@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from training.distributed.test_launch import command, losses_of
 from training.test_resume import write_text
 
 STEPS = 60
-CLUSTER = Path(__file__).with_name("ray_cluster_process.py")
 
 
 def test_the_command_names_cluster_job_and_what_is_passed_on():
@@ -106,8 +106,9 @@ def test_a_cluster_whose_agents_have_not_reported_yet_is_asked_again(tmp_path, m
 
 def test_after_its_time_the_cluster_is_not_asked_again_and_its_words_are_shown(tmp_path, monkeypatch):
     calls = a_cluster_that_answers(tmp_path, monkeypatch, NOT_YET)
-    with pytest.raises(SetupError, match="No available agent"):
+    with pytest.raises(SetupError, match="No available agent") as caught:
         submit(["ray", "job"], patience_seconds=0)
+    assert "--dashboard-agent-listen-port=0" in str(caught.value.hint)
     assert len(calls()) == 1
 
 
@@ -147,18 +148,32 @@ def test_what_cannot_be_submitted(tmp_path, text, capsys, monkeypatch):
 
 @contextlib.contextmanager
 def cluster(environment):
-    """The address of a cluster's server for jobs."""
-    with subprocess.Popen(
-        [sys.executable, str(CLUSTER), str(free_port())],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        address = process.stdout.readline().strip()
-        assert address.startswith("http://"), "the cluster did not start"
-        yield address  # leaving the block closes its stdin, which ends it
+    """The address of a cluster's server for jobs.
+
+    All its ports are free ones: Ray's own choice for the agent that takes jobs, 52365, may be another cluster's here.
+    """
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:  # sockets need short names
+        words = [
+            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--temp-dir", folder),
+            *("--node-ip-address=127.0.0.1", "--port=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={port}"),
+            *("--dashboard-agent-listen-port=0", f"--ray-client-server-port={free_port()}"),
+            *("--num-cpus=4", f"--object-store-memory={100 << 20}"),
+        ]
+        for left in (2, 1, 0):  # Ray gives itself 30 seconds, too few on a busy machine
+            with (
+                (Path(folder) / "said.txt").open("w") as said,
+                subprocess.Popen(words, env=environment, stdout=said, stderr=subprocess.STDOUT) as process,
+            ):
+                try:
+                    while process.poll() is None and "Ray runtime started" not in Path(said.name).read_text():
+                        time.sleep(0.1)
+                    if process.poll() is None:
+                        yield f"http://127.0.0.1:{port}"
+                        return
+                finally:
+                    process.terminate()
+            assert left, Path(said.name).read_text()
 
 
 def ranks_here(run):

@@ -20,7 +20,11 @@ PASSED_ON = ("PYTHONPATH", "MAMBA_SLM_HOME", "MAMBA_SLM_CACHE", "MAMBA_SLM_OFFLI
 """Variables that the processes get as they are here."""
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 NOT_YET = "No available agent"
-"""What a cluster answers that has begun but whose agents have not reported yet; it took no job then."""
+"""What a cluster answers that has begun but whose head's agent has not reported yet; it took no job then."""
+NO_AGENT_HINT = (
+    "the agent on the head's machine is missing: another cluster there may have its port, 52365. Start the head with "
+    "--dashboard-agent-listen-port=0 beside `ray start --head`; why it is missing stands in its dashboard_agent.log"
+)
 POLL_SECONDS = 1.0
 
 
@@ -133,11 +137,11 @@ def submit(
             return
         lines = [line for line in (done.stderr or done.stdout).strip().splitlines() if line.strip()]
         reason = lines[-1] if lines else f"exit code {done.returncode}"
-        if NOT_YET not in reason or time.monotonic() - began > patience_seconds:
-            raise SetupError(
-                f"ray job submit refuses: {reason}",
-                hint="is the cluster's dashboard at that address, and is this: " + shlex.join(command),
-            )
+        if NOT_YET not in reason:
+            hint = "is the cluster's dashboard at that address, and is this: " + shlex.join(command)
+            raise SetupError(f"ray job submit refuses: {reason}", hint=hint)
+        if time.monotonic() - began > patience_seconds:
+            raise SetupError(f"ray job submit refuses: {reason}", hint=NO_AGENT_HINT)
         if attempt == 0:
             say(f"the cluster cannot take a job yet; asking again for up to {patience_seconds:g} seconds")
         time.sleep(POLL_SECONDS)
