@@ -268,6 +268,14 @@ def test_nothing_is_deleted_when_one_of_several_is_a_link(home, tmp_path, capsys
     assert (home / "20260401-nano-2").is_dir() and (home / "linked").is_symlink()
 
 
+def test_what_is_gone_already_is_named_when_a_later_one_fails(home, capsys):
+    outer, inner = home / "20260401-nano", home / "20260401-nano" / "inner"
+    shutil.copytree(FIXTURE, inner)
+    assert main(["runs", "delete", str(outer), str(inner), "--yes"]) != 0  # the second went with the first
+    assert f"deleted before this: {outer}" in capsys.readouterr().err
+    assert [entry.name for entry in home.iterdir()] == ["20260401-nano-2"]
+
+
 @pytest.mark.parametrize("words", [[], ["20260401-nano", "--empty"]])
 def test_deleting_wants_names_or_the_empty_ones(home, words, capsys):
     assert main(["runs", "delete", *words, "--yes"]) == 2

@@ -19,7 +19,7 @@ OWN = {"Origin": "http://localhost:8888"}
 def home(tmp_path, monkeypatch):
     """Where the dashboard runs, with a run and what was made of it."""
     monkeypatch.chdir(tmp_path)
-    run = make_run(tmp_path / "runs", "20260401-nano")
+    run = make_run(tmp_path / "runs", "20260401-nano", config="train:\n  context_tokens: 64\n")
     make_model(run.path / "model")
     make_model(run.checkpoint_folder(50))
     make_quantized(tmp_path / "models" / "nano-int8", run.path / "model")
@@ -56,6 +56,7 @@ def test_a_model_shows_its_layers_its_memory_and_what_was_made_of_it(home):
     assert {row["format"] for row in found["formats"]} >= {"int8", "int4", "mixed"}
     assert found["memory"]["table"][0]["hybrid"] < found["memory"]["table"][0]["attention_only"]
     assert {row["name"] for row in found["files"]} == {"config.json", "model.safetensors"}
+    assert (found["settings"]["max_context_tokens"], found["trained_context_tokens"]) == (96, 64)
     quantized = one(home, "models/nano-int8").json()
     assert [step["from"] for step in quantized["lineage"]] == ["runs/20260401-nano/model", None]
     assert quantized["checks"][0]["source"] == "report.json"

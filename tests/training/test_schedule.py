@@ -124,3 +124,5 @@ def test_a_run_without_an_end_is_refused_with_the_flags_that_give_one():
     for name, value in itertools.product(("tokens", "steps", "seconds"), (0, -1)):
         with pytest.raises(ConfigError):
             Limits(**{name: value})
+    with pytest.raises(ConfigError, match=r"minutes must be > 0, got -3$"):  # as it was asked for
+        Limits(seconds=-180)

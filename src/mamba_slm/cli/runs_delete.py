@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from mamba_slm.cli import console
-from mamba_slm.core.errors import UsageError
+from mamba_slm.core.errors import MambaSlmError, UsageError
 
 if TYPE_CHECKING:
     from mamba_slm.runs.deleting import Deletion
@@ -39,8 +39,13 @@ def delete(args: argparse.Namespace) -> int:
 
     found = chosen(args)
     if args.yes:
-        for each in found:
-            delete_run(each.run)
+        for gone, each in enumerate(found):
+            try:
+                delete_run(each.run)
+            except (MambaSlmError, OSError):
+                if gone:
+                    console.say("deleted before this: " + ", ".join(str(one.run.path) for one in found[:gone]))
+                raise
     if args.json:
         console.print_json({"deleted": args.yes, "runs": [as_json(each) for each in found]})
         return 0

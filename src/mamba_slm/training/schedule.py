@@ -41,7 +41,8 @@ class Limits:
             )
         for name, value in given.items():
             if value is not None and not value > 0:
-                raise ConfigError(f"the limit in {name} must be > 0, got {value}")
+                unit, count = ("minutes", f"{value / 60:g}") if name == "seconds" else (name, value)
+                raise ConfigError(f"the limit in {unit} must be > 0, got {count}")
 
     def progress(self, *, tokens: int, steps: int, seconds: float) -> float:
         """Share of the run that is done, in [0, 1]: the largest share used up of any limit."""

@@ -11,7 +11,8 @@ from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.core.files import folder_bytes
 from mamba_slm.dashboard.reading.anatomy import anatomy, stored_by_part
 from mamba_slm.dashboard.reading.checks import checks_of
-from mamba_slm.dashboard.reading.lineage import identity, lineage_of, origin_of
+from mamba_slm.dashboard.reading.facts import settings_of
+from mamba_slm.dashboard.reading.lineage import identity, lineage_of, origin_of, run_of
 from mamba_slm.dashboard.reading.models import (
     OURS,
     QUANTIZED,
@@ -28,6 +29,7 @@ from mamba_slm.model.config import ModelConfig
 from mamba_slm.model.count import count_parameters, weight_bytes
 from mamba_slm.model.presets import SIZES, preset
 from mamba_slm.model.quantization import Quantization
+from mamba_slm.runs.evidence import section
 from mamba_slm.runs.jobs import Job
 from mamba_slm.runs.layout import RunDirectory, step_of
 
@@ -86,6 +88,7 @@ def describe(model: Model, others: Sequence[Model], places: Places, jobs: Sequen
         "folder": places.typed(model.folder),
         "is_finished": model.is_finished,
         "trained_for": trained_for_words(model),
+        "trained_context_tokens": trained_context_tokens(model),
         "lineage": [step(path, origin, places) for path, origin in lineage_of(model, jobs, places.shows)],
         "children": children_of(model, others, places, jobs),
         "checks": [asdict(check) for check in checks_of(model, jobs)],
@@ -125,6 +128,13 @@ def trained_for_words(model: Model) -> str | None:
         return None if stored is None else str(Quantization.from_json(stored))
     except MambaSlmError:
         return None
+
+
+def trained_context_tokens(model: Model) -> int | None:
+    """Tokens of a row in the run that the model belongs to, which may be fewer than the model has room for."""
+    run = run_of(model.path)
+    tokens = section(settings_of(run), "train").get("context_tokens") if run else None
+    return tokens if isinstance(tokens, int) else None
 
 
 def step(path: Path, origin: Any, places: Places) -> dict[str, Any]:
