@@ -26,6 +26,8 @@ SLOW ?= tests
 TEXTS ?= ../shared/data/corpora
 TOKENIZER ?= ../shared/data/tokenizers/neox/20B_tokenizer.json
 export NO_MKDOCS_2_WARNING := 1
+export PIP_RETRIES ?= 10
+export PIP_DEFAULT_TIMEOUT ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -13,7 +13,12 @@ from mamba_slm.cli import console
 from mamba_slm.core.network import forbid_network
 
 SEED = 1234
-hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes says nothing about the code
+hypothesis.settings.register_profile(
+    "untimed",
+    deadline=None,  # how long an example takes says nothing about the code, and how long it takes to draw one neither
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=os.environ.get("MAMBA_SLM_CI") == "1",  # new examples are sought elsewhere: a change is no lottery
+)
 hypothesis.settings.load_profile("untimed")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: test processes share the cores
 if not os.path.exists("/dev/nvidiactl"):
