@@ -48,6 +48,12 @@ def test_a_conversation_is_found_and_shown_with_what_is_learned_of_it(browser, t
         until(page, "window.inspectState?.page?.rows[0].number === 15")
         assert page.locator(".token.learned").first.is_visible(), "an address shows what one saw"
 
+        page.get_by_role("button", name="Find documents like number 16").click()
+        until(page, "inspectState.page?.rows[0].similarity > 0.5 && !document.getElementById('like').hidden")
+        assert "similarity 1.00" in page.locator("#rows li").first.inner_text()
+        page.get_by_role("button", name="Show all").click()
+        until(page, "inspectState.page?.rows[0].similarity === null")
+
         page.get_by_role("button", name="Count it").click()
         until(page, "document.querySelector('#jobs .state')?.dataset.state === 'done'")
         page.locator("[name=path]").fill("tales-tokens")

@@ -16,6 +16,7 @@ from dashboard.made_runs import EVIL, client_of, parse
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.dashboard.forms_data import CountForm, DownloadForm
 from mamba_slm.dashboard.reading.cursors import Cursors
+from mamba_slm.data.curation.duplicates.definition import jaccard, shingles_of
 from mamba_slm.runs.jobs import list_jobs
 
 OWN = {"Origin": "http://localhost:8888"}
@@ -59,6 +60,27 @@ def test_a_search_finds_what_holds_it_and_says_where(home):
         "kind": "text", "form": "", "count": None, "rows": [], "next": len(TALES), "is_end": True,
         "command": f"mamba-slm data inspect {home / 'tales.jsonl'}",
     }  # fmt: skip
+
+
+def test_near_duplicates_of_a_document_come_with_their_similarity_as_curation_measures_it(tmp_path):
+    tale = TALES[0] + " " + TALES[1]
+    texts = [
+        tale,
+        TALES[2],
+        tale.upper() + "!",
+        tale + " The end of it all.",
+        " ".join(tale.split()[:-5]),
+    ]
+    write_lines(tmp_path / "some.jsonl", [{"text": text} for text in texts])
+    page = read(tmp_path, "some.jsonl", like=0)
+    exact = {number: jaccard(shingles_of(tale), shingles_of(text)) for number, text in enumerate(texts)}
+    assert exact[1] < 0.5 < exact[3] < exact[4] < exact[2] == 1
+    assert {row["number"]: row["similarity"] for row in page["rows"]} == {n: float(exact[n]) for n in (0, 2, 3, 4)}
+    assert [row["number"] for row in read(tmp_path, "some.jsonl", like=0, search="the end of it")["rows"]] == [3]
+    assert {row["similarity"] for row in read(tmp_path, "some.jsonl")["rows"]} == {None}
+    asked = {"path": str(tmp_path / "some.jsonl"), "like": 9}
+    refused = client_of(tmp_path).get("/api/data/documents", params=asked)
+    assert refused.status_code == 400 and "no document 10 to compare" in refused.text
 
 
 def test_the_mask_shown_is_the_one_that_the_loss_gets(home):

@@ -5,11 +5,12 @@ import { followJobs } from "./jobs.js";
 
 const MOST = 5;
 const form = byId("form");
-const state = { page: null, first: 0, view: "text", before: [], asked: 0, settled: 0 };
+const state = { page: null, first: 0, view: "text", like: null, before: [], asked: 0, settled: 0 };
 window.inspectState = state;  // for tests
 const wanted = new URLSearchParams(location.hash.slice(1));
 for (const name of ["path", "tokenizer", "search", "key"]) form.elements[name].value = wanted.get(name) || "";
 state.first = Math.max(0, (Number(wanted.get("number")) || 1) - 1);
+state.like = Number(wanted.get("like")) >= 1 ? Number(wanted.get("like")) - 1 : null;
 state.view = ["text", "raw", "tokens", "mask"].includes(wanted.get("view")) ? wanted.get("view") : "text";
 byId("train-on").value = wanted.get("train_on") || "answers";
 for (const radio of document.querySelectorAll("[name=view]")) radio.checked = radio.value === state.view;
@@ -22,6 +23,7 @@ const query = () => new URLSearchParams(["path", "tokenizer", "search", "key"].m
 function remember() {  // so that an address shows what one sees
   const now = query();
   if (state.first) now.set("number", state.first + 1);
+  if (state.like != null) now.set("like", state.like + 1);
   if (state.view !== "text") now.set("view", state.view);
   if (byId("train-on").value !== "answers") now.set("train_on", byId("train-on").value);
   history.replaceState(null, "", now.size ? `#${now}` : location.pathname);
@@ -34,7 +36,8 @@ async function read(first) {
   const number = (state.asked += 1);
   const asked = query();
   for (const [name, text] of [["first", first], ["most", MOST], ["train_on", byId("train-on").value]]) asked.set(name, text);
-  byId("said").textContent = "reading …";
+  if (state.like != null) asked.set("like", state.like);
+  byId("said").textContent = state.like == null ? "reading …" : "comparing …";
   try {
     const found = await ask(`data/documents?${asked}`);
     if (number < state.asked) return;  // something else was asked for meanwhile
@@ -58,18 +61,28 @@ function draw() {
   byId("learned").firstElementChild.hidden = found.kind !== "conversations";
   const range = found.rows.length ? `${whole(found.rows[0].number + 1)} to ${whole(found.rows.at(-1).number + 1)}${found.count == null ? "" : ` of ${whole(found.count)}`}` : "nothing";
   const end = found.is_end ? (found.rows.length ? " · the end" : "") : found.rows.length < MOST ? ` · looked up to number ${whole(found.next)} so far: Further looks on` : "";
-  const empty = found.is_end && !found.rows.length ? (value("search") ? `: nothing from number ${whole(state.first + 1)} on holds “${value("search")}”` : ": there is no document from this number on") : "";
+  const empty = found.is_end && !found.rows.length ? (value("search") || state.like != null ? `: nothing from number ${whole(state.first + 1)} on ${[value("search") && `holds “${value("search")}”`, state.like != null && "is like it"].filter(Boolean).join(" and ")}` : ": there is no document from this number on") : "";
   byId("said").textContent = `${found.kind} (${found.form}) · ${range}${empty}${end}${tokens && !value("tokenizer") ? " · choose a tokenizer to see tokens" : ""}`;
+  byId("like").hidden = state.like == null;
+  byId("like").firstElementChild.textContent = `Only documents that share at least half of their runs of five words with number ${whole((state.like ?? 0) + 1)}. `;
   byId("rows").replaceChildren(...found.rows.map(card));
   byId("first").value = state.first + 1;
   byId("earlier").disabled = state.first === 0;
   byId("further").disabled = found.is_end;
 }
 
+/** Show what is like a document, from the first one on; or everything again. */
+function compare(number) {
+  state.like = number;
+  state.before = [];
+  read(number == null ? state.first : 0);
+}
+
 const VIEWS = { text: asText, raw: asRaw, tokens: asTokens, mask: asTokens };
 
 function card(row) {
   const about = [`${short(row.characters)} characters`];
+  if (row.similarity != null) about.unshift(row.number === state.like ? "the document itself" : `similarity ${row.similarity.toFixed(2)}`);
   const part = row.is_part ? ` in the ${short(row.text.length)} characters that were read for this page` : "";
   if (row.num_tokens != null) about.push(`${whole(row.num_tokens)} tokens${part}`);
   if (row.num_tokens && row.tokens && !row.begin && row.text.length === row.characters) about.push(`${(row.num_tokens / Math.max(1, row.characters)).toFixed(2)} tokens per character`);
@@ -79,7 +92,7 @@ function card(row) {
   const cut = state.view === "text" && row.text.length < row.characters ? element("p", { class: "hint" }, `${row.begin ? `from character ${whole(row.begin + 1)}; ` : ""}${short(row.text.length)} of ${short(row.characters)} characters are shown`) : null;
   return element("li", { "data-number": row.number }, element("h3", {}, `${whole(row.number + 1)} · ${row.id}`),
     row.problem ? element("p", { class: "problem" }, row.problem) : null, row.problem ? (row.raw && state.view === "raw" ? asRaw(row) : null) : VIEWS[state.view](row), cut,
-    element("p", { class: "hint" }, about.join(" · ")));
+    element("p", { class: "hint" }, about.join(" · "), " · ", element("button", { type: "button", class: "link", "aria-label": `Find documents like number ${row.number + 1}`, onclick: () => compare(row.number) }, "near-duplicates")));
 }
 
 function asText(row) {
@@ -116,7 +129,8 @@ function asTokens(row) {
 }
 
 form.addEventListener("submit", (event) => { event.preventDefault(); state.before = []; read(state.page ? 0 : state.first); });
-form.elements.path.addEventListener("change", () => { state.before = []; read(0); });
+form.elements.path.addEventListener("change", () => { state.before = []; state.like = null; read(0); });
+byId("like").lastElementChild.addEventListener("click", () => compare(null));
 for (const name of ["tokenizer", "search", "key"]) form.elements[name].addEventListener("change", () => { state.before = []; read(name === "search" ? 0 : state.first); });
 for (const radio of document.querySelectorAll("[name=view]")) radio.addEventListener("change", () => {
   state.view = radio.value;

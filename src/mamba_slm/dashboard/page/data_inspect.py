@@ -90,6 +90,14 @@ def reader() -> Markup:
             class_="hint",
             role="status",
         ),
+        tag(
+            "p",
+            tag("span", ""),
+            tag("button", "Show all", type="button", class_="link"),
+            id="like",
+            class_="hint",
+            hidden=True,
+        ),
         tag("ol", id="rows", class_="documents"),
         tag(
             "div",

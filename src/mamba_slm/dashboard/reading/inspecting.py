@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamba_slm.core.errors import MambaSlmError
+from mamba_slm.core.errors import DataError, MambaSlmError
 from mamba_slm.dashboard.reading.cursors import Cursors
 from mamba_slm.dashboard.reading.documents import Item, open_source, said
 from mamba_slm.dashboard.reading.facts import version_of
+from mamba_slm.dashboard.reading.likeness import LEAST, Likeness
 from mamba_slm.dashboard.reading.tokens import as_shown, of_document, tokenizer_at
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Look:
     first: int = 0
     most: int = 5
     search: str = ""
+    like: int | None = None
+    """The number of a document: only those are wanted that are like it."""
     text_key: str = "text"
 
 
@@ -60,18 +64,29 @@ class Inspector:
         source = open_source(look.path, shows=self.shows, tokenizer=tokenizer, text_key=look.text_key)
         wanted = look.search.casefold()
         vocabulary = (str(look.tokenizer), version_of(look.tokenizer)) if look.tokenizer else None
-        page = self.cursors.read(
-            (str(look.path), source.version, look.text_key, vocabulary),
-            source.begin,
-            first=look.first,
-            most=min(max(look.most, 1), MOST_SHOWN),
-            is_wanted=lambda item: wanted in item.text.casefold() or wanted in item.id.casefold(),
+        read = functools.partial(
+            self.cursors.read, (str(look.path), source.version, look.text_key, vocabulary), source.begin
         )
+        likeness: Likeness | None = None
+        if look.like is not None:
+            found = read(first=look.like, most=1, is_wanted=lambda _: True).items
+            if not found:
+                raise DataError(f"there is no document {look.like + 1:,} to compare with")
+            likeness = Likeness(found[0][1].text)
+
+        def is_wanted(item: Item) -> bool:
+            holds = wanted in item.text.casefold() or wanted in item.id.casefold()
+            return holds and (likeness is None or likeness.of(item.text) >= LEAST)
+
+        page = read(first=look.first, most=min(max(look.most, 1), MOST_SHOWN), is_wanted=is_wanted)
         return {
             "kind": source.kind,
             "form": source.form,
             "count": source.count,
-            "rows": [self.row(number, item, look) for number, item in page.items],
+            "rows": [
+                self.row(number, item, look) | {"similarity": likeness.of(item.text) if likeness else None}
+                for number, item in page.items
+            ],
             "next": page.next,
             "is_end": page.is_end,
         }

@@ -59,6 +59,7 @@ def routes(service: Service) -> list[BaseRoute]:
             first=whole_in(request, "first"),
             most=whole_in(request, "most", 5),
             search=asked.get("search", "")[:200],
+            like=whole_in(request, "like") if asked.get("like") else None,
             text_key=asked.get("key") or "text",
         )
         found = inspector.read(look)
