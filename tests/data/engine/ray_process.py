@@ -9,7 +9,7 @@ from mamba_slm.data.engine.ledger import Reporting
 from mamba_slm.data.engine.limits import EngineLimits
 from mamba_slm.data.engine.ray_cluster import RayEngine
 
-LIMITS = EngineLimits(retry_seconds=0, attempts=1, deaths=2, stalled_seconds=2, task_seconds=5, silent_seconds=5)
+LIMITS = EngineLimits(retry_seconds=0, attempts=1, deaths=2, stalled_seconds=6, task_seconds=14, silent_seconds=12)
 TROUBLES = ("bad input", "segfault", "waits for ever", "computes for ever", "holds Python's lock for ever")
 
 

@@ -1,6 +1,5 @@
 """Workers die, hang, run into bad input and full disks; what can be done gets done, and once."""
 
-import dataclasses
 import functools
 import os
 import sys
@@ -14,8 +13,10 @@ from mamba_slm.data.engine.local import HereEngine, LocalEngine, Reporting, loca
 from mamba_slm.data.engine.task import Task
 
 FAST = EngineLimits(retry_seconds=0, deaths=4)
-IMPATIENT = EngineLimits(retry_seconds=0, attempts=2, silent_seconds=2, stalled_seconds=1, task_seconds=1)
-ONCE = dataclasses.replace(IMPATIENT, attempts=1, stalled_seconds=0.5)
+SILENT = EngineLimits(retry_seconds=0, silent_seconds=4)
+STALLED = EngineLimits(retry_seconds=0, attempts=2, stalled_seconds=1.5)
+LONG = EngineLimits(retry_seconds=0, attempts=2, task_seconds=1.5)
+"""A good task that waits for the disk so long has a second attempt."""
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_what_goes_wrong_once_is_tried_again(tmp_path, trouble):
         ("bad input", FAST, 1, "DataError: line 3 is no JSON"),
         ("killed", FAST, 4, "killed by SIGKILL"),
         ("segfault", FAST, 4, "in happen"),
-        ("waits for ever", ONCE, 1, "the task did nothing for"),
-        ("computes for ever", ONCE, 1, "the task took longer than 1 s"),
+        ("waits for ever", STALLED, 2, "the task did nothing for"),
+        ("computes for ever", LONG, 2, "the task took longer than 1.5 s"),
     ],
 )
 def test_a_poisonous_task_is_set_aside_with_its_error_and_the_others_go_on(
@@ -95,7 +96,7 @@ def test_a_poisonous_task_is_set_aside_with_its_error_and_the_others_go_on(
 def test_a_worker_that_gives_no_sign_is_replaced(tmp_path, trouble):
     task = task_of(tmp_path, "out", write_unless, text="text", marker=tmp_path / "marker", trouble=trouble)
     said = []
-    with LocalEngine(1, limits=IMPATIENT, reporting=Reporting(say=said.append)) as engine:
+    with LocalEngine(1, limits=SILENT, reporting=Reporting(say=said.append)) as engine:
         engine.run([task], stage="write")
     assert (tmp_path / "out" / "text").read_text() == "text"
     assert len(said) == 1
@@ -145,6 +146,26 @@ def test_workers_that_do_not_even_begin_are_no_endless_loop(tmp_path, monkeypatc
     engine = LocalEngine(2, limits=EngineLimits(deaths=2))
     with pytest.raises(SetupError, match="worker processes cannot be started: the worker ended with exit status 1"):
         engine.run(tasks_in(tmp_path), stage="write")
+    assert engine.workers == []
+
+
+class Slow:
+    """Is pickled when the worker that it is for is gone."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def __reduce__(self):
+        self.engine.workers[-1].process.wait(60)
+        return str, ()
+
+
+def test_workers_that_are_gone_before_they_are_given_a_task_are_no_endless_loop_either(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    engine = LocalEngine(2, limits=EngineLimits(deaths=2))
+    task = Task(out=tmp_path / "out", call=functools.partial(print, Slow(engine)))
+    with pytest.raises(SetupError, match="worker processes cannot be started: the worker ended with exit status 1"):
+        engine.run([task], stage="write")
     assert engine.workers == []
 
 

@@ -35,6 +35,11 @@ class EngineLimits:
     sign_seconds: float = 10.0
     """The longest time without a word about the progress."""
 
+    @property
+    def given_up_seconds(self) -> float:
+        """After which an engine kills a silent worker: it ends itself sooner, and says where it hangs."""
+        return 1.25 * self.silent_seconds
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -111,8 +111,8 @@ class LocalEngine:
                 idle = WorkerProcess(self.limits)
                 self.workers.append(idle)
             if not idle.give(index, Order.of(ledger, index)):
-                self.remove(idle)
                 ledger.put_back(index)
+                self.over(ledger, idle, idle.died(), False)
 
     def hear(self, ledger: Ledger) -> None:
         """Wait a moment for what workers say, and see to those that say nothing."""
@@ -142,18 +142,18 @@ class LocalEngine:
         if outcome is None:
             return
         worker.index = None
-        if index is None:
-            return
-        if worker.has_begun:
-            ledger.note(index, outcome)
-        elif self.false_starts < self.limits.deaths:
-            ledger.put_back(index)
-        else:
+        if not worker.has_begun and self.false_starts >= self.limits.deaths:
             assert outcome.failure is not None
             raise SetupError(
                 f"worker processes cannot be started: {outcome.failure.text}",
                 hint="what they said before is above; is there memory left, and room for more processes?",
             )
+        if index is None:
+            return
+        if worker.has_begun:
+            ledger.note(index, outcome)
+        else:
+            ledger.put_back(index)
 
     def remove(self, worker: WorkerProcess) -> None:
         """A worker is gone."""

@@ -71,7 +71,7 @@ class SignFile:
             changed = self.path.stat().st_mtime_ns
             if changed != self.changed:
                 self.changed, self.heard = changed, now
-        return self.changed is not None and now - self.heard > self.limits.silent_seconds
+        return self.changed is not None and now - self.heard > self.limits.given_up_seconds
 
     def fell_silent(self) -> Outcome:
         """The attempt of a worker that was given up."""

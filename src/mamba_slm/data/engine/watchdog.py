@@ -16,6 +16,9 @@ from mamba_slm.data.engine.limits import EngineLimits
 
 NOTICEABLE_SECONDS = 0.02
 """Computing time that a task has used, and not the watchdog: it needs less in all the beats of a minute."""
+NOTICEABLE_SHARE = 0.01
+"""Of `stalled_seconds`: the least computing time that is a task's. Ray's own threads in a worker that waits need a
+quarter of it, and in some seconds more than `NOTICEABLE_SECONDS`."""
 
 reports = 0
 
@@ -47,7 +50,8 @@ class Watchdog:
             crash_file: where C code that hangs, or crashes, is noted; its file descriptor is used.
         """
         self.limits, self.sign, self.give_up, self.crash_file = limits, sign, give_up, crash_file
-        self.beat_seconds = min(5.0, limits.silent_seconds / 4, limits.stalled_seconds / 4)
+        self.beat_seconds = min(5.0, limits.silent_seconds / 4, limits.stalled_seconds / 4, limits.task_seconds / 4)
+        self.noticeable_seconds = max(NOTICEABLE_SECONDS, NOTICEABLE_SHARE * limits.stalled_seconds)
         self.watched = threading.main_thread().ident
         self.begun: float | None = None
         self.latest: float | None = None
@@ -102,7 +106,7 @@ class Watchdog:
         now = time.monotonic()
         if self.latest is not None and now > self.latest:
             return f"the task took longer than {self.limits.task_seconds:g} s"
-        if computing_seconds() - self.computed >= NOTICEABLE_SECONDS or reports != self.reported:
+        if computing_seconds() - self.computed >= self.noticeable_seconds or reports != self.reported:
             self.mark()
         elif now - self.marked > self.limits.stalled_seconds:
             return f"the task did nothing for {now - self.marked:.0f} s"

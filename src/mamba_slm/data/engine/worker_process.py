@@ -91,7 +91,7 @@ class WorkerProcess:
     @property
     def is_silent(self) -> bool:
         """Whether nothing was heard of it for too long."""
-        return time.monotonic() - self.heard > self.limits.silent_seconds
+        return time.monotonic() - self.heard > self.limits.given_up_seconds
 
     def fell_silent(self) -> Outcome:
         """Kill it; how its task ended."""
