@@ -4,10 +4,11 @@
     python slurm_stand_in.py squeue --noheader --jobs=ID
     python slurm_stand_in.py scancel ID[_ELEMENT]
 
-The folder SLURM_STAND_IN holds, for each job, a folder with the pid of its controller and of each running element.
+The folder SLURM_STAND_IN holds, for each job, a folder with the pid of each running element.
 """
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -24,18 +25,25 @@ def sbatch(*arguments: str) -> None:
     if "REFUSE" in script.read_text():
         sys.exit("sbatch: error: invalid partition specified")
     jobs = Path(os.environ["SLURM_STAND_IN"])
-    job = 1 + max((int(path.name) for path in jobs.iterdir()), default=0)
-    (jobs / str(job)).mkdir()
+    job = next(number for number in itertools.count(1) if is_new(jobs / str(number)))
     shutil.copy(script, jobs / str(job) / "script")
-    controller = subprocess.Popen(
+    subprocess.Popen(
         [sys.executable, __file__, "control", str(jobs / str(job))],
         start_new_session=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    (jobs / str(job) / "controller").write_text(str(controller.pid))
     print(f"{job};cluster")
+
+
+def is_new(folder: Path) -> bool:
+    """Make a job's folder, unless another sbatch has: one of a killed engine may run at the same time."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def control(folder: str) -> None:
@@ -57,22 +65,25 @@ def control(folder: str) -> None:
             )
         pid = Path(folder) / f"element-{number}"
         pid.write_text(str(process.pid))
+        if (Path(folder) / "cancelled").exists():  # meanwhile, by who did not see the file
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         pid.unlink()
 
-    with ThreadPoolExecutor(at_a_time) as pool:
-        list(pool.map(element, range(last + 1)))
-    (Path(folder) / "controller").unlink()
+    try:
+        with ThreadPoolExecutor(at_a_time) as pool:
+            list(pool.map(element, range(last + 1)))
+    finally:  # an engine may have deleted the folder of the log
+        (Path(folder) / "over").touch()
 
 
 def squeue(*arguments: str) -> None:
-    """A line while the job's controller lives."""
+    """A line until the job's controller is done."""
     job = arguments[-1].partition("=")[2]
     folder = Path(os.environ["SLURM_STAND_IN"]) / job
     if not folder.is_dir():
         sys.exit("slurm_load_jobs error: Invalid job id specified")
-    with contextlib.suppress(OSError, ValueError):
-        os.kill(int((folder / "controller").read_text()), 0)
+    if not (folder / "over").exists():
         print(f"{job}_[0] cpu mamba R")
 
 

@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections import Counter
+import time
 from pathlib import Path
 
 import pytest
@@ -41,9 +41,9 @@ def start(kind: str, workers: int, folder: Path, stderr: int | None = None) -> s
     )
 
 
-def run_with_kills(kind: str, folder: Path, kills: int, seed: int) -> dict[str, int]:
-    """Kill who runs, again and again, and start it anew with another number of workers; how often who was killed."""
-    source, killed = random.Random(seed), {"engine": 0, "worker": 0}
+def run_with_kills(kind: str, folder: Path, victims: list[str], seed: int) -> None:
+    """Kill who runs, again and again, and start it anew with another number of workers; removes who was killed."""
+    source = random.Random(seed)
     while True:
         ends = {0}
         workers = source.choice((1, 2, 3))
@@ -54,29 +54,40 @@ def run_with_kills(kind: str, folder: Path, kills: int, seed: int) -> dict[str, 
             for line in driver.stdout:
                 pids = json.loads(line)
                 if pids == "over":
-                    assert driver.wait(60) in ends
-                    return killed
+                    assert driver.wait() in ends
+                    return
                 wait -= 1
-                if wait < 0 and pids and sum(killed.values()) < kills:
+                if wait < 0 and pids and victims:
                     wait = source.randrange(4)
-                    who = "engine" if source.random() < 0.3 else "worker"
-                    killed[who] += 1
+                    who = victims.pop()
                     if who == "engine":
                         ends.add(-signal.SIGKILL)  # also of one that has just said that it is over
                     kill(driver.pid if who == "engine" else source.choice(pids))
-            assert driver.wait(60) == -signal.SIGKILL
+            assert driver.wait() == -signal.SIGKILL
 
 
-def killed_in_all(kind: str, folder: Path, kills: int, seed: int, expected: dict[str, bytes]) -> Counter[str]:
-    """`run_with_kills`, in another folder again where a fast machine was done too soon; each result is compared."""
-    killed: Counter[str] = Counter()
+def kill_in_all(kind: str, folder: Path, kills: int, seed: int, expected: dict[str, bytes]) -> None:
+    """`run_with_kills`, in another folder again where a fast machine was done too soon; each result is compared.
+
+    Who is killed is settled before: how many workers there are to choose from differs from one machine to another, and
+    with it all that a source of random numbers gives afterwards.
+    """
+    engines = round(0.3 * kills)
+    victims = ["engine"] * engines + ["worker"] * (kills - engines)
+    random.Random(seed).shuffle(victims)
     for turn in range(MOST_RUNS):
-        found = run_with_kills(kind, folder / str(turn), kills - killed.total(), seed + turn)
+        run_with_kills(kind, folder / str(turn), victims, seed + turn)
+        wait_for_jobs(folder / "jobs")
         assert outputs(folder / str(turn)) == expected
-        killed.update(found)
-        if killed.total() == kills:
-            break
-    return killed
+        if not victims:
+            return
+    raise AssertionError(f"{MOST_RUNS} runs ended before these could be killed: {victims}")
+
+
+def wait_for_jobs(jobs: Path) -> None:
+    """An engine that was killed while it submitted a job knows nothing of it; that job's tasks end a little later."""
+    while not all((job / "over").exists() for job in jobs.glob("*")):
+        time.sleep(0.05)
 
 
 def kill(pid: int) -> None:
@@ -92,24 +103,24 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("seed", [1])
 def test_after_some_kills_every_byte_is_the_same(tmp_path, undisturbed, seed):
-    assert killed_in_all("local", tmp_path, 4, seed, undisturbed).total() == 4
+    kill_in_all("local", tmp_path, 4, seed, undisturbed)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_after_twenty_kills_every_byte_is_the_same(tmp_path, undisturbed):
-    killed = killed_in_all("local", tmp_path, 20, 11, undisturbed)
-    assert killed.total() == 20 and min(killed["engine"], killed["worker"]) > 0
+    kill_in_all("local", tmp_path, 20, 11, undisturbed)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["ray", "slurm"])
 def test_after_some_kills_on_a_cluster_every_byte_is_the_same(tmp_path, undisturbed, cluster, kind):
     """A killed engine leaves its job running on Slurm, and the next one follows it; Ray ends with it.
 
     Twenty kills on each of them: tests/data/curation/test_kills.py.
     """
-    killed = killed_in_all(kind, tmp_path, 8, 21, undisturbed)
-    assert killed.total() == 8 and min(killed["engine"], killed["worker"]) > 0
+    kill_in_all(kind, tmp_path, 8, 21, undisturbed)
 
 
 def test_the_workers_of_a_killed_engine_end(tmp_path):
