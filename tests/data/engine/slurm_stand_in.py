@@ -50,7 +50,7 @@ def control(folder: str) -> None:
     """Run all elements, as many at a time as the script says."""
     script = Path(folder) / "script"
     options = dict(re.findall(r"^#SBATCH --(\w+)=(.*)$", script.read_text(), flags=re.MULTILINE))
-    last, at_a_time = map(int, re.fullmatch(r"0-(\d+)%(\d+)", options["array"]).groups())
+    last, at_a_time = map(int, options["array"].removeprefix("0-").split("%"))
 
     def element(number: int) -> None:
         if (Path(folder) / "cancelled").exists():
