@@ -142,7 +142,7 @@ def test_a_server_that_stays_away_ends_with_what_to_do_and_keeps_what_came(hub, 
     web, waits = impatient(attempts=4)
     with pytest.raises(SetupError, match=r"could not be had: the server answered 503 \(4 tries in a row\)") as caught:
         download(SOURCE, tmp_path, web=web)
-    assert "run the same command again" in caught.value.hint and waits == sorted(waits)[: len(waits)]
+    assert "run the same command again" in str(caught.value.hint) and waits == sorted(waits)[: len(waits)]
     assert (tmp_path / "data" / "a.jsonl.partial").stat().st_size == 2 * MIB
     assert not json.loads((tmp_path / "download.manifest").read_text())["complete"]
     hub.faults.clear()
@@ -200,9 +200,8 @@ def test_gated_access_is_explained_and_the_token_is_never_shown(hub, another_hub
     hub.token = "hf_secret"
     with pytest.raises(SetupError, match=r"me/data needs a token \(401\)") as caught:
         download(SOURCE, tmp_path)
-    assert (
-        f"accept its terms at {hub.url}/datasets/me/data" in caught.value.hint
-        and "export HF_TOKEN" in caught.value.hint
+    assert f"accept its terms at {hub.url}/datasets/me/data" in str(caught.value.hint) and "export HF_TOKEN" in str(
+        caught.value.hint
     )
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(SetupError, match=r"the token in HF_TOKEN may not read me/data \(403\)") as caught:
@@ -242,15 +241,15 @@ def test_offline_names_the_folder_and_the_files_and_finds_what_is_there(hub, tmp
     monkeypatch.setenv("MAMBA_SLM_OFFLINE", "1")
     with pytest.raises(SetupError, match=r"the network is off .* holds no download of mine") as caught:
         download(SOURCE, tmp_path / "empty")
-    assert "data/*.jsonl of https://hub.example/datasets/me/data" in caught.value.hint
-    assert str(tmp_path / "empty") in caught.value.hint
+    assert "data/*.jsonl of https://hub.example/datasets/me/data" in str(caught.value.hint)
+    assert str(tmp_path / "empty") in str(caught.value.hint)
     assert download(SOURCE, tmp_path / "full").fetched_bytes == 0
     with pytest.raises(SetupError, match="holds about 50 tokens of mine, not 1,000"):
         download(SOURCE, tmp_path / "full", tokens=1000)
     (tmp_path / "full" / "data" / "b.jsonl").write_bytes(bytes(100))
     with pytest.raises(SetupError, match="1 of 2 files are missing or damaged") as caught:
         download(SOURCE, tmp_path / "full")
-    assert caught.value.hint.endswith(": data/b.jsonl") and str(tmp_path / "full") in caught.value.hint
+    assert str(caught.value.hint).endswith(": data/b.jsonl") and str(tmp_path / "full") in str(caught.value.hint)
 
 
 def test_a_folder_of_something_else_is_refused(hub, tmp_path):
@@ -297,7 +296,7 @@ def test_a_list_that_breaks_off_is_asked_for_again(hub, tmp_path):
 
 
 def test_a_server_that_falls_silent_is_left_and_asked_for_the_rest(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(web_module, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(web_module, "TIMEOUT_SECONDS", 5)
     fill(hub, {"a": 3 * MIB})
     hub.faults["data/a.jsonl"].append(("stop", 2 * MIB))
     web, waits = impatient()
@@ -309,7 +308,7 @@ def test_a_withdrawn_source_says_what_to_take_instead(tmp_path):
     gone = Source(name="gone", title="x", kind="books", licence="x", access="withdrawn", instead="gutenberg")
     with pytest.raises(DataError, match="gone is withdrawn") as caught:
         download(gone, tmp_path)
-    assert "mamba-slm data tokenize PATH" in caught.value.hint and "download gutenberg" in caught.value.hint
+    assert "mamba-slm data tokenize PATH" in str(caught.value.hint) and "download gutenberg" in str(caught.value.hint)
 
 
 def test_a_killed_process_is_taken_up_where_it_ended(hub, tmp_path):
@@ -333,7 +332,7 @@ def test_a_killed_process_is_taken_up_where_it_ended(hub, tmp_path):
     partial = tmp_path / "out" / "data" / "a.jsonl.partial"
     environment = {**os.environ, "HF_ENDPOINT": hub.url}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    assert hub.stopped.wait(60)
+    assert hub.stopped.wait(300)
     pause = threading.Event()
     while not partial.is_file() or partial.stat().st_size < 2 * MIB:
         assert process.poll() is None

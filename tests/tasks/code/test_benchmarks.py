@@ -52,7 +52,9 @@ def test_questions_are_found_wherever_the_files_lie_and_solutions_pass_and_other
         right = [question.program(question.solution) for question in questions]
         wrong = [question.program("    return 0\n") for question in questions]
         seen = {}
-        endings = judge_programs(right + wrong, SandboxLimits(), workers=2, on_ending=seen.__setitem__)
+        endings = judge_programs(
+            right + wrong, SandboxLimits(timeout_seconds=100), workers=2, on_ending=seen.__setitem__
+        )
         assert [ending.outcome for ending in endings] == ["passed"] * count + ["failed"] * count, endings
         assert [seen[number] for number in range(2 * count)] == endings
 

@@ -48,7 +48,8 @@ assert refused(crowd), "it starts more processes than it may"
 """
 """Tries what a program must not be able to do; its last line is reached where nothing of it works."""
 
-LIMITS = SandboxLimits(memory_bytes=256 << 20, disk_bytes=4 << 20)
+LIMITS = SandboxLimits(timeout_seconds=60, memory_bytes=256 << 20, disk_bytes=4 << 20)
+"""A machine that is too busy for the probe in time would be said to have no sandbox."""
 
 
 @functools.cache
