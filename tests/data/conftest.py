@@ -1,5 +1,6 @@
 """Tokenizers and shards small enough to make for every test, a server for S3, and what stands in for Slurm."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from mamba_slm.data.shards import ShardWriter, TokenShards
 from mamba_slm.text.train_tokenizer import train_tokenizer
 
 SLURM = Path(__file__).with_name("engine") / "slurm_stand_in.py"
+BUCKETS = itertools.count()
+"""A number for each test: two may have one name."""
 SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -20,6 +23,12 @@ server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def no_cluster_of_others(monkeypatch):
+    """RAY_ADDRESS would send what starts a cluster of its own to that one."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +69,7 @@ def endpoint():
 
 
 @pytest.fixture
-def bucket(endpoint, monkeypatch, request):
+def bucket(endpoint, monkeypatch):
     """An empty bucket; gives its address."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
@@ -68,7 +77,7 @@ def bucket(endpoint, monkeypatch, request):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     s3fs = pytest.importorskip("s3fs")
     s3fs.S3FileSystem.clear_instance_cache()
-    name = f"bucket{abs(hash(request.node.name)) % 10**9}"
+    name = f"bucket{next(BUCKETS)}"
     s3fs.S3FileSystem(use_listings_cache=False).mkdir(name)
     yield f"s3://{name}"
     s3fs.S3FileSystem.clear_instance_cache()

@@ -34,7 +34,7 @@ def loader_of(sources, *, context_tokens=8, seed=4, say=None, **sizes):
 
 
 @given(before=st.integers(0, 30), context_tokens=st.integers(1, 40), batch_rows=st.integers(1, 4))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_state_after_batch_n_continues_with_batch_n_plus_one(sources, before, context_tokens, batch_rows):
     sizes = {"context_tokens": context_tokens, "batch_rows": batch_rows}
     loader = loader_of(sources, **sizes)

@@ -44,7 +44,7 @@ PARTS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 
 
 
 @given(parts=PARTS, change=st.integers(1, 60))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_stopped_anywhere_and_resumed_by_any_number_of_processes_the_rows_are_the_specified_ones(two, parts, change):
     mixture = Mixture(two, context_tokens=8, seed=4, changes=[(change, {"a": 1, "b": 2})])
     state = BatchLoader(mixture, batch_rows=1).state_dict()

@@ -11,7 +11,7 @@ from mamba_slm.core.errors import ConfigError, DataError, UnknownNameError
 from mamba_slm.data.mixture import Mixture
 from mamba_slm.data.packing import NO_TARGET
 
-SETTINGS = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture

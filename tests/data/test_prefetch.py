@@ -44,7 +44,9 @@ def make(mixture):
 
 
 @given(before=st.integers(0, 12), ahead=st.integers(1, 4), world=st.integers(1, 2))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_batches_and_states_are_those_of_the_loader_at_every_place(make, before, ahead, world):
     sizes = {"rank": world - 1, "world_size": world}
     plain, reading = make(0, **sizes), make(ahead, **sizes)
@@ -98,10 +100,12 @@ def test_an_error_comes_up_at_its_batch_and_the_place_stays(make):
 
 
 def test_a_closed_loader_leaves_no_thread(make):
+    before = set(threading.enumerate())  # tests before may have left loaders that nobody closes
     reading = make(2)
     next(reading)
+    assert [thread.name for thread in set(threading.enumerate()) - before] == ["read-ahead_0"]
     reading.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+    assert not set(threading.enumerate()) - before
 
 
 def test_waiting_for_rows_is_counted(make):

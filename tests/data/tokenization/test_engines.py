@@ -6,7 +6,7 @@ import pytest
 
 from mamba_slm.data.tokenization.tokenize import tokenize
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_ray_writes_the_same_bytes(tokenizer, tmp_path):

@@ -182,7 +182,7 @@ def test_what_is_no_index_is_refused_with_a_way_out(index, tmp_path):
         file.write_bytes(wrong)
         with pytest.raises(DataError, match=message) as failure:
             BenchmarkIndex.load(file)
-        assert "build it again" in failure.value.hint
+        assert "build it again" in str(failure.value.hint)
     with pytest.raises(DataError, match="cannot read"):
         BenchmarkIndex.load(tmp_path / "nothing")
 
@@ -253,7 +253,7 @@ def test_a_build_that_is_killed_leaves_no_file(benchmarks, tmp_path):
         "os.replace = lambda *_: os.kill(os.getpid(), 9);"
         f"index.save(Path({str(tmp_path / 'index')!r}))"
     )
-    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == -9
+    assert subprocess.run([sys.executable, "-c", program], timeout=600).returncode == -9
     assert not (tmp_path / "index").exists()
 
 
@@ -276,7 +276,7 @@ def test_real_questions_are_found_wherever_they_are_put():
 
 @needs_data
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_of_ordinary_documents_at_most_one_in_a_hundred_is_taken_for_a_benchmark():
     index = BenchmarkIndex.build([SHARED / "benchmarks"])
     assert {file.benchmark for file in index.files} >= {"gsm8k", "hellaswag", "mmlu", "ai2_arc", "truthfulqa"}
