@@ -220,6 +220,9 @@ class Engine:
                 self.core.fail_all(not_finished(error))
                 has_work = False
             self.load = self.core.load()
+        for left in (self._inbox, self._beside):  # who was let in just before the stop waits for an answer, too
+            while not left.empty():
+                self._act(left.get())
         self.core.fail_all(SetupError("the server was shut down", hint="try again in a moment"))
 
 
