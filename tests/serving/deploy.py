@@ -43,13 +43,19 @@ def program(name: str) -> str:
     return found
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody listens at."""
+@contextlib.contextmanager
+def free_ports(count: int) -> Iterator[list[int]]:
+    """Ports of loopback that nobody listens at, and that the kernel gives to nobody else meanwhile.
+
+    A socket that is bound and does not listen keeps a port from whoever asks for any free one, and from connections;
+    not from a server that asks for this one with SO_REUSEADDR, as nginx, Prometheus and we do.
+    """
     with contextlib.ExitStack() as opened:
         sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        yield [one.getsockname()[1] for one in sockets]
 
 
 def nginx_folder(folder: Path, *, port: int, instances: Iterable[int]) -> Path:
@@ -71,11 +77,15 @@ def nginx_folder(folder: Path, *, port: int, instances: Iterable[int]) -> Path:
 
 
 def prometheus_folder(folder: Path, *, instances: Iterable[int]) -> Path:
-    """The configuration of Prometheus, over these ports, which looks every second and waits no longer to warn."""
+    """The configuration of Prometheus, over these ports, which looks often and waits no longer to warn.
+
+    A server that does not answer until it is looked at again counts as down, which a busy machine must not make of it.
+    """
     conf = (DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     targets = ", ".join(f'"127.0.0.1:{port}"' for port in instances)
     conf = re.sub(r"targets: \[\"127\.0\.0\.1:8001\".*\]", f"targets: [{targets}]", conf)
-    conf = conf.replace("_interval: 15s", "_interval: 1s")
+    conf = replaced(conf, "evaluation_interval: 15s", "evaluation_interval: 1s")
+    conf = replaced(conf, "scrape_interval: 15s", "scrape_interval: 5s\n  scrape_timeout: 5s")
     (folder / "prometheus.yml").write_text(conf, encoding="utf-8")
     alerts = (DEPLOY / "prometheus" / "alerts.yml").read_text(encoding="utf-8")
     (folder / "alerts.yml").write_text(replaced(alerts, "for: 30s", "for: 1s"), encoding="utf-8")
@@ -116,7 +126,7 @@ def running(command: list[str], *, log: Path, **settings: object) -> Iterator[su
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
