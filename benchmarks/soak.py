@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -40,6 +41,8 @@ BAND = 0.03
 """Of resident memory around its median, behind the warm-up."""
 DEFAULT_FLAGS = "--max-running 16 --prefix-cache-bytes 128Mi --kv-tokens 32k"
 KEPT_PROBLEMS = 20
+MORE_FILES = 4
+"""Than at the start, which may stay open."""
 
 
 def with_template(model: str, folder: Path) -> Path:
@@ -124,18 +127,24 @@ async def soak(server: OwnServer, *, clients: int, seconds: float, every: float,
         "first_problems": failures,
         "before": before,
         "samples": samples,
-        "after": None if died is not None else await emptied(server, address),
+        "after": None
+        if died is not None
+        else await emptied(server, address, most_files=before["open_files"] + MORE_FILES),
     }
 
 
-async def emptied(server: OwnServer, address: Address) -> dict[str, Any]:
-    """What is left when nobody asks any more: nothing runs, and what connections held is given back."""
+async def emptied(server: OwnServer, address: Address, *, most_files: float = math.inf) -> dict[str, Any]:
+    """What is left when nobody asks any more: nothing runs, and what connections held is given back.
+
+    Args:
+        most_files: waits for so few open files as long as for requests that still run, a minute.
+    """
     connections, load = Connections(address), {}
-    for _ in range(100):
+    for _ in range(600):
         answer, writer = await connections.send("GET", "/health")
         load = json.loads(await answer.body())
         connections.give_back(answer, writer)
-        if load["running"] == load["waiting"] == 0:
+        if load["running"] == load["waiting"] == 0 and reading(server.pid)["open_files"] <= most_files:
             break
         await asyncio.sleep(0.1)
     connections.close()
@@ -167,7 +176,7 @@ def verdict(found: dict[str, Any], *, warmup_seconds: float) -> dict[str, Any]:
         "is_flat": largest is not None and largest <= BAND,
         "is_right": not found["problems"] and found["exit_code"] is None,
         "is_given_back": after is not None and not after["running"] and not after["waiting"]
-        and after["open_files"] <= found["before"]["open_files"] + 4,
+        and after["open_files"] <= found["before"]["open_files"] + MORE_FILES,
     }  # fmt: skip
 
 
