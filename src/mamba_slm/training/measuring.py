@@ -11,6 +11,7 @@ Imports torch only in the processes that it starts.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -27,6 +28,7 @@ from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError
 from mamba_slm.core.units import format_bytes, format_seconds
 from mamba_slm.model.config import ModelConfig
 from mamba_slm.training.config import TrainConfig
+from mamba_slm.training.distributed.reserved import port_of, reserve_port
 from mamba_slm.training.memory import peak_memory_bytes
 from mamba_slm.training.memory_estimate import PREPARING_BYTES
 
@@ -83,24 +85,25 @@ def measure_steps(
         MambaSlmError: the processes failed; gives their last line.
     """
     task = json.dumps({"config": to_dict(config), "model": to_dict(model), "seconds": seconds})
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "mamba_slm.training.measuring"],
-            env={**os.environ, **place} if place else None,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for place in places(processes)
-    ]  # fmt: skip
-    try:
-        for process in started:
-            assert process.stdin is not None
-            process.stdin.write(task)
-            process.stdin.close()
-            process.stdin = None
-        answers = [process.communicate() for process in started]
-    finally:
-        for process in started:
-            process.kill()
+    with reserve_port("localhost") if processes > 1 else contextlib.nullcontext() as holder:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-m", "mamba_slm.training.measuring"],
+                env={**os.environ, **place} if place else None,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )
+            for place in places(processes, holder)
+        ]  # fmt: skip
+        try:
+            for process in started:
+                assert process.stdin is not None
+                process.stdin.write(task)
+                process.stdin.close()
+                process.stdin = None
+            answers = [process.communicate() for process in started]
+        finally:
+            for process in started:
+                process.kill()
     for process, (_, said) in zip(started, answers, strict=True):
         require_success(process.returncode, said)
     found = [Measurement(**json.loads(answer.splitlines()[-1])) for answer, _ in answers]
@@ -108,18 +111,15 @@ def measure_steps(
     return dataclasses.replace(most, step_seconds=max(one.step_seconds for one in found))
 
 
-def places(processes: int) -> list[dict[str, str]]:
-    """The variables that tell each process its place; empty for a single one."""
-    if processes == 1:
+def places(processes: int, holder: socket.socket | None) -> list[dict[str, str]]:
+    """The variables that tell each process its place, and the port that is held for them; empty for a single one."""
+    if holder is None:
         return [{}]
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        port = probe.getsockname()[1]
     threads = max(1, len(os.sched_getaffinity(0)) // processes)
     return [
         {
             "RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+            "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port_of(holder)),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
         }
         for rank in range(processes)

@@ -23,6 +23,7 @@ from typing import Any
 
 from mamba_slm.core.errors import MambaSlmError, SetupError
 from mamba_slm.core.optional import require
+from mamba_slm.training.distributed.reserved import port_of, reserve_port
 from mamba_slm.training.launching.job import wait_for_lock
 from mamba_slm.training.launching.ray_job import RayJob
 
@@ -41,6 +42,7 @@ class Rank:
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
+        self.holder: socket.socket | None = None
 
     def host(self) -> str:
         """The address of this machine, for the others."""
@@ -49,10 +51,9 @@ class Rank:
         return ray.util.get_node_ip_address()
 
     def free_port(self) -> int:
-        """A port that nobody uses here."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return probe.getsockname()[1]
+        """A port that nobody is given here before the process listens at it."""
+        self.holder = reserve_port("")
+        return port_of(self.holder)
 
     def begin(self, words: Sequence[str], variables: dict[str, str], folder: str) -> int:
         """Start the process; it does not outlive this one, whatever ends that."""
