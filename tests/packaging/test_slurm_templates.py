@@ -34,7 +34,8 @@ def test_the_template_trains_in_two_processes_and_a_second_job_goes_on_where_it_
     environment = os.environ | install(tmp_path / "slurm")
     stand_in = environment["PATH"].split(os.pathsep)[0]
     environment["PATH"] = os.pathsep.join([stand_in, str(programs), os.environ["PATH"]])
-    for job, steps in ((4242, 2), (4243, 3)):
+    first = int(environment["SLURM_STAND_IN_FIRST_JOB"])
+    for job, steps in ((first, 2), (first + 1, 3)):
         done = submitted(tmp_path, environment, job, steps)
         assert done.returncode == 0, done.stdout + done.stderr
     rows = [json.loads(line) for line in (tmp_path / "runs/small/metrics.jsonl").read_text().splitlines()]

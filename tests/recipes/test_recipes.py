@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import subprocess
 
 import pytest
@@ -11,6 +10,7 @@ from evaluation.harness.benchmark_files import write_questions
 from mamba_slm.model.checkpoint import load_config
 from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import read_metrics
+from ports import free_port
 from promises.documents import our_commands, parse
 from recipes.conftest import RECIPES, write_texts
 
@@ -73,10 +73,7 @@ def questions(shell):
 def laptop(shell, pages):
     """The laptop's journey, and what the script printed."""
     write_texts(shell.folder / "pages", pages[0::2])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    done = shell.run("laptop.sh", TEXT="pages", KIND="docs", STEPS=4, VOCABULARY=512, PORT=port)
+    done = shell.run("laptop.sh", TEXT="pages", KIND="docs", STEPS=4, VOCABULARY=512, PORT=free_port())
     return shell.folder / "laptop", done
 
 

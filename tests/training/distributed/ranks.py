@@ -3,11 +3,12 @@
 import functools
 import multiprocessing
 import os
-import socket
 import sys
 import traceback
 from multiprocessing import forkserver
 from unittest import mock
+
+from ports import free_port
 
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["training.distributed.ranks", "training.distributed.rank_program", "deepspeed"])
@@ -31,12 +32,6 @@ def start(function, *arguments):
 def loaded(names):
     """Which of these modules this process has loaded."""
     return [name for name in names if name in sys.modules]
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 def work(function, environment, arguments, answers):

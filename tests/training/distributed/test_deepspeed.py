@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mamba_slm.runs.layout import RunDirectory
+from ports import free_port
 from training.distributed.rank_program import train_in_world
-from training.distributed.ranks import free_port, in_ranks
+from training.distributed.ranks import in_ranks
 from training.distributed.test_engines import (
     BYTES,
     SETTINGS,

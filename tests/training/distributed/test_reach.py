@@ -8,7 +8,6 @@ import pytest
 from mamba_slm.core.errors import RankLostError
 from mamba_slm.training.distributed.place import Place
 from mamba_slm.training.distributed.reach import wait_until_reachable
-from training.distributed.ranks import free_port
 
 
 def place(port, address="localhost"):
@@ -18,16 +17,24 @@ def place(port, address="localhost"):
 def test_a_port_that_opens_later_is_reached():
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
-        opened = threading.Timer(0.2, listener.listen)
-        opened.start()
-        wait_until_reachable(place(listener.getsockname()[1]), timeout_seconds=30)
-        assert opened.finished.is_set()
-        opened.join()
+        opened = []
+
+        def open_it():
+            opened.append(True)
+            listener.listen()
+
+        later = threading.Timer(0.2, open_it)
+        later.start()
+        wait_until_reachable(place(listener.getsockname()[1]), timeout_seconds=200)
+        assert opened
+        later.join()
 
 
 def test_a_port_that_stays_closed_is_named_with_what_was_met():
-    with pytest.raises(RankLostError, match=r"could not reach process 0 at localhost:\d+ within 0.3 s \(.*refused"):
-        wait_until_reachable(place(free_port()), timeout_seconds=0.3)
+    what = r"could not reach process 0 at localhost:\d+ within 0.3 s \(.*refused"
+    with socket.socket() as closed, pytest.raises(RankLostError, match=what):
+        closed.bind(("localhost", 0))  # nobody else listens there meanwhile
+        wait_until_reachable(place(closed.getsockname()[1]), timeout_seconds=0.3)
 
 
 def test_a_name_that_nobody_knows_is_named(monkeypatch):

@@ -12,8 +12,9 @@ from mamba_slm.model.checkpoint import load_model
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.training.checkpoint import verify_checkpoint
 from mamba_slm.training.publishing import publish_model
+from ports import free_port
 from training.distributed.rank_program import of_another_model, second_save_fails, train_in_world
-from training.distributed.ranks import START, answer_of, answers_of, environment_of, free_port, in_ranks, start, work
+from training.distributed.ranks import START, answer_of, answers_of, environment_of, in_ranks, start, work
 from training.distributed.test_engines import (
     SETTINGS,
     alone,

@@ -30,7 +30,19 @@ def install(folder: Path) -> dict[str, str]:
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(__file__)} {name} "$@"\n')
         program.chmod(0o755)
-    return {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "SLURM_STAND_IN": str(jobs)}
+    return {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "SLURM_STAND_IN": str(jobs),
+        "SLURM_STAND_IN_FIRST_JOB": str(first_job()),
+    }
+
+
+def first_job() -> int:
+    """The id of a first job whose port, which is made from its id, no other test's job has at the same time."""
+    from mamba_slm.training.launching.slurm import FIRST_PORT, PORTS
+    from ports import free_port
+
+    return (free_port() - FIRST_PORT) % PORTS
 
 
 def options_of(script: Path) -> dict[str, str]:
@@ -46,7 +58,7 @@ def sbatch(*arguments: str) -> None:
     if options_of(script).get("--partition") == "REFUSE":
         sys.exit("sbatch: error: invalid partition specified: REFUSE")
     jobs = Path(os.environ["SLURM_STAND_IN"])
-    job = 4242 + len(list(jobs.iterdir()))
+    job = int(os.environ["SLURM_STAND_IN_FIRST_JOB"]) + len(list(jobs.iterdir()))
     folder = jobs / str(job)
     folder.mkdir()
     shutil.copy(script, folder / "script")

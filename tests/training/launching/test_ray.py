@@ -18,11 +18,13 @@ from mamba_slm.runs.layout import RunDirectory
 from mamba_slm.runs.metrics import read_metrics
 from mamba_slm.runs.status import read_status
 from mamba_slm.training.launching.ray_job import RayJob, RayJobConfig, submit, submit_command
-from training.distributed.ranks import free_port
+from ports import free_port
+from training.distributed.rank_processes import ranks_where, words_of
 from training.distributed.test_launch import command, losses_of
 from training.test_resume import write_text
 
-STEPS = 60
+STEPS = 150
+"""Far more than the six after which a process is killed: the job must not end before."""
 
 
 def test_the_command_names_cluster_job_and_what_is_passed_on():
@@ -177,17 +179,9 @@ def cluster(environment):
 
 
 def ranks_here(run):
-    """Rank -> id of the processes that train a run, from what Linux knows."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            line = (folder / "cmdline").read_text().split("\0")
-            if "mamba_slm.cli.main" in line and str(run.path) in line:
-                entries = (folder / "environ").read_text().split("\0")
-                rank = next((entry.removeprefix("RANK=") for entry in entries if entry.startswith("RANK=")), None)
-                if rank is not None:
-                    found[int(rank)] = int(folder.name)
-    return found
+    """Rank -> id of the processes that train a run."""
+    ours = {b"mamba_slm.cli.main", str(run.path).encode()}
+    return ranks_where(lambda folder: ours <= set(words_of(folder)))
 
 
 @pytest.mark.slow
