@@ -68,7 +68,7 @@ ask_the_server() {
   mamba-slm serve "$OUT/int8" --port "$PORT" --name laptop 2> "$OUT/server.log" &
   local server=$! tries
   trap 'kill $server 2>/dev/null || true' EXIT
-  for tries in $(seq 300); do
+  for tries in $(seq 1500); do
     curl --silent --fail --output /dev/null "http://127.0.0.1:$PORT/ready" && break
     kill -0 $server 2>/dev/null || { cat "$OUT/server.log" >&2; return 1; }
     sleep 0.2

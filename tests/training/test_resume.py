@@ -75,7 +75,7 @@ def check_kills(tmp_path, *, steps, kills, seed):
 
     killed = RunDirectory(tmp_path / "killed")
     resumed = 0
-    for moment in sorted(chosen.sample(range(1, steps * 7 // 8), kills)):
+    for moment in sorted(chosen.sample(range(1, steps // 2), kills)):
         resumed += kill_after(killed, text, steps, moment, delay=chosen.uniform(0, 0.03))
     said = finish(killed, text, steps)
 

@@ -19,7 +19,7 @@ def test_a_program_that_passes_its_tests_is_rewarded_and_one_that_leaves_early_i
     wrong = "```python\ndef add(a, b):\n    return a - b\n```"
     leaves = "```python\nimport os\nos._exit(0)\n```"
     answers = [good, wrong, leaves, good]
-    reward = Code(SandboxLimits(timeout_seconds=10), workers=2)
+    reward = Code(SandboxLimits(timeout_seconds=120), workers=2)
     found = reward.score([rollout(answer, fields={"tests": TESTS}) for answer in answers])
     assert found == [1.0, 0.0, 0.0, 1.0]
 
