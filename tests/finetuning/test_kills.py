@@ -12,7 +12,7 @@ import pytest
 from small_models import save_complete_model
 
 SETTINGS = (
-    "--max-steps=12", "--save-every-steps=2", "--validate-every-steps=4", "--sample-every-steps=0",
+    "--max-steps=40", "--save-every-steps=2", "--validate-every-steps=20", "--sample-every-steps=0",
     "--validation-share=0.2", "--context-tokens=96", "--batch-tokens=192", "--precision=fp32", "--kernels=torch",
     "--threads=1", "--rank=2", "--dropout=0.1", "--full=conv,A_log",
 )  # fmt: skip

@@ -90,7 +90,7 @@ def check_kills(tmp_path, *, steps, kills, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_run_killed_at_random_steps_ends_in_the_same_bits(tmp_path):
     check_kills(tmp_path, steps=400, kills=12, seed=1)
 

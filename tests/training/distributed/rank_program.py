@@ -21,7 +21,7 @@ from mamba_slm.training.trainer import Trainer
 from training.small_run import SETTINGS, TINY
 
 
-def world_here(timeout_seconds=60.0):
+def world_here(timeout_seconds=240.0):
     torch.set_num_threads(1)
     return join(find_place(), device_type="cpu", timeout_seconds=timeout_seconds)
 

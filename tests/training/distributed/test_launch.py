@@ -31,7 +31,7 @@ def failure(code, when):
 def test_a_killed_process_is_named_with_the_way_to_go_on():
     with pytest.raises(RankLostError, match="process 1 of 2 was ended by SIGKILL") as lost:
         judge({0: failure(1, 2), 1: failure(-9, 3)}, processes=2, run="runs/a", say=print)
-    assert "train --resume runs/a --nproc 2" in lost.value.hint
+    assert "train --resume runs/a --nproc 2" in str(lost.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,8 @@ def test_a_signal_to_the_launcher_saves_everything_and_exits_130(text, run, numb
     assert process.returncode == 130, said
     assert "everything is saved" in said and said.count("aborts without saving") == 1
     assert run.latest().name == f"step-{read_metrics(run.metrics_file)[-1]['step']:08d}"
-    assert read_status(run.status_file).state == "stopped"
+    status = read_status(run.status_file)
+    assert status is not None and status.state == "stopped"
 
 
 @pytest.mark.slow

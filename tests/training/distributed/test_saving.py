@@ -135,7 +135,7 @@ def step_of(run):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("settings", "kills_wanted"), [(FSDP, MANY), (DDP, SOME)], ids=["fsdp", "ddp"])
 def test_after_many_kills_of_a_random_process_the_losses_are_those_of_a_run_left_alone(
     run, folders, tmp_path, settings, kills_wanted
