@@ -66,7 +66,7 @@ class Small:
             with self._noted():
                 while True:
                     yield "data: {}\n\n"
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.01)
 
         return StreamingResponse(events(), media_type="text/event-stream")
 

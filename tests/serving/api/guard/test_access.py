@@ -106,10 +106,10 @@ def test_requests_beyond_the_limit_of_a_key_are_told_when_to_come_back(keys):
 def test_tokens_are_counted_as_they_are_used(keys):
     key = add_key(keys, "alice", tokens_per_minute=100)
     small = Small(api_keys=keys)
-    assert post(small, key=key, content=b"x" * 150).status_code == 200  # nobody knew before how much it would be
+    assert post(small, key=key, content=b"x" * 999).status_code == 200  # nobody knew before how much it would be
     refused = post(small, key=key, content=b"x")
     assert refused.status_code == 429 and refused.json()["error"]["type"] == "tokens"
-    assert int(refused.headers["Retry-After"]) >= 30  # 51 are owed, and one must be there
+    assert 240 <= int(refused.headers["Retry-After"]) <= 541  # 900 are owed, and one must be there; time has passed
 
 
 def test_without_keys_each_address_has_its_limit():

@@ -125,5 +125,5 @@ def test_a_disk_that_is_full_for_a_while_loses_lines_and_not_the_log():
         pass
     is_full = False
     log("kept")
-    log.close()
+    log.close(seconds=60)
     assert written == ["kept", "1 lines were dropped here: they could not be written, or not fast enough"]

@@ -55,8 +55,9 @@ def test_beyond_so_many_trials_others_are_told_to_come_later(tried, monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_real_explosion_ends_in_bounded_time_and_a_good_pattern_passes():
+def test_a_real_explosion_ends_in_bounded_time_and_a_good_pattern_passes(monkeypatch):
     pytest.importorskip("llguidance")
+    monkeypatch.setattr(trials, "WALL_SECONDS", 300.0)  # what bounds it is CPU time, which a busy machine gives late
     check_schema({"type": "string", "pattern": "^[a-z]{1,20}$"})
     check_schema({"type": "no such type", "format": "odd"})  # wrong, which is not for a trial to say
     with pytest.raises(ConfigError, match="takes too long to prepare"):
@@ -69,5 +70,5 @@ def test_a_busy_machine_is_no_verdict_about_a_pattern(monkeypatch):
     monkeypatch.setattr(trials, "WALL_SECONDS", 0.0)
     with pytest.raises(QueueFullError, match="too busy"):
         check_pattern(pattern)
-    monkeypatch.undo()
+    monkeypatch.setattr(trials, "WALL_SECONDS", 300.0)
     check_pattern(pattern)
