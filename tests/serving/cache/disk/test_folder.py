@@ -1,6 +1,9 @@
 """Files of the disk cache: private, never half written, and no more bytes than allowed."""
 
 import os
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +33,7 @@ def test_a_folder_that_others_can_read_is_refused_with_the_way_out(tmp_path, whe
     (tmp_path / "cache" / where).chmod(0o750)
     with pytest.raises(DataError, match="mode 0750") as caught:
         EntryFiles(tmp_path / "cache", "id", max_bytes=100)
-    assert "chmod 700" in caught.value.hint
+    assert "chmod 700" in str(caught.value.hint)
 
 
 def test_a_secret_that_others_can_read_is_refused(tmp_path):
@@ -75,6 +78,41 @@ def test_a_new_process_finds_what_is_there_and_removes_what_a_killed_one_did_not
     files = EntryFiles(tmp_path, "id", max_bytes=100)
     assert files.lengths == [5] and files.read(NAMES[1]) == b"x"
     assert [path.name for path in (tmp_path / "id").glob(f"{UNFINISHED}*")] == [f"{UNFINISHED}new"]
+
+
+def test_a_file_that_another_process_finishes_just_now_stops_no_start(tmp_path, monkeypatch):
+    EntryFiles(tmp_path, "id", max_bytes=100)
+    (tmp_path / "id" / f"{UNFINISHED}new").write_bytes(b"x")
+    seen = Path.glob
+
+    def then_it_is_done(folder, pattern):
+        found = list(seen(folder, pattern))
+        for path in found if pattern.startswith(UNFINISHED) else ():
+            path.rename(tmp_path / "id" / f"{NAMES[0]}.safetensors")
+        return iter(found)
+
+    monkeypatch.setattr(Path, "glob", then_it_is_done)
+    EntryFiles(tmp_path, "id", max_bytes=100)
+    monkeypatch.undo()
+    assert EntryFiles(tmp_path, "id", max_bytes=100).lengths == [3]
+
+
+def test_an_entry_that_others_read_is_there_at_every_moment(tmp_path):
+    files, taken = EntryFiles(tmp_path, "id", max_bytes=100), threading.Event()
+    files.write(NAMES[0], b"x")
+
+    class Slow(dict):
+        def pop(self, *arguments):
+            found = super().pop(*arguments)
+            taken.set()
+            time.sleep(0.1)  # in which others look
+            return found
+
+    files._files = Slow(files._files)
+    reading = threading.Thread(target=files.read, args=(NAMES[0],))
+    reading.start()
+    assert taken.wait(60) and NAMES[0] in files
+    reading.join()
 
 
 def test_what_another_process_deleted_is_gone(tmp_path):

@@ -56,8 +56,9 @@ class EntryFiles:
                 status = path.stat()
                 self._count(path, status.st_mtime, status.st_size)
         for path in self.folder.glob(f"{UNFINISHED}*"):
-            if time.time() - path.stat().st_mtime > 60:  # another process may be writing it
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process may be writing it, and be done just now
+                if time.time() - path.stat().st_mtime > 60:
+                    path.unlink()
         with self._lock:
             self._make_room()
 
@@ -77,7 +78,8 @@ class EntryFiles:
             return sorted(self._lengths)
 
     def __contains__(self, name: str) -> bool:
-        return self._path(name) in self._files
+        with self._lock:  # who notes when it was used takes it out for a moment
+            return self._path(name) in self._files
 
     def read(self, name: str) -> bytes | None:
         """The bytes of an entry, used just now; None where it has gone."""
