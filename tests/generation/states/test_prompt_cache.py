@@ -41,6 +41,12 @@ def cached(folder, *, runtime=None, say=lambda line: None, **settings):
     return runtime
 
 
+def cache_of(runtime):
+    reader = runtime.prompt_reader
+    assert isinstance(reader, PromptCache)
+    return reader
+
+
 def assert_reads_right(runtime, *prompts):
     """The logits are those of a model without a cache, and the state goes on as its state."""
     plain = TorchRuntime(runtime.model)
@@ -58,7 +64,7 @@ def test_the_same_prompt_is_read_once_and_never_again_in_any_process(tmp_path):
         runtime = cached(tmp_path)
         assert_reads_right(runtime, TEXT[:100])
         assert runtime.read == (0 if reading else 100)
-        assert runtime.prompt_reader.counts.reused_tokens == (100 if reading else 0)
+        assert cache_of(runtime).counts.reused_tokens == (100 if reading else 0)
 
 
 def test_a_prompt_that_goes_on_costs_what_it_adds(tmp_path):
@@ -122,15 +128,15 @@ def test_the_folder_never_holds_more_than_it_may_and_loses_what_was_not_used_for
     runtime = cached(tmp_path)
     for number in range(3):
         assert_reads_right(runtime, [number] * 20)
-    files = {file.name: file for file in tmp_path.glob("*/*")}
-    for age, file in enumerate(sorted(files.values(), key=lambda file: file.stat().st_mtime_ns)):
+    files = [cache_of(runtime)._file([number] * 20) for number in range(3)]
+    for age, file in enumerate(files):  # what a clock with coarse ticks says may be the same for all
         os.utime(file, (1000 + age, 1000 + age))
-    size = max(file.stat().st_size for file in files.values())
+    size = max(file.stat().st_size for file in files)
     small = cached(tmp_path, max_bytes=3 * size + size // 2)
     assert_reads_right(small, [0] * 20)  # used now
     assert_reads_right(small, [3] * 20)
     assert sum(file.stat().st_size for file in tmp_path.glob("*/*")) <= 3 * size + size // 2
-    kept = [number for number in range(4) if small.prompt_reader._file([number] * 20).exists()]
+    kept = [number for number in range(4) if cache_of(small)._file([number] * 20).exists()]
     assert kept == [0, 2, 3]
 
 
