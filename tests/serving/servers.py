@@ -47,7 +47,18 @@ class Served:
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
-        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=300)
+
+    def fail_after(self, steps):
+        """Let the engine make so many steps, then fail at every one: what is streamed has begun and cannot be done."""
+        step, left = self.engine.core.step, iter(range(steps))
+
+        def failing():
+            if next(left, None) is None:
+                raise RuntimeError("out of luck")
+            return step()
+
+        self.engine.core.step = failing
 
     def complete(self, **body):
         return self.http.post("/v1/completions", json={"prompt": "def f(", "max_tokens": 4, "temperature": 0} | body)
@@ -65,6 +76,7 @@ class Reciting(TorchExecutor):
     """A model that has learned one answer by heart, token by token, whatever it is asked."""
 
     answer: list[int]
+    starts: dict[int, int]
 
     def read(self, pieces):
         starts = self.__dict__.setdefault("starts", {})

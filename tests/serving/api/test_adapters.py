@@ -55,7 +55,7 @@ class Served:
         self.thread.start()
         url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = httpx.Client(base_url=url, timeout=300)
 
     def close(self):
         self.client.close()
