@@ -1,8 +1,10 @@
 """Promises of `mamba-slm chat`: the same conversation from a pipe or a terminal, nothing dropped."""
 
+import contextlib
 import io
 import os
 import shutil
+import signal
 import sys
 
 import pytest
@@ -149,6 +151,12 @@ def test_in_a_real_terminal_the_last_message_comes_back_into_the_line(folder, tm
             shown += os.read(terminal, 4096)
         shown = shown[shown.index(text) + len(text) :]
 
+    def wait_for_the_end():
+        """What is left unread may hold up whoever writes it."""
+        with contextlib.suppress(OSError):  # of a terminal that nobody has open any more
+            while os.read(terminal, 4096):
+                pass
+
     try:
         wait_for(b"/help lists the commands\r\n> ")
         os.write(terminal, b"def f(\n")
@@ -160,6 +168,10 @@ def test_in_a_real_terminal_the_last_message_comes_back_into_the_line(folder, tm
         wait_for(b"> def f(x):")
         wait_for(b"> ")
         os.write(terminal, b"/quit\n")
+        wait_for_the_end()
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)  # nobody types what it waits for
+        raise
     finally:
         _, status = os.waitpid(pid, 0)
         os.close(terminal)
