@@ -16,7 +16,7 @@ from mamba_slm.core.errors import OutOfMemoryError
 from mamba_slm.evaluation.bench.cells import BenchSettings, Cell, cells, contenders_of, engines_of, variants_of
 from mamba_slm.evaluation.bench.names import ATTENTION, COMPILED, GRANITE, LLAMA, OURS, precision_of, products_of
 from mamba_slm.evaluation.bench.pace import Pace
-from mamba_slm.evaluation.bench.processes import BusyElsewhere, Worker, WorkerFailedError
+from mamba_slm.evaluation.bench.processes import BusyElsewhere, Worker, WorkerFailedError, interrupts_held_back
 from mamba_slm.evaluation.bench.proofs import agreement_of, rounded_difference
 from mamba_slm.evaluation.bench.room import available_memory, seating
 from mamba_slm.evaluation.bench.rows import row_of
@@ -116,7 +116,8 @@ class Run:
             compiled=settings.compiled and name in COMPILED and cell.task == "decode",
             exported=str(self.exported[name]) if name in self.exported else None,
         )
-        return stack.enter_context(closing(Worker(job)))
+        with interrupts_held_back():
+            return stack.enter_context(closing(Worker(job)))
 
     def limits(self, cell: Cell) -> dict[str, Any]:
         """See `limits.machine_limits`."""

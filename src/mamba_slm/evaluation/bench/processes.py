@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,23 @@ from mamba_slm.core.errors import MambaSlmError, OutOfMemoryError
 from mamba_slm.evaluation.bench.worker import Job
 
 KILLED = -9
+
+
+@contextlib.contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C comes at the end of the block, and never to a process that is begun in it.
+
+    Without it a worker that is still starting would print a traceback, and one whose making is interrupted would be
+    nobody's to end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerFailedError(MambaSlmError):
