@@ -78,15 +78,14 @@ def test_text_becomes_a_model_an_evaluation_and_a_report(notes, tmp_path, capsys
 @pytest.mark.slow
 def test_interrupted_in_training_it_continues_and_keeps_its_plan(notes, tmp_path):
     out = tmp_path / "run"
-    words = [*PROGRAM, *quickstart("--data", notes, "--out", out, "--minutes", "0.3")]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    words = [*PROGRAM, *quickstart("--data", notes, "--out", out, "--minutes", "0.6")]  # minutes are few where a step
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)  # takes seconds: one is waited for, no more
     metrics = RunDirectory(out).metrics_file
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    while not (metrics.exists() and metrics.read_text().count("\n") >= 1):
+        assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=600)
     assert process.returncode == 130
     assert f"go on with: mamba-slm quickstart --data {notes} --out {out}" in talk
     assert read_status(RunDirectory(out).status_file).state == "stopped"
@@ -94,7 +93,7 @@ def test_interrupted_in_training_it_continues_and_keeps_its_plan(notes, tmp_path
     planned = read_train_config(RunDirectory(out))
     assert planned.max_minutes
 
-    finished = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr
     rows = read_metrics(metrics)
     assert rows[: len(reached)] == reached
@@ -109,13 +108,12 @@ def test_killed_while_it_prepares_it_starts_again(notes, tmp_path):
     out = tmp_path / "run"
     words = [*PROGRAM, *quickstart("--data", notes, "--out", out, "--minutes", "0.1")]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
     while not (out / "run.json").exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     process.kill()
     process.wait()
-    finished = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr
     assert (out / "report.md").is_file()
 

@@ -211,12 +211,11 @@ def test_ctrl_c_saves_prints_how_to_go_on_and_exits_130(text, out):
         [*command, "--out", str(out), *QUICK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
-        deadline = time.monotonic() + 60
         while not (run.metrics_file.exists() and read_metrics(run.metrics_file)):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        out_text, errors = process.communicate(timeout=60)
+        out_text, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert out_text == ""
     step = read_status(run.status_file).step

@@ -106,6 +106,15 @@ def test_a_time_limit_ends_the_run_with_the_schedule_at_its_end(make_trainer):
     assert rates[-1] < 0.2 * max(rates)
 
 
+def test_time_that_is_over_before_the_first_step_leaves_a_model_of_one_step(make_trainer):
+    times = iter(range(0, 10**7, 600))
+    trainer = make_trainer(max_steps=None, max_minutes=1.0, validation=False, save_every_minutes=None)
+    trainer.clock = lambda: float(next(times))
+    trainer.started = trainer.clock()
+    assert trainer.train().reason == "reached 1 minutes"
+    assert [row["step"] for row in read_metrics(trainer.run.metrics_file, kind="train")] == [1]
+
+
 def test_checkpoints_are_written_when_due_by_time(make_trainer):
     times = iter(range(0, 10**7, 60))
     saved = []

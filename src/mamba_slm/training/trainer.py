@@ -263,7 +263,7 @@ class Trainer:
         if self.stop.requested is not None:
             return self.stop.requested
         reached = self.limits.reached(tokens=self.tokens, steps=self.step, seconds=self.seconds())
-        if reached is not None:
+        if reached is not None and self.step > 0:  # the time may be over before the first: what it leaves is a model
             return f"reached {reached}"
         patience = self.config.early_stop_patience
         if patience is not None and validations_since_best(list(self.validations.values())) >= patience:
