@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from promises.documents import repository_files
+
 REPOSITORY = Path(__file__).parents[1]
 DEPLOY = REPOSITORY / "deploy"
 DOCKERFILES = sorted((DEPLOY / "container").glob("*.Dockerfile"))
@@ -67,6 +69,19 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         line = re.sub(r"\"\$\{\w+\[@\]\}\"|\"\$@\"", "", line)
         line = re.sub(r"\"?\$\(hostname(?: -s)?\)\"?", "host", line)
         yield path.name, [word for word in shlex.split(with_variables(line)) if word != "--offline"]
+
+
+def copy_of_sources(folder: Path) -> Path:
+    """What git has, elsewhere: other times, another order of files.
+
+    Setuptools writes into the folder that it builds, which other tests read meanwhile.
+    """
+    for path in reversed(repository_files()):
+        name = path.relative_to(REPOSITORY)
+        if name.parts[0] in ("src", "deploy", "tests") or len(name.parts) == 1:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(path.read_bytes())
+    return folder
 
 
 def seconds(words: list[str], flag: str) -> int:

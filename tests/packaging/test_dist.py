@@ -7,23 +7,13 @@ import zipfile
 
 import pytest
 
-from deployed import DEPLOY, REPOSITORY
+from deployed import DEPLOY, REPOSITORY, copy_of_sources
 from mamba_slm import __version__
 from promises.documents import repository_files
 
 pytestmark = pytest.mark.slow
 TOOLS = REPOSITORY / ".venv-package" / "bin"
 EPOCH = 1_700_000_000
-
-
-def copy_of_sources(folder):
-    """What git has, elsewhere: other times, another order of files."""
-    for path in reversed(repository_files()):
-        name = path.relative_to(REPOSITORY)
-        if name.parts[0] in ("src", "deploy", "tests") or len(name.parts) == 1:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(path.read_bytes())
-    return folder
 
 
 @pytest.fixture(scope="module")

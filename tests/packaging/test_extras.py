@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from deployed import REPOSITORY
+from deployed import REPOSITORY, copy_of_sources
 from small_models import save_small_model
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,8 @@ def wheel(tmp_path_factory):
     if not (TOOLS / "python").is_file():
         pytest.skip("needs build: make package-tools")
     folder = tmp_path_factory.mktemp("dist")
-    script = REPOSITORY / "deploy" / "package" / "build.py"
+    sources = copy_of_sources(tmp_path_factory.mktemp("sources"))
+    script = sources / "deploy" / "package" / "build.py"
     done = subprocess.run([TOOLS / "python", script, folder], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (found,) = folder.glob("*.whl")
