@@ -10,6 +10,7 @@ from mamba_slm.cli import doctor
 from mamba_slm.cli.examination import machine
 from mamba_slm.cli.examination.check import SECTIONS, Check
 from mamba_slm.cli.examination.examine import examine, examine_briefly
+from mamba_slm.cli.examination.kernels import ALLOWED_GRADIENTS_ERROR, ALLOWED_VALUES_ERROR
 from mamba_slm.cli.main import main
 from mamba_slm.core.errors import SetupError
 from mamba_slm.tasks.sandbox import proof
@@ -53,15 +54,15 @@ def test_every_kernel_is_tested_and_timed_beside_its_definition(measured):
     for name in ("scan recompute", "scan chunked", "convolution", "norm", "gated norm", "loss", "attention"):
         kernel = named(measured, "kernels", name)
         assert kernel["status"] == "ok"
-        assert 0 <= kernel["measured"]["values_error"] < 1e-5
-        assert 0 < kernel["measured"]["gradients_error"] < 1e-4
+        assert 0 <= kernel["measured"]["values_error"] <= ALLOWED_VALUES_ERROR
+        assert 0 <= kernel["measured"]["gradients_error"] <= ALLOWED_GRADIENTS_ERROR
         assert kernel["measured"]["times_as_fast_as_definition"] > 0
         assert "as fast as the definition" in kernel["text"]
 
 
 def test_speeds_of_now_are_in_the_answer(measured):
     products = named(measured, "speed", "products")
-    assert products["measured"]["fp32_flops_per_second"] > 1e9
+    assert products["measured"]["fp32_flops_per_second"] > 1e6, "per second, and not in billions"
     assert "measured now" in products["text"]
     assert named(measured, "speed", "precision")["measured"]["bf16_times_as_fast_in_step"] > 0
     assert 0 < named(measured, "speed", "sharing")["measured"]["share_of_cores"] <= 1
@@ -83,7 +84,8 @@ def test_the_text_fits_80_columns_and_has_no_colours_in_a_pipe():
     assert [line for line in lines if line in SECTIONS] == [name for name in SECTIONS if name != "speed"]
     assert not [line for line in lines if len(line) > 80 and " it: " not in line], "commands alone may be longer"
     assert "\033" not in done.stdout
-    assert lines[-1].startswith("ready") or lines[-2].startswith("ready")
+    behind = max(place for place, line in enumerate(lines) if line.startswith(" " * 19) or line in SECTIONS)
+    assert [line for line in lines[behind:] if line.startswith("ready")], "at the end, wrapped where notes are many"
 
 
 def test_no_measure_and_measure_exclude_each_other(capsys):

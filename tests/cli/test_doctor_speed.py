@@ -89,15 +89,17 @@ def test_other_programs_are_noted_with_the_slowdown_that_follows():
 
 def test_the_share_of_the_cores_falls_when_others_compute():
     cores = usable_cores()
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * cores)]
+    endless = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(endless, stdout=subprocess.PIPE) for _ in range(4 * cores)]
     try:
-        time.sleep(0.3)
+        for other in others:
+            assert other.stdout.read(1), "it computes"
         share = timing.share_of_cores(cores, seconds=0.5)
     finally:
         for other in others:
             other.kill()
         for other in others:
-            other.wait()
+            other.communicate()
     assert 0 < share < 0.6
 
 
@@ -291,7 +293,7 @@ def test_nvcc_is_looked_for_only_beside_a_gpu(programs):
 
 def test_a_step_in_another_process_fails_with_its_last_line():
     failed = steps.time_steps_elsewhere(
-        StepsRequest(precision="no such precision", threads=1), environment={}, timeout_seconds=60
+        StepsRequest(precision="no such precision", threads=1), environment={}, timeout_seconds=600
     )  # fmt: skip
     assert isinstance(failed, str)
     assert "no such precision" in failed

@@ -15,16 +15,20 @@ from mamba_slm.cli.main import main
 from small_models import save_small_model
 
 
-def post(url, body):
+def asked(url, body):
     request = urllib.request.Request(
         f"{url}/completions", json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    return urllib.request.urlopen(request, timeout=600)
+
+
+def post(url, body):
+    with asked(url, body) as answer:
         return json.load(answer)
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=600) as answer:
         return answer.read().decode()
 
 
@@ -45,17 +49,16 @@ def test_a_server_answers_and_on_sigterm_finishes_what_it_has_begun(tmp_path):
         greedy = {"prompt": "def", "temperature": 0, "max_tokens": 3}
         first, again = post(url, greedy), post(url, greedy)
         assert first["choices"] == again["choices"] and first["usage"]["completion_tokens"] == 3
-        answers = []
-        long = {"prompt": "import", "max_tokens": 400, "ignore_eos": True}
-        asker = threading.Thread(target=lambda: answers.append(post(url, long)))
-        asker.start()
-        while '"running":1' not in (load := get(f"{url.removesuffix('/v1')}/health")):
-            assert '"status":"ok"' in load and not answers
-        process.send_signal(signal.SIGTERM)
-        asker.join()
+        health = get(f"{url.removesuffix('/v1')}/health")
+        assert '"status":"ok"' in health and '"running":0' in health
+        long = {"prompt": "import", "max_tokens": 400, "ignore_eos": True, "stream": True}
+        with asked(url, {**long, "stream_options": {"include_usage": True}}) as answer:
+            begun = answer.readline()
+            process.send_signal(signal.SIGTERM)
+            streamed = (begun + answer.read()).decode()
         reader.join()
         assert process.wait() == 0
-    assert answers[0]["usage"]["completion_tokens"] == 400
+    assert '"completion_tokens": 400' in streamed and streamed.endswith("data: [DONE]\n\n")
     assert re.search(r"prefix cache: 1\S* GiB, about", "".join(said)) and "stopped; prefix cache: " in said[-1]
 
 

@@ -53,11 +53,11 @@ class Server:
         """As Ctrl-C does; what went wrong, if something did."""
         self.process.send_signal(signal.SIGINT)
         try:
-            code = self.process.wait(120)
+            code = self.process.wait(300)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = "none: it had to be killed"
-        self.reader.join(10)
+        self.reader.join(60)
         if self.process.stdout is not None:
             self.process.stdout.close()
         return None if code in (0, 130) else f"{self.name} ended with {code}:\n{''.join(self.said)}"

@@ -26,6 +26,7 @@ class Opened:
     def __init__(self, browser, *, size="laptop", theme="light"):
         width, height = SIZES[size]
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        context.set_default_timeout(300_000)
         self.page, self.problems = context.new_page(), []
         context.on("request", lambda one: self.problems.append(one.url) if not one.url.startswith(LOCAL) else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -38,11 +39,10 @@ LOCAL = ("file:", "data:")
 @pytest.mark.slow
 def test_search_finds_a_page_and_a_setting(browser, site):
     opened = Opened(browser)
-    opened.page.goto((site / "guides" / "chat.html").as_uri())
     for words, found in (("prefix cache", "Serve a model"), ("warmup_share", "Settings"), ("misses", "Metrics")):
         opened.page.goto((site / "guides" / "chat.html").as_uri() + f"?q={words}")
         result = opened.page.locator(".md-search-result__item h1", has_text=found).first
-        result.wait_for(state="attached", timeout=120_000)
+        result.wait_for(state="attached", timeout=300_000)
     assert not opened.problems
 
 
