@@ -110,8 +110,9 @@ class Hub:
             self.send(request, content, headers=headers)
 
     def send_file(self, request, content, fault):
-        action, value = (*fault, None)[:2] if fault else (None, None)
-        content = value if action == "instead" else content
+        action = fault[0] if fault else None
+        content = fault[1] if action == "instead" else content
+        sent = fault[1] if action in ("cut", "stop") else 0
         start, status = 0, 200
         wanted = request.headers.get("Range")
         if wanted and action != "ignore range":
@@ -124,7 +125,7 @@ class Hub:
         request.end_headers()
         try:
             if action in ("cut", "stop"):
-                request.wfile.write(rest[:value])
+                request.wfile.write(rest[:sent])
                 request.wfile.flush()
                 request.close_connection = True
                 if action == "stop":

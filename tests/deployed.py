@@ -44,7 +44,9 @@ def containers() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
         for resource in documents(path):
             spec = resource.get("spec", {})
             pod = spec.get("template", {}).get("spec") or (spec if "containers" in spec else None)
-            for container in pod["containers"] if pod else ():
+            if pod is None:
+                continue
+            for container in pod["containers"]:
                 yield resource["metadata"]["name"], pod, container
 
 

@@ -200,6 +200,7 @@ def test_ctrl_c_of_a_terminal_leaves_no_process_behind(folder, tmp_path, after_s
     started = subprocess.Popen(
         [sys.executable, "-c", program, *words], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
+    assert started.stderr is not None
     assert any("about" in line for line in started.stderr)  # and reads no further
     while (used := busiest_worker(started.pid)) is None or used < after_seconds:
         assert started.poll() is None

@@ -8,7 +8,7 @@ import pytest
 
 from mamba_slm.cli import doctor
 from mamba_slm.cli.examination import machine
-from mamba_slm.cli.examination.check import SECTIONS, Check
+from mamba_slm.cli.examination.check import SECTIONS, Check, Status
 from mamba_slm.cli.examination.examine import examine, examine_briefly
 from mamba_slm.cli.examination.kernels import ALLOWED_GRADIENTS_ERROR, ALLOWED_VALUES_ERROR
 from mamba_slm.cli.main import main
@@ -119,7 +119,7 @@ def test_the_brief_examination_is_what_a_run_needs():
     assert "scan recompute" not in names, "kernels are named only where they are wrong"
 
 
-def check(name, *, status="ok", about_speed=False, text="text", cost="", hint="", section="settings"):
+def check(name, *, status: Status = "ok", about_speed=False, text="text", cost="", hint="", section="settings"):
     return Check(
         section=section, name=name, status=status, text=text, about_speed=about_speed, cost=cost, hint=hint
     )  # fmt: skip

@@ -28,11 +28,18 @@ def speeds(*, fp32=1.0, bf16=1.0, one=None, every=None, **others):
     )
 
 
+def said(measured, judge):
+    """What a check says of measurements that it has something to say of."""
+    check = judge(measured)
+    assert check is not None
+    return check
+
+
 # precision ----------------------------------------------------------------------------------------------------------
 
 
 def test_bf16_that_pays_is_said_to_and_the_automatic_choice_with_it():
-    check = speed.precision_check(speeds(fp32=1.5, bf16=1.0, automatic_precision="bf16"))
+    check = said(speeds(fp32=1.5, bf16=1.0, automatic_precision="bf16"), speed.precision_check)
     assert check.status == "ok"
     assert check.text.startswith("bf16 training pays here: 1.5x as fast as fp32 (nano, ")
     assert "3.0x in matrix products" in check.text
@@ -45,13 +52,13 @@ def test_bf16_that_pays_is_said_to_and_the_automatic_choice_with_it():
     [(1.0, 2.0, "bf16", "fp32", "2.0x"), (3.0, 1.0, "fp32", "bf16", "3.0x")],
 )
 def test_an_automatic_choice_that_is_slower_here_is_noted_with_its_cost(fp32, bf16, automatic, better, loss):
-    check = speed.precision_check(speeds(fp32=fp32, bf16=bf16, automatic_precision=automatic))
+    check = said(speeds(fp32=fp32, bf16=bf16, automatic_precision=automatic), speed.precision_check)
     assert (check.status, check.hint) == ("note", f"mamba-slm train --precision {better}")
     assert check.cost == f"--precision auto is {automatic}: a step takes {loss} as long (measured)"
 
 
 def test_a_difference_within_the_noise_is_no_advice():
-    check = speed.precision_check(speeds(fp32=1.0, bf16=1.02, automatic_precision="bf16"))
+    check = said(speeds(fp32=1.0, bf16=1.02, automatic_precision="bf16"), speed.precision_check)
     assert (check.status, check.hint) == ("ok", "")
     assert "equally fast" in check.text
 
@@ -60,9 +67,9 @@ def test_a_difference_within_the_noise_is_no_advice():
 
 
 def test_threads_that_help_and_threads_that_hurt():
-    good = speed.threads_check(speeds(fp32=1.0, one=1.7))
+    good = said(speeds(fp32=1.0, one=1.7), speed.threads_check)
     assert (good.status, good.text) == ("ok", "2 threads train 1.7x as fast as one")
-    bad = speed.threads_check(speeds(fp32=2.0, one=1.0))
+    bad = said(speeds(fp32=2.0, one=1.0), speed.threads_check)
     assert (bad.status, bad.hint) == ("note", "mamba-slm train --threads 1")
     assert bad.cost == "a step takes 2.0x as long as with one thread (measured)"
     assert speed.threads_check(speeds()) is None, "one core has nothing to compare"
@@ -93,7 +100,7 @@ def test_the_share_of_the_cores_falls_when_others_compute():
     others = [subprocess.Popen(endless, stdout=subprocess.PIPE) for _ in range(4 * cores)]
     try:
         for other in others:
-            assert other.stdout.read(1), "it computes"
+            assert other.stdout is not None and other.stdout.read(1), "it computes"
         share = timing.share_of_cores(cores, seconds=0.5)
     finally:
         for other in others:
@@ -283,9 +290,11 @@ def test_whether_compiling_pays_is_said_with_the_steps_it_takes():
 
 def test_nvcc_is_looked_for_only_beside_a_gpu(programs):
     assert compilers.nvcc_check(has_nvidia_gpu=False) is None
-    assert compilers.nvcc_check(has_nvidia_gpu=True).cost.startswith("nothing here")
+    assert said(True, lambda gpu: compilers.nvcc_check(has_nvidia_gpu=gpu)).cost.startswith("nothing here")
     programs("nvcc", "")
-    assert compilers.nvcc_check(has_nvidia_gpu=True).text.endswith("nvcc; nothing in this version needs it")
+    assert said(True, lambda gpu: compilers.nvcc_check(has_nvidia_gpu=gpu)).text.endswith(
+        "nvcc; nothing in this version needs it"
+    )
 
 
 # other processes ----------------------------------------------------------------------------------------------------

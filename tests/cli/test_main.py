@@ -25,8 +25,7 @@ def probe(monkeypatch):
         parser.add_argument("--max-tokens", type=parse_count)
         parser.add_argument("--layout", choices=["portable", "classic"])
 
-    module.configure = configure
-    module.run = lambda args: 0
+    vars(module).update(configure=configure, run=lambda args: 0)
     monkeypatch.setitem(sys.modules, "probe_command", module)
     monkeypatch.setitem(COMMANDS, "probe", ("probe_command", "for tests"))
     return module
@@ -213,7 +212,7 @@ def test_control_c_exits_130_without_a_traceback():
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(body=body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=300)
     assert process.returncode == 130

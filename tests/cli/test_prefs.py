@@ -106,7 +106,7 @@ def test_what_is_exported_is_read_by_training(monkeypatch, capsys, tmp_path, for
     assert not examples.problems
     assert not examples.unread
     if format == "kto":
-        assert sum(item.is_good for item in examples.items) == 2
+        assert sum(vars(item)["is_good"] for item in examples.items) == 2
     straight = (read_preferences if format == "dpo" else read_labelled)("prefs:talk", say=said.append)
     assert [vars(item) | {"origin": ""} for item in straight.items] == [
         vars(item) | {"origin": ""} for item in examples.items

@@ -88,7 +88,7 @@ def test_interrupted_in_training_it_continues_and_keeps_its_plan(notes, tmp_path
     _, talk = process.communicate(timeout=600)
     assert process.returncode == 130
     assert f"go on with: mamba-slm quickstart --data {notes} --out {out}" in talk
-    assert read_status(RunDirectory(out).status_file).state == "stopped"
+    assert (status := read_status(RunDirectory(out).status_file)) and status.state == "stopped"
     reached = read_metrics(metrics)
     planned = read_train_config(RunDirectory(out))
     assert planned.max_minutes

@@ -34,7 +34,7 @@ def owned(home):
     write_status(run / "status.json", Status(state="running", step=40))
     command = [sys.executable, RUNS_TESTS / "owner_process.py", run]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "owned\n"
+        assert process.stdout is not None and process.stdout.readline() == "owned\n"
         yield process
         process.kill()
 
@@ -137,7 +137,7 @@ def test_an_owner_that_does_not_stop_is_told_with_what_to_do(home, capsys):
     run = home / "20260401-nano"
     command = [sys.executable, RUNS_TESTS / "owner_process.py", run, "ignore"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        process.stdout.readline()
+        assert process.stdout is not None and process.stdout.readline() == "owned\n"
         try:
             assert main(["runs", "stop", str(run), "--wait", "0.2"]) == 1
             assert "--again" in capsys.readouterr().err
@@ -167,7 +167,7 @@ def interrupted(home, monkeypatch):
         given.append((args.seed, args.resume, Path.cwd()))
         return 5
 
-    module.configure, module.run = configure, run_probe
+    vars(module).update(configure=configure, run=run_probe)
     monkeypatch.setitem(sys.modules, "probe_command", module)
     monkeypatch.setitem(COMMANDS, "probe", ("probe_command", "for tests"))
     return run, given

@@ -38,13 +38,15 @@ def test_a_server_answers_and_on_sigterm_finishes_what_it_has_begun(tmp_path):
     flags = ["--port", "0", "--runtime", "torch", "--drain-seconds", "600"]
     command = [sys.executable, "-m", "mamba_slm.cli.main", "serve", str(folder), *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        said = []
-        for line in process.stderr:
+        assert process.stderr is not None
+        said, talk, url = [], process.stderr, ""
+        for line in talk:
             said.append(line)
             if found := re.search(r"serving small at (http://127.0.0.1:\d+/v1)", line):
+                url = found[1]
                 break
-        url = found[1]
-        reader = threading.Thread(target=lambda: said.extend(process.stderr))
+        assert url, said
+        reader = threading.Thread(target=lambda: said.extend(talk))
         reader.start()
         greedy = {"prompt": "def", "temperature": 0, "max_tokens": 3}
         first, again = post(url, greedy), post(url, greedy)

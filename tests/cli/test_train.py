@@ -218,9 +218,11 @@ def test_ctrl_c_saves_prints_how_to_go_on_and_exits_130(text, out):
         out_text, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     assert out_text == ""
-    step = read_status(run.status_file).step
+    status, record = read_status(run.status_file), read_record(run.record_file)
+    assert status and record.result
+    step = status.step
     assert f"error: stopped by SIGINT after step {step:,}; everything is saved" in errors
     assert f"hint: go on with: mamba-slm train --resume {out}" in errors
     assert run.latest() == run.checkpoint_folder(step)
-    assert read_record(run.record_file).result["interrupted"] is True
+    assert record.result["interrupted"] is True
     assert main(["train", "--resume", str(out), "--max-steps", str(step + 2)]) == 0

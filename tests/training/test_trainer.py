@@ -81,7 +81,7 @@ def test_every_line_on_the_screen_says_how_the_run_is_doing(make_trainer):
         r"step \d+/12  loss \d+\.\d\d  lr \d\.\de[+-]\d\d  norm \d+\.\d\d  [\d,]+ tok/s  "
         r"MFU \d+% \(of 145 GFLOP/s measured\)  mem [\d.]+ [KMG]iB  ETA .+"
     )
-    assert [int(re.match(r"step (\d+)", line)[1]) for line in lines] == [1, 4, 8, 12]
+    assert [int(re.findall(r"^step (\d+)", line)[0]) for line in lines] == [1, 4, 8, 12]
     assert all(re.fullmatch(pattern, line) for line in lines)
 
 
@@ -220,11 +220,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_step_and_documents(mak
     with pytest.raises(TrainingDivergedError) as ended:
         trainer.train()
     message, hint = ended.value.message, ended.value.hint
-    step = int(re.search(r"the loss became nan at step (\d+)", message)[1])
+    step = int(re.findall(r"the loss became nan at step (\d+)", message)[0])
     assert step >= 6
     assert "the last good checkpoint is step 4" in message
     assert re.search(r"in the batch: row \d+: ", message)
-    assert "--learning-rate 0.005" in hint
+    assert hint and "--learning-rate 0.005" in hint
 
     content = json.loads((trainer.run.path / f"bad-batch-step-{step:08d}.json").read_text())
     broken = [row for row, loss in enumerate(content["row_losses"]) if loss is None]
@@ -258,7 +258,7 @@ def test_a_rate_far_above_the_default_is_not_answered_with_half_of_it(make_train
     trainer.model.final_norm.weight.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(TrainingDivergedError) as ended:
         trainer.train()
-    assert "--learning-rate 0.001" in ended.value.hint
+    assert "--learning-rate 0.001" in (ended.value.hint or "")
 
 
 def spoil(view):
