@@ -27,6 +27,8 @@ os.environ["MAMBA_SLM_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" 
 """Machine code is compiled once for all tests; its names are hashes of what it depends on."""
 TRAINED = ("trained_model", "trained_tiny")
 """What trained_model.py makes."""
+MAY_BE_ABSENT = ("gpu", "processor")
+"""Marks of tests that need what no package can bring."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +78,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Under MAMBA_SLM_CI=1 everything a test needs is there, so a skip hides a failure; only GPUs may be absent."""
+    """Under MAMBA_SLM_CI=1 what a test needs is there, so a skip hides a failure; only hardware may be absent."""
     report = yield
     skipped = report.skipped and not hasattr(report, "wasxfail")
-    if skipped and os.environ.get("MAMBA_SLM_CI") == "1" and item.get_closest_marker("gpu") is None:
+    if skipped and os.environ.get("MAMBA_SLM_CI") == "1" and not any(map(item.get_closest_marker, MAY_BE_ABSENT)):
         report.outcome = "failed"
         report.longrepr = f"skipped, which MAMBA_SLM_CI=1 does not allow: {report.longrepr}"
     return report

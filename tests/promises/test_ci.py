@@ -20,17 +20,23 @@ def test_without_its_data():
 def test_without_a_gpu():
     pytest.skip("no GPU here")
 
+@pytest.mark.processor
+def test_without_wide_registers():
+    pytest.skip("no AVX-512 here")
+
 @pytest.mark.xfail(reason="known")
 def test_known():
     assert False
 """
 
 
-@pytest.mark.parametrize(("ci", "summary"), [("1", "1 failed, 1 skipped, 1 xfailed"), ("", "2 skipped, 1 xfailed")])
-def test_a_skip_fails_only_in_ci_and_only_without_a_gpu_mark(tmp_path, ci, summary):
+@pytest.mark.parametrize(("ci", "summary"), [("1", "1 failed, 2 skipped, 1 xfailed"), ("", "3 skipped, 1 xfailed")])
+def test_a_skip_fails_only_in_ci_and_only_without_a_mark_of_absent_hardware(tmp_path, ci, summary):
     shutil.copy(REPOSITORY / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_some.py").write_text(TESTS)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: needs a GPU\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n  gpu: needs a GPU\n  processor: needs its instructions\n"
+    )
     environment = {**os.environ, "MAMBA_SLM_CI": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."],

@@ -14,6 +14,7 @@ from tolerances import assert_close, tolerance_of
 pytestmark = [
     pytest.mark.usefixtures("native_kernels"),
     pytest.mark.skipif(unsupported() is not None, reason=str(unsupported())),
+    pytest.mark.processor,
 ]
 HAS_BF16 = has_instructions("avx512f", "avx512_bf16")
 

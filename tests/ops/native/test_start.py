@@ -7,6 +7,7 @@ import torch
 
 from mamba_slm.core.native import load_library
 from mamba_slm.ops.kernels import installed_kernels, without_kernels
+from mamba_slm.ops.native import attention as native_attention
 from mamba_slm.ops.native import start, swiglu
 from mamba_slm.ops.native.start import NATIVE_KERNELS, difference, start_all
 
@@ -49,6 +50,15 @@ def test_a_kernel_that_the_processor_cannot_run_is_not_compiled(monkeypatch):
     monkeypatch.setattr(swiglu, "KERNELS", replace(swiglu.KERNELS, unsupported=lambda: "no vectors"))
     monkeypatch.setattr(start, "library", lambda name: pytest.fail("compiled"))
     assert start_all(lambda line: None).left == {"swiglu": "no vectors"}
+
+
+def test_attention_is_left_to_pytorch_where_the_processor_has_no_avx_512(monkeypatch):
+    monkeypatch.setattr(start, "NATIVE_KERNELS", {"attention": NATIVE_KERNELS["attention"]})
+    monkeypatch.setattr(native_attention, "has_instructions", lambda *names: "avx512f" not in names)
+    monkeypatch.setattr(start, "library", lambda name: pytest.fail("compiled"))
+    started = start_all(lambda line: None)
+    assert not started.used and not installed_kernels()
+    assert "AVX-512, which this processor lacks" in started.left["attention"]
 
 
 def test_a_difference_names_values_or_the_gradient():
