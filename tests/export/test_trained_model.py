@@ -8,13 +8,14 @@ import sys
 import pytest
 import torch
 
+from export.parting import assert_same_text
 from mamba_slm.export.gguf.runner import LlamaCppRunner, llama_cpp_is_installed
 from mamba_slm.generation.generate import generate
 from mamba_slm.generation.loading import load
 from mamba_slm.generation.onnx_runtime import OnnxRuntime
 from mamba_slm.generation.runtime import RuntimeSettings
 from mamba_slm.generation.text import prompt_tokens
-from mamba_slm.model.checkpoint import load_config
+from mamba_slm.model.checkpoint import load_config, load_model
 from mamba_slm.model.portability import portability_issues
 from trained_model import STORIES
 
@@ -76,7 +77,7 @@ def test_transformers_writes_the_same_text(trained_model, greedy_text, tmp_path)
         assert tokenizer(text)["input_ids"] == prompt
         ids = torch.tensor([prompt])
         written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS)
-        assert written[0, len(prompt) :].tolist() == new
+        assert_same_text(load_model(trained_model.folder), prompt, written[0, len(prompt) :].tolist(), new)
 
 
 def test_llama_cpp_writes_the_same_text(trained_model, greedy_text, tmp_path):
@@ -85,7 +86,7 @@ def test_llama_cpp_writes_the_same_text(trained_model, greedy_text, tmp_path):
     exported("gguf", trained_model, tmp_path / "model.gguf", "--type", "F32")
     runner = LlamaCppRunner(tmp_path / "model.gguf")
     for prompt, new in greedy_text[0]:
-        assert runner.greedy(prompt, len(new)) == new
+        assert_same_text(load_model(trained_model.folder), prompt, runner.greedy(prompt, len(new)), new)
 
 
 @pytest.mark.parametrize("form", ["fused", "portable"])
@@ -95,7 +96,8 @@ def test_onnx_runtime_writes_the_same_text(trained_model, greedy_text, tmp_path,
     assert isinstance(loaded.runtime, OnnxRuntime)
     prompts = [prompt for prompt, _ in greedy_text[0]]
     together = generate(loaded.runtime, prompts, max_new_tokens=NEW_TOKENS).completions
-    assert [list(each.tokens) for each in together] == [new for _, new in greedy_text[0]]
+    for each, (prompt, new) in zip(together, greedy_text[0], strict=True):
+        assert_same_text(load_model(trained_model.folder), prompt, list(each.tokens), new)
 
 
 def test_int8_in_onnx_runtime_keeps_most_answers(trained_model, tmp_path):
