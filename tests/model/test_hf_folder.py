@@ -191,7 +191,7 @@ def test_without_the_package_the_code_in_the_folder_gives_the_same_bits(complete
     out = tmp_path / "saved"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT_PACKAGE), complete, out, json.dumps(tokens.tolist())],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = torch.load(f"{out}.pt", weights_only=True)

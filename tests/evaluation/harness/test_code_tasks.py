@@ -22,7 +22,7 @@ from mamba_slm.tasks.sandbox.limits import SandboxLimits
 from small_models import save_small_model, small_tokenizer, varied_model
 
 HUMANEVAL = code_benchmark("humaneval")
-LIMITS = SandboxLimits(timeout_seconds=5)
+LIMITS = SandboxLimits(timeout_seconds=60)
 QUESTIONS = [
     CodeQuestion(
         task=f"test/{number}", number=number, prompt=f"def f(x):\n    # add {number}\n", stops=("\ndef",),
@@ -58,7 +58,7 @@ def test_answers_are_programs_that_run_and_what_is_kept_is_neither_asked_nor_run
     assert [sample.scores["pass@1"] for sample in samples] == [1.0] * 3 + [0.0] * 3
     assert samples[0].answer == QUESTIONS[0].solution
     assert "sandbox of" in said[0] and said[1:] == ["humaneval: running 6 different programs"]
-    assert "greedy; up to 6 new tokens; 5 s" in result.note
+    assert "greedy; up to 6 new tokens; 60 s" in result.note
     model.store.close()
 
     kept = rows_of(path)
