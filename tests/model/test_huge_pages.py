@@ -1,7 +1,7 @@
 """Weights in huge pages are the same weights: values, names, ties, dtypes, and whatever is done with them later."""
 
 import copy
-import sys
+import re
 from pathlib import Path
 
 import pytest
@@ -79,16 +79,29 @@ def test_without_huge_pages_on_demand_nothing_is_moved(monkeypatch):
     assert not huge_block(100).any()
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux" or "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(),
-    reason="this system gives no huge pages",
-)
-def test_the_block_lies_in_huge_pages():
-    def huge_kib():
-        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("AnonHugePages")).split()[1])
+def test_a_kernel_that_does_not_know_the_request_gives_plain_memory(monkeypatch):
+    monkeypatch.setattr(huge_pages, "MADV_HUGEPAGE", 9999)
+    assert not huge_block(HUGE_PAGE_BYTES).any()
+    assert move_to_huge_pages(model_of_some_megabytes(tied=True)) > 0
 
-    before = huge_kib()
-    block = huge_block(16 * HUGE_PAGE_BYTES).fill_(1)
-    assert huge_kib() - before >= 8 * HUGE_PAGE_BYTES // 1024
+
+def advice_on(address):
+    """What the kernel was told about the memory at an address, as two letters each."""
+    found, inside = set(), False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if border := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            begin, end = (int(number, 16) for number in border.groups())
+            inside = begin <= address < end
+        elif inside and line.startswith("VmFlags:"):
+            found |= set(line.split()[1:])
+    return found
+
+
+@needs_linux
+def test_the_block_asks_for_huge_pages_and_other_memory_does_not():
+    """Whether any are free is the system's business, at that moment."""
+    block, other = huge_block(16 * HUGE_PAGE_BYTES).fill_(1), torch.ones(2 * HUGE_PAGE_BYTES, dtype=torch.uint8)
+    knows_them = Path("/sys/kernel/mm/transparent_hugepage").is_dir()
+    assert ("hg" in advice_on(block.data_ptr())) is knows_them
+    assert "hg" not in advice_on(other.data_ptr())
     assert block.all()

@@ -7,6 +7,7 @@ mapped file does.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
 from collections.abc import Iterable, Sequence
@@ -64,7 +65,8 @@ def huge_block(num_bytes: int) -> Tensor:
     else:  # the default is shared memory, which has other rules
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if MADV_HUGEPAGE is not None:
-        memory.madvise(MADV_HUGEPAGE)
+        with contextlib.suppress(OSError):  # a kernel that was built without them does not know the word
+            memory.madvise(MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)[:num_bytes]
 
 
