@@ -1,6 +1,7 @@
 """What becomes of a request, by kind."""
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -66,13 +67,11 @@ def test_errors_have_kinds(said, kind):
 
 
 def test_no_server_is_an_error_of_the_sample():
-    async def main():
-        async with serving(lambda path, body: b"") as server:
-            port = server.port
-        connections = Connections(Address.of(f"http://127.0.0.1:{port}"))
-        return await ask(connections, "/v1/completions", {}, due=0.0, timeout_seconds=60.0)
-
-    assert asyncio.run(main()).error.startswith("no connection: ")
+    with socket.socket() as held:  # bound, so that nobody else listens there meanwhile, and not listening
+        held.bind(("127.0.0.1", 0))
+        connections = Connections(Address.of(f"http://127.0.0.1:{held.getsockname()[1]}"))
+        sample = asyncio.run(ask(connections, "/v1/completions", {}, due=0.0, timeout_seconds=60.0))
+    assert sample.error.startswith("no connection: ")
 
 
 def test_a_connection_that_is_closed_before_an_answer_is_an_error_of_the_sample():
