@@ -65,8 +65,11 @@ def test_the_gate_may_have_another_dtype():
 
 
 def test_the_weight_is_multiplied_before_the_result_is_rounded():
-    x, weight = torch.randn(4, 64).bfloat16(), torch.randn(64)
-    assert torch.equal(rms_norm(x, weight, eps=EPS), formula(x, weight).float().bfloat16())
+    x, weight = torch.randn(40, 64).bfloat16(), torch.randn(64)
+    expected, early = formula(x, weight).bfloat16(), formula(x, torch.ones(64)).bfloat16() * weight.bfloat16()
+    found = rms_norm(x, weight, eps=EPS)
+    assert (found != expected).sum() <= 3  # which of two neighbours a sum of float32 comes to lie nearer to
+    assert (found != early).float().mean() > 0.2
 
 
 def test_zeros_stay_zeros_with_finite_gradients():
