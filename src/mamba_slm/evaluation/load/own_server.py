@@ -43,32 +43,33 @@ def own_server(model: str, flags: Sequence[str] = ()) -> Iterator[OwnServer]:
     command = [sys.executable, "-m", "mamba_slm.cli.main", "serve", model, "--port", "0", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     said: deque[str] = deque(maxlen=KEPT_LINES)
+    reader: threading.Thread | None = None
     assert process.stderr is not None
-    url = None
-    for line in process.stderr:
-        said.append(line.rstrip())
-        if found := SERVING.search(line):
-            url = found[1]
-            break
-    if url is None:
-        process.wait()
-        process.stderr.close()
-        raise CheckFailedError(
-            f"`mamba-slm serve {model}` ended with exit code {process.returncode} before it answered: "
-            + " ".join(list(said)[-3:]),
-            hint="its own words are above; try the same command by itself",
-        )
-    rest = (line.rstrip() for line in process.stderr)
-    reader = threading.Thread(target=said.extend, args=(rest,), daemon=True)
-    reader.start()  # or a server that says much would wait for somebody to listen
     try:
+        url = None
+        for line in process.stderr:
+            said.append(line.rstrip())
+            if found := SERVING.search(line):
+                url = found[1]
+                break
+        if url is None:
+            process.wait()
+            raise CheckFailedError(
+                f"`mamba-slm serve {model}` ended with exit code {process.returncode} before it answered: "
+                + " ".join(list(said)[-3:]),
+                hint="its own words are above; try the same command by itself",
+            )
+        rest = (line.rstrip() for line in process.stderr)
+        reader = threading.Thread(target=said.extend, args=(rest,), daemon=True)
+        reader.start()  # or a server that says much would wait for somebody to listen
         yield OwnServer(process, url, said)
-    finally:
+    finally:  # whatever ends this, be it while the server starts
         process.send_signal(signal.SIGTERM)
         try:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        reader.join()
+        if reader is not None:
+            reader.join()
         process.stderr.close()
