@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_without_the_package_the_code_in_the_folder_gives_the_same_bits(complete
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = torch.load(f"{out}.pt", weights_only=True)
-    model = AutoModelForCausalLM.from_pretrained(complete)
+    model: Any = AutoModelForCausalLM.from_pretrained(complete)
     with torch.no_grad():
         assert torch.equal(found["logits"], model(tokens).logits)
     settings = {"max_new_tokens": 8, "do_sample": False, "attention_mask": torch.ones_like(tokens)}

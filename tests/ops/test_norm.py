@@ -51,7 +51,7 @@ def test_gated_norm_gates_first_and_norms_each_group(num_groups, norm, dtype):
     x, gate, weight = torch.randn(2, 7, 16).to(dtype), torch.randn(2, 7, 16).to(dtype), torch.randn(16)
     assert_same(
         lambda *m: norm(*m, eps=EPS, num_groups=num_groups),
-        lambda *m: gated_formula(*m, num_groups),
+        lambda *m: gated_formula(*m, num_groups=num_groups),
         (x, gate, weight),
         dtype,
     )
@@ -77,7 +77,7 @@ def test_zeros_stay_zeros_with_finite_gradients():
     y = rms_norm(x, weight, eps=EPS)
     y.sum().backward()
     assert not y.any()
-    assert x.grad.isfinite().all()
+    assert x.grad is not None and x.grad.isfinite().all()
 
 
 def test_a_view_is_no_exception():
@@ -100,6 +100,7 @@ def test_only_the_inputs_that_need_a_gradient_get_one():
     gated_rms_norm(x, gate, weight, eps=EPS).sum().backward()
     other = weight.detach().clone().requires_grad_()
     gated_formula(x, gate, other).sum().backward()
+    assert weight.grad is not None and other.grad is not None
     assert_close(weight.grad, other.grad, tolerance_of("norm").gradients)
     assert x.grad is None
 

@@ -90,6 +90,7 @@ def test_programs_of_others_are_seen_and_our_own_are_not():
         while (used := busy_seconds() - before) < 1:  # as long as a machine that has much else to do takes for it
             time.sleep(0.05)
         without, with_it = ours.cores(), theirs.cores()
+        assert without is not None and with_it is not None
         assert with_it - without > 0.5 * used / (time.monotonic() - theirs.started)
         assert BusyElsewhere([999_999_999]).cores() is None
     finally:

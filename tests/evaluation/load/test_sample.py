@@ -71,7 +71,7 @@ def test_no_server_is_an_error_of_the_sample():
         held.bind(("127.0.0.1", 0))
         connections = Connections(Address.of(f"http://127.0.0.1:{held.getsockname()[1]}"))
         sample = asyncio.run(ask(connections, "/v1/completions", {}, due=0.0, timeout_seconds=60.0))
-    assert sample.error.startswith("no connection: ")
+    assert str(sample.error).startswith("no connection: ")
 
 
 def test_a_connection_that_is_closed_before_an_answer_is_an_error_of_the_sample():

@@ -27,6 +27,7 @@ from mamba_slm.model.init import build_model
 from mamba_slm.text.chat import CHATML_TEMPLATE, render_chat
 from mamba_slm.text.tokenizer import Tokenizer
 from mamba_slm.text.train_tokenizer import train_tokenizer
+from small_models import small_tokenizer
 from tolerances import assert_close, tolerance_of
 
 pytestmark = [
@@ -72,13 +73,13 @@ def our_greedy(model, prompt, num_tokens):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_float32_files_give_the_same_logits_and_the_same_greedy_tokens(variant, run_in_llama_cpp):
-    source = small_source(variant)
+    source, tokenizer = small_source(variant), small_tokenizer()
     runner = run_in_llama_cpp(source)
-    sequences = [*random_sequences(320, 200), [5], *text_sequences(source.tokenizer.encode, 250)]
+    sequences = [*random_sequences(320, 200), [5], *text_sequences(tokenizer.encode, 250)]
     found = compare(OurRunner(source), runner, sequences)
     assert found.max_logit_error <= LOGIT_TOLERANCE
     assert (1 - found.argmax_agreement) * found.num_tokens < 1.5  # one may be a tie
-    prompt = source.tokenizer.encode("def mean(values):\n")
+    prompt = tokenizer.encode("def mean(values):\n")
     assert_same_text(source.model, prompt, runner.greedy(prompt, 64), our_greedy(source.model, prompt, 64))
 
 
@@ -177,7 +178,7 @@ def test_gpt2_s_tokenizer_reads_real_text_alike(run_in_llama_cpp):
 
 
 def test_a_prompt_begins_as_ours_do(run_in_llama_cpp):
-    tokenizer = small_source().tokenizer
+    tokenizer = small_tokenizer()
     plain = run_in_llama_cpp(small_source())
     assert plain.llama.tokenize(b"x y") == [tokenizer.bos_id, *tokenizer.encode("x y")]
     assert plain.llama.token_eos() == tokenizer.eos_id

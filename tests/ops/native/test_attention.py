@@ -87,6 +87,7 @@ def test_documents_do_not_see_each_other_not_even_in_the_gradient(dtype, lengths
         leaves = [m.clone().requires_grad_() for m in inputs]
         native_attention(*leaves, first_key=starts)[:, own].sum().backward()
         for leaf in leaves:
+            assert leaf.grad is not None
             assert not leaf.grad[:, :begin].any()
             assert not leaf.grad[:, begin + n :].any()
         begin += n
