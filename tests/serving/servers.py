@@ -27,7 +27,14 @@ class Served:
     """A server on loopback in a thread, with OpenAI's own client and a plain one. Close it at the end."""
 
     def __init__(
-        self, *, context_tokens=256, template=CHATML_TEMPLATE, name="small", service=None, guard=None, **settings
+        self,
+        *,
+        context_tokens=256,
+        template: str | None = CHATML_TEMPLATE,
+        name="small",
+        service=None,
+        guard=None,
+        **settings,
     ):
         self.model = varied_model(max_context_tokens=context_tokens).eval().requires_grad_(False)
         self.tokenizer = small_tokenizer()
@@ -48,6 +55,10 @@ class Served:
         self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
         self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
         self.http = httpx.Client(base_url=self.url, timeout=300)
+
+    def do(self, action):
+        """On the engine's thread, between two steps."""
+        self.engine._inbox.put(action)
 
     def fail_after(self, steps):
         """Let the engine make so many steps, then fail at every one: what is streamed has begun and cannot be done."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from typing import Any
 
 import httpx
 import openai
@@ -17,7 +18,10 @@ from small_models import small_tokenizer, varied_model
 MODEL = varied_model(max_context_tokens=256).eval().requires_grad_(False)
 TOKENIZER = small_tokenizer()
 PROMPT = "def naïve("
-MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a lake? <|im_end|>"}]
+MESSAGES: list[Any] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "What is a lake? <|im_end|>"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -186,12 +190,12 @@ def test_a_client_that_leaves_frees_its_slot(served):
 def test_too_many_are_told_when_to_come_back():
     served = Served(max_running=1, max_waiting=1)
     held = threading.Event()
-    served.engine._inbox.put(held.wait)  # the engine's thread does nothing until then
+    served.do(held.wait)  # the engine's thread does nothing until then
     try:
         answers = []
         body = {"prompt": "a", "max_tokens": 2}
         askers = [
-            threading.Thread(target=lambda: answers.append(httpx.post(f"{served.url}/v1/completions", json=body)))
+            threading.Thread(target=lambda: answers.append(served.http.post("/v1/completions", json=body)))
             for _ in range(4)
         ]
         for asker in askers:

@@ -1,18 +1,21 @@
 """Clients that people have: LangChain's, plain curl, and every error class of OpenAI's own."""
 
+import functools
 import json
+import operator
 import shutil
+import socket
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
+from typing import Any, Literal
 
 import openai
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from mamba_slm.serving.api.guard.keys import add_key
 from mamba_slm.serving.api.guard.settings import GuardSettings
@@ -20,6 +23,7 @@ from mamba_slm.serving.api.tools.form import TAGGED
 from mamba_slm.serving.engine.request import EngineRequest
 from serving.servers import Served, reciting
 
+NO_KEY = SecretStr("none")
 OSLO = {"city": "Oslo", "days": 2}
 
 
@@ -38,7 +42,17 @@ def caller():
 
 
 def chain(served, **settings):
-    return ChatOpenAI(model="small", base_url=f"{served.url}/v1", api_key="none", max_retries=0, **settings)
+    return ChatOpenAI(model="small", base_url=f"{served.url}/v1", api_key=NO_KEY, max_retries=0, **settings)
+
+
+def together(chunks) -> Any:
+    """What a stream adds up to."""
+    return functools.reduce(operator.add, chunks)
+
+
+def read_by(said):
+    """Tokens of what it answers."""
+    return said.usage_metadata["input_tokens"]
 
 
 @tool
@@ -64,28 +78,24 @@ def test_langchain_calls_a_tool_and_gives_its_result_back(caller):
     assert (call["name"], call["args"]) == ("weather", OSLO)
     result = weather.invoke(call)
     assert isinstance(result, ToolMessage) and result.content == "sunny in Oslo for 2 days"
-    assert model.invoke([*asked, said, result]).usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"]
+    assert read_by(model.invoke([*asked, said, result])) > read_by(said)
 
 
 @pytest.mark.slow
 def test_langchain_calls_a_tool_through_the_responses_api_whole_and_streamed(caller):
     model = chain(caller, use_responses_api=True).bind_tools([weather])
     asked = [HumanMessage("How is the weather?")]
-    streamed = None
-    for chunk in model.stream(asked):
-        streamed = chunk if streamed is None else streamed + chunk
+    streamed = together(model.stream(asked))
     for said in (model.invoke(asked), streamed):
         [call] = said.tool_calls
         assert (call["name"], call["args"], said.text) == ("weather", OSLO, "Let me see.")
         result = weather.invoke(call)
         again = model.invoke([*asked, said, result])
-        assert again.usage_metadata["input_tokens"] > said.usage_metadata["input_tokens"] > 0
+        assert read_by(again) > read_by(said) > 0
 
 
 def test_langchain_puts_a_streamed_call_together(caller):
-    whole = None
-    for chunk in chain(caller).bind_tools([weather]).stream("How is the weather?"):
-        whole = chunk if whole is None else whole + chunk
+    whole = together(chain(caller).bind_tools([weather]).stream("How is the weather?"))
     assert [(call["name"], call["args"]) for call in whole.tool_calls] == [("weather", OSLO)]
     assert whole.response_metadata["finish_reason"] == "tool_calls" and whole.content == "Let me see."
 
@@ -99,7 +109,7 @@ def test_langchain_gets_structured_output(served, method):
 
 def test_langchain_embeds_texts(served):
     embeddings = OpenAIEmbeddings(
-        model="small", base_url=f"{served.url}/v1", api_key="none", check_embedding_ctx_length=False
+        model="small", base_url=f"{served.url}/v1", api_key=NO_KEY, check_embedding_ctx_length=False
     )
     assert [len(vector) for vector in embeddings.embed_documents(["Oslo", "Rome"])] == [32, 32]
 
@@ -144,9 +154,9 @@ def test_a_full_queue_is_a_rate_limit_with_a_time_to_come_back():
     full, held, holding = Served(max_running=1, max_waiting=1), threading.Event(), threading.Event()
     waiting = EngineRequest(prompt=(5,), max_new_tokens=1)
     try:
-        full.engine._inbox.put(lambda: (holding.set(), held.wait()))  # the engine's thread does nothing until then
+        full.do(lambda: (holding.set(), held.wait()))  # the engine's thread does nothing until then
         assert holding.wait(60)  # or what it has not taken from the inbox yet would be counted below
-        full.engine._inbox.put(lambda: full.engine.core.submit(waiting, lambda piece: None))
+        full.do(lambda: full.engine.core.submit(waiting, lambda piece: None))
         with ThreadPoolExecutor() as pool:
             asked = pool.submit(full.client.completions.create, model="small", prompt="a")
             while full.engine._inbox.qsize() < 2 and not asked.done():
@@ -173,16 +183,12 @@ def test_a_server_that_stops_is_an_internal_server_error_with_a_time_to_come_bac
 
 def test_an_engine_that_fails_is_an_internal_server_error_and_a_stream_that_fails_an_error():
     broken = Served()
-
-    def fail():
-        raise RuntimeError("out of luck")
-
+    broken.fail_after(9)
     try:
         stream = broken.client.completions.create(
             model="small", prompt="a", max_tokens=200, stream=True, extra_body={"ignore_eos": True}
         )
-        next(iter(stream))
-        broken.engine.core.step = fail
+        assert next(iter(stream))
         with pytest.raises(openai.APIError, match="out of luck"):
             list(stream)
         with pytest.raises(openai.InternalServerError, match="out of luck"):
@@ -194,15 +200,21 @@ def test_an_engine_that_fails_is_an_internal_server_error_and_a_stream_that_fail
 def test_no_answer_in_time_and_no_server_are_told_apart():
     held = threading.Event()
     busy = Served()
-    busy.engine._inbox.put(held.wait)  # the engine's thread does nothing until then
+    busy.do(held.wait)  # the engine's thread does nothing until then
     try:
         with pytest.raises(openai.APITimeoutError):
             busy.client.with_options(timeout=0.2).completions.create(model="small", prompt="a")
     finally:
         held.set()
         busy.close()
-    with pytest.raises(openai.APIConnectionError):
-        openai.OpenAI(base_url=f"{busy.url}/v1", api_key="none", max_retries=0).models.list()
+    with socket.socket() as nobody:  # it has the port, so that no other process can, and does not listen
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
+        with (
+            pytest.raises(openai.APIConnectionError),
+            openai.OpenAI(base_url=url, api_key="none", max_retries=0) as gone,
+        ):
+            gone.models.list()
 
 
 # curl
