@@ -22,12 +22,13 @@ from mamba_slm.runs.jobs import (
     start_job,
     write_state,
 )
+from mamba_slm.runs.process import machine_identity
 
 LIST = ["mamba-slm", "runs", "list", "--json"]
 
 
 def wait_for(job, *states):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while read_job(job.path).state not in states:
         assert time.monotonic() < deadline, read_job(job.path)
         time.sleep(0.02)
@@ -55,7 +56,7 @@ def test_a_job_outlives_the_process_and_session_that_started_it(tmp_path):
     code = (
         "import sys, pathlib; from mamba_slm.runs.jobs import start_job; home = pathlib.Path(sys.argv[1])\n"
         f"print(start_job({LIST!r}, home=home, folder=home).id, flush=True)\n"
-        "import time; time.sleep(60)"
+        "import time; time.sleep(600)"
     )
     starter = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -74,7 +75,7 @@ def test_a_queued_job_waits_for_those_before_it_and_may_be_taken_back(tmp_path):
     write_state(before, state="running", **me)
     second, third = (start_job(LIST, home=tmp_path, folder=tmp_path, is_queued=True) for _ in range(2))
     for job in (second, third):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not read_job(job.path).pid and time.monotonic() < deadline:
             time.sleep(0.02)
         assert read_job(job.path).state == "waiting"
@@ -101,6 +102,20 @@ def test_a_job_whose_process_died_is_lost_and_holds_nobody_up(tmp_path):
     (dead / "job.json").write_text('{"words": ["mamba-slm", "x"], "folder": ".", "created": 1, "is_queued": false}')
     assert read_job(dead).state == "lost"
     assert wait_for(start_job(LIST, home=tmp_path, folder=tmp_path, is_queued=True), "ended").exit_code == 0
+
+
+def test_a_job_that_ends_while_somebody_reads_it_is_not_lost(tmp_path, monkeypatch):
+    folder = new_folder(tmp_path)
+    (folder / "job.json").write_text('{"words": ["mamba-slm", "x"], "folder": ".", "created": 1, "is_queued": false}')
+    me = {"pid": os.getpid(), "process_start": "ticks 1", "machine": machine_identity()}
+    write_state(folder, state="running", **me)
+
+    def gone(_pid, _start):  # the last that the worker did came after its state was read
+        write_state(folder, state="ended", exit_code=0, **me)
+        return False
+
+    monkeypatch.setattr(jobs, "is_alive", gone)
+    assert (read_job(folder).state, read_job(folder).exit_code) == ("ended", 0)
 
 
 @pytest.mark.parametrize(("code", "has_failed"), [(0, False), (-15, False), (130, False), (1, True), (-9, True)])
@@ -146,7 +161,7 @@ def test_of_the_worker_and_who_takes_a_job_back_one_decides(tmp_path):
 def test_a_job_that_is_asked_to_end_as_soon_as_it_runs_ends_with_its_command(tmp_path):
     for _ in range(3):
         job = start_job(["mamba-slm", "runs", "watch", "nothing"], home=tmp_path, folder=tmp_path)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not end_job(read_job(job.path)) and read_job(job.path).state != "ended":
             assert time.monotonic() < deadline
         assert wait_for(job, "ended").exit_code is not None, "not lost: its worker wrote down how it ended"

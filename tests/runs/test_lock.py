@@ -98,7 +98,7 @@ def test_a_living_process_that_got_the_pid_of_the_owner_is_no_owner(run):
         assert said
 
 
-@pytest.mark.parametrize("age_seconds, alive", [(0, True), (STALE_SECONDS - 20, True), (STALE_SECONDS + 20, False)])
+@pytest.mark.parametrize("age_seconds, alive", [(0, True), (STALE_SECONDS / 2, True), (2 * STALE_SECONDS, False)])
 @pytest.mark.parametrize("where", [{"machine": "elsewhere boot-id pid:[1]"}, {"process_start": None}])
 def test_an_owner_the_kernel_cannot_judge_lives_as_long_as_its_heartbeat(run, owner_process, age_seconds, alive, where):
     with RunLock(run):
@@ -107,7 +107,7 @@ def test_an_owner_the_kernel_cannot_judge_lives_as_long_as_its_heartbeat(run, ow
     edit_lock(run, **where)
     past = time.time() - age_seconds
     os.utime(run.lock_file, (past, past))
-    assert heartbeat_age_seconds(run.lock_file) == pytest.approx(age_seconds, abs=10)
+    assert heartbeat_age_seconds(run.lock_file) == pytest.approx(age_seconds, abs=STALE_SECONDS / 2)
     assert owner_is_alive(run.lock_file, read_owner(run.lock_file)) is alive
     if alive:
         with pytest.raises(RunLockedError):
@@ -140,10 +140,10 @@ def test_an_unreadable_lock_counts_by_its_age(run, content):
 def test_the_heartbeat_moves_while_the_lock_is_held(run, owner_process):
     with owner_process(run):
         os.utime(run.lock_file, (0, 0))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 200
         while run.lock_file.stat().st_mtime == 0 and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert heartbeat_age_seconds(run.lock_file) < 10
+        assert heartbeat_age_seconds(run.lock_file) < STALE_SECONDS
 
 
 def test_no_lock_has_no_heartbeat(run):
@@ -163,13 +163,14 @@ def test_an_owner_that_lost_its_lock_finds_out_and_leaves_the_new_one_alone(run)
 
 def test_the_heartbeat_of_a_lost_lock_stops_keeping_it_fresh(run, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-    held = RunLock(run)
+    held, before = RunLock(run), set(threading.enumerate())
     held.acquire()
+    (heartbeat,) = set(threading.enumerate()) - before
+    heartbeat.join(0.1)
+    assert heartbeat.is_alive()
     edit_lock(run, token="another")
-    time.sleep(0.1)
-    os.utime(run.lock_file, (0, 0))
-    time.sleep(0.1)
-    assert run.lock_file.stat().st_mtime == 0
+    heartbeat.join(200)  # a touch that it had begun is over, too
+    assert not heartbeat.is_alive()
     held.release()
 
 
@@ -192,7 +193,7 @@ def test_a_dead_lock_is_judged_and_replaced_by_one_process_at_a_time(run):
         waiting.join(0.3)
         assert waiting.is_alive()
         assert run.lock_file.read_text() == "{}"
-    waiting.join(10)
+    waiting.join(200)
     assert second.is_owned()
     second.release()
 

@@ -196,6 +196,18 @@ def read_job(path: Path) -> Job:
     Raises:
         DataError: it is damaged or not there.
     """
+    job, lives = as_written(path)
+    if not lives:  # unless its last words came between reading them and looking for its process
+        job, lives = as_written(path)
+    return job if lives else Job(**{**job.__dict__, "state": "lost"})
+
+
+def as_written(path: Path) -> tuple[Job, bool]:
+    """A job as its files say, and whether it has ended or its process is there.
+
+    Raises:
+        DataError: it is damaged or not there.
+    """
     content, state = read_object(path / "job.json"), {}
     if (path / "state.json").exists():
         state = read_object(path / "state.json")
@@ -214,7 +226,7 @@ def read_job(path: Path) -> Job:
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path / 'job.json'} is damaged: {error}") from error
-    return job if job.state in ENDED or worker_lives(job, state) else Job(**{**job.__dict__, "state": "lost"})
+    return job, job.state in ENDED or worker_lives(job, state)
 
 
 def words_in(value: object) -> tuple[str, ...]:
