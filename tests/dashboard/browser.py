@@ -1,7 +1,9 @@
 """A real Chromium, a real dashboard, and a real run of `nano`."""
 
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+PATIENCE_SECONDS = 300  # only what never happens waits for so long
 SIZES = {"phone": (390, 844), "laptop": (1366, 768), "wide": (2200, 1200)}
 QUICK = {
     "context_tokens": 128, "batch_tokens": 512, "vocab_size": 300, "device": "cpu", "threads": 1, "kernels": "torch",
@@ -60,6 +63,16 @@ def dashboard(*homes, port=0, more=()):
         process.communicate()
 
 
+def quiet_port():
+    """A free port that nobody is given who does not ask for this one: free again, too, while a dashboard is dead."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(first // 2, first)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+
+
 @contextmanager
 def chromium():
     """The browser of this machine."""
@@ -68,7 +81,7 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * PATIENCE_SECONDS)
         yield browser
         browser.close()
 
@@ -78,7 +91,10 @@ class Visit:
 
     def __init__(self, browser, address, *, size="laptop", theme="light"):
         width, height = SIZES[size]
-        self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce"
+        )
+        self.context.set_default_timeout(1000 * PATIENCE_SECONDS)
         self.page = self.context.new_page()
         self.origin = re.match(r"http://[^/]+", address)[0]
         self.requested, self.problems = [], []
@@ -102,11 +118,24 @@ class Visit:
         assert not [url for url in self.requested if not url.startswith((self.origin, "data:"))]
 
 
-def until(page, expression, *, seconds=60):
-    """Wait until an expression is true in a page (Playwright's own way needs eval, which the policy forbids)."""
+def until(page, expression, *, seconds=PATIENCE_SECONDS):
+    """Wait until an expression is true in a page (Playwright's own way needs eval, which the policy forbids).
+
+    An expression that raises is not true yet: the page's script may not have run, or a link may be leading away.
+    """
+    from playwright.sync_api import Error
+
     deadline = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"never true: {expression}"
+    while True:
+        try:
+            found = page.evaluate(expression)
+            if found:
+                return
+        except Error as error:
+            if page.is_closed():
+                raise
+            found = error
+        assert time.monotonic() < deadline, f"never true: {expression}, at last {found!r}"
         page.wait_for_timeout(50)
 
 

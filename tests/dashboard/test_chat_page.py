@@ -119,7 +119,7 @@ def test_closing_the_answer_closes_the_connection_to_the_server():
         pieces = stream(f"http://127.0.0.1:{port}", *question_of({"messages": HELLO}))
         assert await anext(pieces) == b"data: {}\n\n"
         await pieces.aclose()
-        await asyncio.wait_for(gone.wait(), 30)
+        await asyncio.wait_for(gone.wait(), 200)
         listening.close()
         await listening.wait_closed()
 

@@ -13,7 +13,7 @@ OWN = {"Origin": "http://localhost:8888"}
 
 
 def ended(home):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while (job := list_jobs(home)[-1]).state in ("waiting", "running"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -29,7 +29,7 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(tmp_path, name):
     with ThreadPoolExecutor(1) as pool:
         answers = pool.submit(lambda: {path: client.get(path).status_code for path in PATHS})
         try:
-            assert set(answers.result(timeout=60).values()) == {200}
+            assert set(answers.result(timeout=200).values()) == {200}
         finally:
             os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))  # who waits for a writer waits no more
 
@@ -77,7 +77,7 @@ def test_a_pipe_keeps_no_report_waiting(tmp_path, name):
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(lambda: client.get("/runs/0/20260401-nano/report"))
         try:
-            assert answer.result(timeout=60).status_code == 200
+            assert answer.result(timeout=200).status_code == 200
         finally:
             os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
 
@@ -120,7 +120,7 @@ def test_what_stands_in_the_folder_of_a_job_breaks_no_page_and_ends_no_process(t
         paths = ("/api/jobs", "/api/serve", "/api/system", "/api/home", "/api/chat/models", "/api/models")
         answers = pool.submit(lambda: {path: client.get(path).status_code for path in paths})
         try:
-            assert set(answers.result(timeout=60).values()) == {200}
+            assert set(answers.result(timeout=200).values()) == {200}
         finally:
             if content is None:
                 os.close(os.open(folder / file, os.O_RDWR | os.O_NONBLOCK))

@@ -37,7 +37,7 @@ def test_the_token_is_in_no_argument_of_the_browser_and_the_file_with_it_is_priv
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 200
             while not (tmp_path / "arguments").is_file() or not (tmp_path / "arguments").read_text().strip():
                 assert time.monotonic() < deadline and process.poll() is None
                 time.sleep(0.05)
@@ -47,11 +47,11 @@ def test_the_token_is_in_no_argument_of_the_browser_and_the_file_with_it_is_priv
             address = re.search(r"url=([^\"]+)", (home / FILE).read_text())[1]
             assert address.endswith(f"?token={TOKEN}")
             elsewhere = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}  # as a browser says it
-            answer = httpx.get(address, headers=elsewhere)
+            answer = httpx.get(address, headers=elsewhere, timeout=200)
             assert answer.status_code == 303 and "set-cookie" in answer.headers
         finally:
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=60)
+            process.communicate(timeout=200)
     assert not (home / FILE).exists()
 
 

@@ -14,6 +14,7 @@ from dashboard.made_runs import client_of, make_run, parse
 from dashboard.reading.test_server_metrics import told
 from mamba_slm.core.errors import ConfigError
 from mamba_slm.core.listening import listen
+from mamba_slm.dashboard import watching
 from mamba_slm.dashboard.forms_serve import FLAGS, ServeForm, key_words
 from mamba_slm.dashboard.page.serve import RUNTIMES, WEIGHTS
 from mamba_slm.dashboard.reading.served import requests_of
@@ -139,7 +140,8 @@ def test_a_port_that_is_taken_is_said_before_the_start_and_one_that_is_free_stay
         assert client.post("/api/serve/plan", json=body, headers=OWN).json()["problem"] is None
 
 
-def test_a_running_server_shows_its_metrics_its_requests_and_how_to_ask_it(tmp_path):
+def test_a_running_server_shows_its_metrics_its_requests_and_how_to_ask_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(watching, "LEAST_SECONDS", 3600)  # else a slow machine looks again in between
     said = [
         json.dumps(REQUEST | {"status": 200, "body": "what somebody wrote"}),
         "{torn",

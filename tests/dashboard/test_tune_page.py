@@ -310,7 +310,7 @@ def test_a_dry_run_is_a_job_that_shows_the_mask_and_makes_no_run(tmp_path, model
     form = {"model": str(model), "data": str(talk), "name": "mine"}
     assert client.post("/api/tune/start", json={**form, "is_dry": "yes"}, headers=OWN).status_code == 400
     assert client.post("/api/tune/start", json={**form, "is_dry": True}, headers=OWN).status_code == 200
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while (job := list_jobs(tmp_path)[-1]).state in ("waiting", "running"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_the_window_shows_the_first_page_and_goes_nowhere_else(nowhere, tmp_path
         wanted = {"address": where, "cookie": [cookie_name(token), cookie_value(token)], "folder": str(tmp_path)}
         done = subprocess.run(
             [sys.executable, "-c", LOOKING, json.dumps(wanted)],
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
     assert "SEEN " in done.stdout, done.stderr
     seen = json.loads(done.stdout.partition("SEEN ")[2])
@@ -127,14 +128,17 @@ def test_window_and_dashboard_end_together_also_when_one_is_killed(nowhere, who,
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        assert any("?token=" in line for line in lines) and any("close the window" in line for line in lines)
+        said = ""
+        while not ("?token=" in said and "close the window" in said):  # the window's process may say something, too
+            line = process.stdout.readline()
+            assert line, said
+            said += line
         child = child_of(process.pid)
         arguments, began = Path(f"/proc/{child}/cmdline").read_text(), process_start(child)
         assert kept_token(tmp_path) not in arguments, "everybody on the machine can read them"
         os.kill(child if who == "the window" else process.pid, signal.SIGKILL)
-        assert process.wait(60) == (0 if who == "the window" else -signal.SIGKILL)
-    deadline = time.monotonic() + 60
+        assert process.wait(300) == (0 if who == "the window" else -signal.SIGKILL)
+    deadline = time.monotonic() + 300
     while is_alive(child, began):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -142,10 +146,11 @@ def test_window_and_dashboard_end_together_also_when_one_is_killed(nowhere, who,
 
 def child_of(pid):
     """The window's process, once it is there."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while True:
         for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if "window_process" in Path(f"/proc/{child}/cmdline").read_text():
-                return int(child)
+            with suppress(OSError):  # a small program that has ended meanwhile
+                if "window_process" in Path(f"/proc/{child}/cmdline").read_text():
+                    return int(child)
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -46,7 +46,7 @@ class Watch:
         self.history = ServerHistory()
         self.key = ""
         """For /metrics; kept in memory only."""
-        self._asked = 0.0
+        self._asked = float("-inf")
         self._problem: MambaSlmError | None = None
         self._refused: str | None = None
 
