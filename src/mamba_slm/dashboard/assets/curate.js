@@ -124,6 +124,6 @@ addEventListener("hashchange", () => location.reload());
 ask("data/library").then(({ found }) => {
   const folders = found.filter((each) => each.kind === "curated text" && !each.problem).map((each) => each.path);
   byId("folders").replaceChildren(...folders.map((path) => element("option", { value: path })));
-  return show(wanted.get("path") || folders[0] || "");
+  if (!state.path) return show(wanted.get("path") || folders[0] || "");  // else somebody was faster
 }).then(() => { if (wanted.get("path")) byId("result").scrollIntoView(); }).catch((error) => say(error.message, "error"));
 plan();

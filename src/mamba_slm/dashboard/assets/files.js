@@ -54,23 +54,25 @@ async function open(input, asked) {
 
 /** Show a folder; false when there is none like that. */
 async function look(path, quietly = false) {
-  const number = (asked += 1);
+  const number = (asked += 1), typed = place("#files-path").value;
   try {
     const found = await ask(`files?path=${encodeURIComponent(path)}`);
     if (number < asked) return true;  // another folder was opened meanwhile
     here = found;
   } catch (error) {
+    if (number < asked) return true;
     if (!quietly) complain(error.message);
     return false;
   }
   complain("");
-  place("#files-path").value = here.path;
+  const isTyping = place("#files-path").value !== typed;  // another path, since this one was asked for
+  if (!isTyping) place("#files-path").value = here.path;
   place("#files-roots").replaceChildren(...(here.roots.length < 2 ? [] : here.roots.map((each) => element("button", { type: "button", class: "quiet", onclick: () => look(each.path) }, each.name))));
   const up = here.parent == null ? [] : [element("li", {}, element("button", { type: "button", class: "row", onclick: () => look(here.parent) }, element("span", {}, "↑ the folder above")))];
   place("#files-list").replaceChildren(...up, ...here.entries.map(row),
     ...(here.entries.length ? [] : [element("li", { class: "hint" }, "Nothing to show in this folder.")]),
     ...(here.left_out ? [element("li", { class: "hint" }, `and ${short(here.left_out)} more: type the path`)] : []));
-  place("#files-list button")?.focus();
+  if (!isTyping) place("#files-list button")?.focus();
   return true;
 }
 
@@ -119,7 +121,7 @@ export function upload(file, onprogress = () => {}) {
 
 async function send(file) {
   const progress = place("#files-progress");
-  if (file.size > here.upload_bytes) { complain(`${file.name} has ${bytes(file.size)}: at most ${bytes(here.upload_bytes)} are taken (mamba-slm dashboard --upload-limit)`); return; }
+  if (file.size > here?.upload_bytes) { complain(`${file.name} has ${bytes(file.size)}: at most ${bytes(here.upload_bytes)} are taken (mamba-slm dashboard --upload-limit)`); return; }
   progress.hidden = false;
   try {
     const sent = await upload(file, (share) => { progress.value = share; });

@@ -5,7 +5,7 @@ import { followJobs } from "./jobs.js";
 
 const MOST = 5;
 const form = byId("form");
-const state = { page: null, first: 0, view: "text", like: null, before: [], asked: 0, settled: 0 };
+const state = { page: null, first: 0, view: "text", like: null, before: [], asked: 0 };
 window.inspectState = state;  // for tests
 const wanted = new URLSearchParams(location.hash.slice(1));
 for (const name of ["path", "tokenizer", "search", "key"]) form.elements[name].value = wanted.get(name) || "";
@@ -50,7 +50,7 @@ async function read(first) {
     byId("rows").replaceChildren();
     byId("said").textContent = "";
     say(error.message, "error");
-  } finally { state.settled = number; }
+  }
 }
 
 function draw() {

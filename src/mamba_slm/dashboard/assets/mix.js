@@ -31,8 +31,8 @@ function remember() {  // so that an address shows what one sees
 
 async function plan() {
   remember();
-  if (!state.sources.length) { state.plan = null; drawNumbers(); return; }
   const number = (state.asked += 1);
+  if (!state.sources.length) { state.shown = number; state.plan = null; drawNumbers(); return; }
   try {
     const found = await ask("data/mix", { body: { sources: lines().join("\n"), ...values() } });
     if (number < state.shown) return;  // a later answer is there already

@@ -4,7 +4,7 @@ import { Chart, color } from "./chart.js";
 import { inAddress, prepare, setAddress } from "./models_form.js";
 import { usesOf } from "./uses.js";
 
-const state = { models: [], presets: [], shown: null, asked: 0 };
+const state = { models: [], presets: [], shown: null, asked: 0, listed: 0 };
 window.modelsState = state;  // for tests
 const chart = new Chart(byId("memory-chart"), { format: (value) => `${short(value)} ${state.unit?.[1]}`, formatX: (tokens) => `${short(tokens)} tokens` });
 const percent = (share) => (share > 0 && share < 0.0005 ? "< 0.1%" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}%`);
@@ -14,7 +14,9 @@ const open = (words) => element("button", { type: "button", class: "link", oncli
 
 /* ---- what there is ---- */
 async function readList() {
+  const number = (state.listed += 1);
   const found = await ask("models");
+  if (number < state.listed) return;  // it was read again meanwhile
   Object.assign(state, { models: found.models, presets: found.presets, looked: found.looked, whole: found.whole });
   showList();
   byId("sizes-rows").replaceChildren(...state.presets.map((each) => element("tr", {}, element("th", { scope: "row" }, open({ preset: each.name })),

@@ -88,6 +88,6 @@ const refresh = followJobs("jobs", (job) => isCommand(job, "quantize", "export",
     try { state.outcomes.set(`${job.home}/${job.id}`, await ask(`models/outcome/${job.home}/${job.id}`)); } catch (error) { say(error.message, "error"); }
   }
   if (!ended.length) return;
-  byId("jobs").replaceChildren(...jobs.map((job) => card(job, refresh)));
+  byId("jobs").replaceChildren(...state.jobs.map((job) => card(job, refresh)));
   if (before.length) { dispatchEvent(new Event("modelsChanged")); plan(); }  // the name that was proposed is taken now
 } });

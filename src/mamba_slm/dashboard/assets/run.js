@@ -8,7 +8,7 @@ const path = runPath(key);
 const MEASURES = ["loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes"];
 const AXES = ["step", "tokens", "seconds"];
 const MOST = 600;  // points asked for; when live rows double them, they are asked for again
-const state = { series: null, zoom: null, position: null, versions: {}, facts: {}, pages: [], events: [], lost: 0 };
+const state = { series: null, zoom: null, position: null, versions: {}, facts: {}, pages: [], events: [], asked: 0 };
 window.runState = state;  // for tests
 
 const cursor = new Cursor();
@@ -20,8 +20,10 @@ for (const name of [...MEASURES, "validation"])
 
 /* ---- curves ---- */
 async function readSeries() {
+  const number = (state.asked += 1);
   const window = state.zoom ? `&first=${state.zoom[0]}&last=${state.zoom[1]}` : "";
   const series = await ask(`${path}/series?most=${MOST}${window}`);
+  if (number < state.asked) return;  // another window was asked for meanwhile
   series.fresh = 0;
   state.series = series;
   state.position = series.position;
@@ -241,7 +243,10 @@ async function readLog() {
 const PARTS = { samples: readSamples, events: readEvents, checkpoints: readCheckpoints, log: readLog };
 const update = every(1, async () => {
   if (!state.series) await readSeries();
-  const now = await ask(`${path}/live?after=${encodeURIComponent(state.position)}`);
+  if (!state.series) return;
+  const after = state.position;
+  const now = await ask(`${path}/live?after=${encodeURIComponent(after)}`);
+  if (after !== state.position) return;  // a window was read meanwhile, with some of these rows
   if (!now.fits) await readSeries();
   else if (now.position !== state.position) {
     append(now);

@@ -119,7 +119,9 @@ function lineOf(run, number) {
   return { ...base, x: rows.map((each) => (byId("axis").value === "step" ? each.step : at(each.step))), mean: rows.map((each) => each.loss), dots: true };
 }
 
+let overlays = 0;
 async function overlay() {
+  const number = (overlays += 1);
   remember();
   const runs = [...chosen].map((each) => state.runs.find((run) => id(run) === each)).filter((run) => run);
   byId("overlay-hint").hidden = runs.length > 0;
@@ -131,6 +133,7 @@ async function overlay() {
     if (known && known.of === `${run.step} ${run.state}`) return;
     state.series.set(id(run), { ...(await ask(`${runPath(run)}/series?most=${POINTS}`)), of: `${run.step} ${run.state}` });
   }));
+  if (number < overlays) return;  // other runs were chosen meanwhile
   const lines = runs.map(lineOf);
   chart.show(lines, { smoothing: Number(byId("smoothing").value), logarithmic: byId("logarithmic").checked });
   byId("legend").replaceChildren(...runs.map((run, number) => {
@@ -139,6 +142,7 @@ async function overlay() {
     return element("li", {}, key, run.name, lines[number].x.length ? null : " (nothing to draw along this axis)");
   }));
   const { settings } = await ask(`compare?${runs.map((run) => `run=${encodeURIComponent(id(run))}`).join("&")}`);
+  if (number < overlays) return;
   const head = element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "setting"), ...runs.map((run) => element("th", { scope: "col" }, run.name))));
   const rows = Object.entries(settings).map(([name, values]) => element("tr", {}, element("th", { scope: "row" }, name), ...values.map((value) => element("td", {}, value == null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value)))));
   byId("difference").replaceChildren(head, element("tbody", {}, ...(rows.length ? rows : [element("tr", {}, element("td", { colspan: runs.length + 1, class: "hint" }, runs.length > 1 ? "no setting differs" : "choose another run"))])));

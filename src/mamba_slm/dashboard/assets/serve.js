@@ -94,6 +94,7 @@ function card(server) {
 
 let last = "";
 const refresh = every(2, async () => {
+  const before = live.key;
   const { servers, models } = await ask("serve");
   const now = JSON.stringify([servers, models]);
   if (now === last) return;
@@ -105,7 +106,7 @@ const refresh = every(2, async () => {
   const alive = [...servers.filter((each) => each.state !== "ended"), ...others];
   byId("which").replaceChildren(...alive.map((each) => element("option", { value: keyOf(each) }, each.at ? each.address : `${each.name || each.model}${each.address ? ` at ${each.address.replace("http://", "")}` : ""}`)));
   const keys = alive.map(keyOf);
-  if (!keys.includes(live.key)) live.key = keys.includes(given.get("server")) ? given.get("server") : keys[0] || null;
+  if (live.key === before && !keys.includes(live.key)) live.key = keys.includes(given.get("server")) ? given.get("server") : keys[0] || null;
   byId("which").value = live.key || "";
   if (!form.elements.model.value && models.length) { form.elements.model.value = models[0]; plan(); }
   watched();
@@ -126,8 +127,11 @@ function keyRow(key) {
   return element("tr", {}, element("th", { scope: "row" }, key.name), ...cells.map((value) => element("td", {}, typeof value === "number" ? whole(value) : value ?? "–")),
     element("td", {}, element("button", { type: "button", class: "quiet", "aria-label": `Remove the key of ${key.name}`, onclick: remove }, "Remove")));
 }
+let listed = 0;
 async function listKeys() {
+  const number = (listed += 1);
   const found = await keys("list", { file: keyForm.elements.file.value });
+  if (number < listed) return;  // they were listed again meanwhile
   byId("key-rows").replaceChildren(...found.keys.map(keyRow));
   byId("key-table").hidden = !found.keys.length;
   byId("key-none").hidden = found.keys.length > 0;
