@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from mamba_slm.runs.jobs import list_jobs
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 PATIENCE_SECONDS = 300  # only what never happens waits for so long
+TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 SIZES = {"phone": (390, 844), "laptop": (1366, 768), "wide": (2200, 1200)}
 QUICK = {
     "context_tokens": 128, "batch_tokens": 512, "vocab_size": 300, "device": "cpu", "threads": 1, "kernels": "torch",
@@ -137,6 +141,25 @@ def until(page, expression, *, seconds=PATIENCE_SECONDS):
             found = error
         assert time.monotonic() < deadline, f"never true: {expression}, at last {found!r}"
         page.wait_for_timeout(50)
+
+
+def last_job(home):
+    """The newest job of a home, once it runs."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (jobs := list_jobs(home)) or jobs[-1].state != "running":
+        assert time.monotonic() < deadline, jobs
+        time.sleep(0.02)
+    return jobs[-1]
+
+
+@contextmanager
+def held(pid):
+    """A process stands still, so that it does not end before a page was looked at."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def artefacts():

@@ -38,7 +38,7 @@ def saying(body=b"", *, status=200, headers=(), end=True):
             except OSError:  # who asked has heard enough
                 return
             if not end:
-                over.wait(60)
+                over.wait(300)
 
         do_POST = do_GET
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from dashboard.browser import Visit, dashboard, until
+from dashboard.browser import TWO_FRAMES, Visit, dashboard, until
 from dashboard.made_evaluations import make_evaluation
 from dashboard.made_runs import EVIL
 
@@ -30,7 +30,7 @@ def test_a_model_is_measured_from_the_page_and_its_numbers_appear(browser, home,
         until(page, "evaluateState.plan?.command?.endsWith('--threads 1')")
         command = page.locator("#command code").inner_text()
         page.locator("#start").click()
-        page.locator("#jobs .state", has_text="done").wait_for(timeout=120_000)
+        page.locator("#jobs .state", has_text="done").wait_for()
         assert page.locator("#jobs .command code").inner_text() == command
         page.locator("#list tr", has_text="perplexity of texts: ").get_by_text("bits/byte").wait_for()
         assert page.locator("#list b").inner_text() == "20260401-nano", "the run, not the folder of its weights"
@@ -78,9 +78,10 @@ def test_two_models_are_compared_down_to_the_answers_that_changed_and_the_addres
         visit.go("/evaluate#show=0/a/results.json")
         page.get_by_label("show b").check()
         until(page, "evaluateState.shown?.name === 'b'")
-        with page.expect_response("**/api/evaluations/one?at=0%2Fa%2F*"):
+        with page.expect_response("**/api/evaluations/one?at=0%2Fa%2F*") as late:
             held[0].continue_()
-        until(page, "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        late.value.finished()
+        until(page, TWO_FRAMES)
         assert page.evaluate("evaluateState.shown.name") == "b", "an answer that came late shows nothing"
         visit.assert_clean()
         visit.context.close()

@@ -43,9 +43,15 @@ def test_a_file_is_chosen_with_the_keyboard_and_another_one_sent(browser, tmp_pa
         assert data.input_value().splitlines()[1].endswith(".uploads/" + letter.name)
         assert (tmp_path / ".uploads" / letter.name).read_text() == letter.read_text()
 
+        slow = []
+        page.route("**/api/files?path=*uploads*", lambda route: slow.append(route))
         page.locator(".browse").click()
         page.locator("#files-path").fill("../..")
-        page.keyboard.press("Enter")
+        while not slow:
+            page.wait_for_timeout(20)
+        slow[0].continue_()
+        page.locator("#files-list .row", has_text=letter.name).wait_for()
+        page.keyboard.press("Enter")  # what was typed before the list came is still there, and so is the focus
         until(page, "document.querySelector('#files-said').textContent.includes('not below the folders')")
         width, height = SIZES["phone"]
         page.set_viewport_size({"width": width, "height": height})

@@ -3,12 +3,28 @@
 import base64
 import json
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 
-from dashboard.browser import SIZES, Visit, artefacts, dashboard, train_words, until
+from dashboard.browser import (
+    PATIENCE_SECONDS,
+    SIZES,
+    TWO_FRAMES,
+    Visit,
+    artefacts,
+    dashboard,
+    held,
+    last_job,
+    train_words,
+    until,
+)
 from dashboard.made_runs import EVIL, append, make_run, train_row
 from mamba_slm.dashboard.reading.sets import find_set
+from mamba_slm.runs.layout import RunDirectory
+from mamba_slm.runs.lock import live_owner
+from mamba_slm.runs.status import observed_state
 
 pytestmark = pytest.mark.slow
 RUN = "/runs/0/20260401-nano"
@@ -48,7 +64,6 @@ READY = {
     "system": "window.systemState?.points.length > 1 && document.querySelectorAll('#rows tr').length > 0",
     "run": "Boolean(window.runState?.versions.log && document.querySelector('#chart-loss').chart.drawn)",
 }
-TWO_FRAMES = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
 SERIOUS = ("serious", "critical")
 
 
@@ -56,7 +71,7 @@ def open_page(visit, name):
     visit.page.goto("about:blank")
     visit.go(PAGES[name])
     until(visit.page, READY[name])
-    until(visit.page, "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+    until(visit.page, TWO_FRAMES)
     return visit.page
 
 
@@ -139,7 +154,7 @@ def test_everything_on_a_run_is_reached_with_the_keyboard_alone(browser, address
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id || location.hash.slice(1)") == "content"
+    until(page, "(document.activeElement.id || location.hash.slice(1)) === 'content'")
     reached = []
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -258,6 +273,15 @@ def test_what_was_typed_into_a_form_is_there_after_a_reload_and_a_link_comes_fir
     visit.context.close()
 
 
+def owner_of(run):
+    """The process that trains a run, once its state says so."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while observed_state(RunDirectory(run)) != "running" or (owner := live_owner(run)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return owner
+
+
 def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp_path):
     words = train_words(tmp_path, 20)
     settings = " ".join(word for word in words[5:] if word not in ("--max-steps", "20"))
@@ -279,15 +303,16 @@ def test_a_training_is_planned_while_typing_started_queued_and_seen(browser, tmp
         until(page, "!document.querySelector('#start').disabled && trainState.plan?.estimate.steps === 20")
         assert "--max-steps 20" in page.locator("#command code").inner_text()
         page.get_by_role("button", name="Start").click()
-        page.locator("#jobs .state", has_text="running").wait_for()
-        page.get_by_text("from-the-page runs now").wait_for()
-        page.locator("[name=name]").fill("after-it")
-        until(page, "trainState.plan?.name === 'after-it' && !document.querySelector('#enqueue').disabled")
-        page.get_by_role("button", name="Add to the queue").click()
-        page.locator("#jobs .state", has_text="waiting").wait_for()
-        page.get_by_role("button", name="Take back").click()
-        page.locator("#jobs .state", has_text="cancelled").wait_for()
-        page.locator("#jobs .state", has_text="done").wait_for(timeout=200_000)
+        with held(owner_of(tmp_path / "from-the-page").pid):
+            page.locator("#jobs .state", has_text="running").wait_for()
+            page.get_by_text("from-the-page runs now").wait_for()
+            page.locator("[name=name]").fill("after-it")
+            until(page, "trainState.plan?.name === 'after-it' && !document.querySelector('#enqueue').disabled")
+            page.get_by_role("button", name="Add to the queue").click()
+            page.locator("#jobs .state", has_text="waiting").wait_for()
+            page.get_by_role("button", name="Take back").click()
+            page.locator("#jobs .state", has_text="cancelled").wait_for()
+        page.locator("#jobs .state", has_text="done").wait_for()
         page.get_by_role("link", name="from-the-page").click()
         until(page, "window.runState?.series?.step.length === 20")
         visit.assert_clean()
@@ -300,7 +325,7 @@ def test_models_are_served_from_the_page_talk_beside_each_other_and_stay_text(br
         visit = Visit(browser, address)
         page = visit.go("/chat")
         page.get_by_role("button", name="Serve it").click()
-        page.locator("#choices .state", has_text="ready").wait_for(timeout=200_000)
+        page.locator("#choices .state", has_text="ready").wait_for()
         assert "mamba-slm serve" in page.locator("#choices").inner_text(), "the command is shown"
         served = page.evaluate("chatState.models.servers[0].address")
         page.get_by_text("A server at another address").click()
@@ -361,11 +386,14 @@ def test_models_are_served_from_the_page_talk_beside_each_other_and_stay_text(br
             page.evaluate("document.querySelector('#message').textContent = ''")
         assert page.evaluate("chatState.talks.length") == 4
 
-        page.locator("#max_tokens").fill("5000")
-        page.locator("#message-text").press("Enter")
-        until(page, "chatState.running.size > 0 && document.querySelector('.answer .text').textContent.length > 0")
-        page.keyboard.press("Escape")
-        until(page, "chatState.running.size === 0")
+        worker = last_job(tmp_path).pid
+        with held(
+            int(Path(f"/proc/{worker}/task/{worker}/children").read_text())
+        ):  # a short answer may be its whole one
+            page.locator("#message-text").press("Enter")
+            until(page, "chatState.running.size > 0")
+            page.keyboard.press("Escape")
+            until(page, "chatState.running.size === 0")
         page.reload()
         page.locator("#which option").nth(2).wait_for(state="attached")
         page.get_by_role("button", name="End the server").click()

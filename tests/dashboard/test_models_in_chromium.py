@@ -29,15 +29,15 @@ def test_a_run_becomes_a_gguf_and_int8_and_their_parity_is_shown(browser, home, 
         page.get_by_label("fill the vocabulary up").check()
         until(page, "!document.querySelector('#start').disabled && makeState.plan.command.includes('--pad-vocabulary')")
         page.get_by_role("button", name="Start").click()
-        page.locator("#jobs .state", has_text="running").wait_for()
+        page.locator("#jobs .card", has_text="export").wait_for()
         page.get_by_label("Quantize", exact=True).check()
         page.get_by_text("More settings").click()
         page.get_by_label("Measured alone").select_option("none")
         until(page, "makeState.plan?.command?.includes('--sensitivity none') && makeState.plan.size.parts.length > 4")
         page.get_by_role("button", name="Add to the queue").click()
         page.locator("[name=out]").fill("another")
-        page.locator("#jobs .outcome", has_text="read back").wait_for(timeout=120_000)
-        page.locator("#jobs .outcome", has_text="same token").wait_for(timeout=120_000)
+        page.locator("#jobs .outcome", has_text="read back").wait_for()
+        page.locator("#jobs .outcome", has_text="same token").wait_for()
         page.locator("#found-rows").get_by_role("button", name="models/20260401-nano-int8").wait_for()
         assert page.locator("[name=out]").input_value() == "another", "a job that ends leaves the form alone"
 
@@ -72,7 +72,7 @@ def test_a_size_is_looked_at_and_taken_to_training_with_the_keyboard(browser, ho
     visit.problems.clear()  # the browser reports the refusal, too
     page.get_by_label("Pattern").fill("")
     page.get_by_label("Layout").select_option("")
-    until(page, f"{SHOWN}?.pattern.endsWith('-') && {SHOWN}.layers.length === 12")
+    until(page, f"{SHOWN}?.pattern.endsWith('M-') && {SHOWN}.layers.length === 12")
     assert page.locator("#origin").is_hidden() and page.locator("#layer-map .layer").count() == 12
     until(page, "document.querySelector('#memory-chart').chart.area")
     page.locator("#memory-chart").focus()

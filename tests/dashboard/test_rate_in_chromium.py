@@ -53,7 +53,7 @@ def test_twenty_ratings_become_a_training_with_dpo_by_keys_alone(browser, home, 
 
         page.keyboard.press("t")
         page.wait_for_url("**/tune**")
-        until(page, "Boolean(tuneState.plan?.steps)")
+        until(page, "Boolean(tuneState.plan?.steps && tuneState.example)")
         assert "align 20260401-nano dpo --data prefs:" in page.locator("#command code").inner_text()
         assert "chosen" in page.locator("#example").inner_text()
         tab_to(page, "max_steps")
@@ -62,8 +62,7 @@ def test_twenty_ratings_become_a_training_with_dpo_by_keys_alone(browser, home, 
         page.keyboard.type("liked")
         until(page, "tuneState.plan.name === 'liked' && tuneState.plan.steps === 2")
         page.keyboard.press("Control+Enter")
-        page.locator("#jobs .state", has_text="running").wait_for(timeout=60_000)
-        page.locator("#jobs .state", has_text="done").wait_for(timeout=280_000)
+        page.locator("#jobs .state", has_text="done").wait_for(timeout=900_000)
         page.get_by_role("link", name="Compare before and after, blindly").press("Enter")
         until(page, "document.querySelector('#command code')?.textContent.includes('liked-after')")
         made = page.locator("#command code").inner_text()

@@ -39,10 +39,10 @@ def test_a_server_with_keys_is_started_asked_watched_and_stopped(browser, own_ho
         page.locator("[name=max_running]").fill("4")
         until(page, "!document.querySelector('#start').disabled && serveState.plan.command.includes('--max-running 4')")
         page.get_by_role("button", name="Start", exact=True).click()
-        until(page, "serveState.live.found?.server.state === 'ready'", seconds=200)
+        until(page, "serveState.live.found?.server.state === 'ready'")
         page.get_by_role("button", name="Make a key for this page").click()
-        until(page, "serveState.live.found.gauges !== null")
-        gauges = page.evaluate("serveState.live.found.gauges")
+        until(page, "(window.seenGauges = serveState.live.found.gauges) !== null")
+        gauges = page.evaluate("seenGauges")
         assert [name for name, value in gauges.items() if value is None] == ["disk_cache_bytes"]
 
         command = page.locator("#curl code").inner_text()
@@ -51,7 +51,10 @@ def test_a_server_with_keys_is_started_asked_watched_and_stopped(browser, own_ho
                 ["sh", "-c", command], env={"KEY": key, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
             )
             assert json.loads(done.stdout)["usage"]["completion_tokens"] > 0, done.stdout
-        until(page, "serveState.live.found.minute?.ended === 3 && serveState.live.found.requests.length === 3")
+        until(page, "serveState.live.found.start?.ended === 3 && serveState.live.found.requests.length === 3")
+        until(
+            page, "serveState.live.found.minute?.ended > 0"
+        )  # of the last minute, which may be less on a slow machine
         assert page.locator("#figure-running").inner_text().endswith("of 4")
         assert page.locator("#figure-first_token").inner_text().startswith("≈")
         assert "ada" in page.locator("#requests tr").first.inner_text()
@@ -74,9 +77,9 @@ def test_a_server_with_keys_is_started_asked_watched_and_stopped(browser, own_ho
         assert "sk-mamba" not in page.url and "at=http" in page.url
 
         page.get_by_role("button", name="Stop", exact=True).click()
-        page.get_by_text("does not answer").wait_for(timeout=60_000)
+        page.get_by_text("does not answer").wait_for()
         page.get_by_role("button", name="Forget").click()
-        page.get_by_text("No server runs").wait_for(timeout=60_000)
+        page.get_by_text("No server runs").wait_for()
         assert page.locator("#cards code").inner_text() == f"mamba-slm serve '{own_home / '20260401-nano'}'"
         page.get_by_role("button", name="Remove the key of ada").click()
         page.locator("#key-rows tr", has_text="ada").wait_for(state="detached")

@@ -68,7 +68,7 @@ def test_on_a_phone_the_navigation_scrolls_and_shows_where_one_is(browser, tmp_p
             assert box["x"] >= 0 and box["x"] + box["width"] <= 390, path
             assert page.locator("header").bounding_box()["height"] < 110
             page.locator("header nav a").last.focus()
-            until(page, "document.activeElement.getBoundingClientRect().right <= innerWidth", seconds=10)
+            until(page, "document.activeElement.getBoundingClientRect().right <= innerWidth")
         visit.page.locator("#find").click()
         visit.page.get_by_role("dialog", name="Find").wait_for()
         visit.assert_clean()

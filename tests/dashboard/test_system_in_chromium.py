@@ -1,8 +1,10 @@
 """The machine in the browser, and a real examination of it."""
 
+import re
+
 import pytest
 
-from dashboard.browser import Visit, dashboard, until
+from dashboard.browser import Visit, dashboard, held, last_job, until
 
 pytestmark = pytest.mark.slow
 
@@ -17,11 +19,12 @@ def test_the_machine_is_seen_on_every_page_and_examined_from_its_own(browser, tm
         assert page.locator("#bars div").count() >= 3
         assert "this dashboard" in page.locator("#rows").inner_text()
         page.get_by_role("button", name="Examine").click()
-        until(page, "document.querySelector('#examine').disabled")
-        page.locator("#rows", has_text="job 1: doctor").wait_for()
-        until(page, "Boolean(systemState.found.doctor?.checks)", seconds=120)
+        with held(last_job(tmp_path).pid):
+            until(page, "document.querySelector('#examine').disabled")
+            page.locator("#rows", has_text="job 1: doctor").wait_for()
+        until(page, "Boolean(systemState.found.doctor?.checks)")
         page.get_by_text("Everything that was looked at").click()
-        assert "✓ memory" in page.locator("#checks").inner_text()
+        assert re.search("[✓!✗] memory", page.locator("#checks").inner_text()), "however much is free here now"
         page.locator("#examine:not(:disabled)").wait_for()
         visit.assert_clean()
         visit.context.close()

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from dashboard.browser import Visit, dashboard, until
+from dashboard.browser import Visit, dashboard, held, last_job, until
 from dashboard.made_pairs import conversations
 
 pytestmark = pytest.mark.slow
@@ -51,8 +51,10 @@ def test_mask_reach_and_estimate_follow_what_is_typed_and_the_run_begins(browser
         page.goto(shared)
         until(page, "tuneState.plan?.settings.rank === 2 && Boolean(tuneState.example)")
         page.get_by_role("button", name="Start").click()
-        page.locator("#jobs .state", has_text="running").wait_for(timeout=60_000)
-        page.get_by_role("button", name="End it").click()
+        with held(last_job(tmp_path).pid):
+            page.locator("#jobs .state", has_text="running").wait_for()
+            page.get_by_role("button", name="End it").click()
+            page.locator("#message", has_text="asked to end").wait_for()
         until(page, "/stopped|done|failed/.test(document.querySelector('#jobs .state').textContent)")
         visit.assert_clean()
         visit.context.close()
