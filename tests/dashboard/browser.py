@@ -100,7 +100,9 @@ class Visit:
         )
         self.context.set_default_timeout(1000 * PATIENCE_SECONDS)
         self.page = self.context.new_page()
-        self.origin = re.match(r"http://[^/]+", address)[0]
+        found = re.match(r"http://[^/]+", address)
+        assert found is not None, f"the dashboard said {address!r}"
+        self.origin = found[0]
         self.requested, self.problems = [], []
         self.context.on("request", lambda request: self.requested.append(request.url))
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import threading
+from collections.abc import AsyncGenerator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -117,6 +118,7 @@ def test_closing_the_answer_closes_the_connection_to_the_server():
         listening = await asyncio.start_server(endless, "127.0.0.1", 0)
         port = listening.sockets[0].getsockname()[1]
         pieces = stream(f"http://127.0.0.1:{port}", *question_of({"messages": HELLO}))
+        assert isinstance(pieces, AsyncGenerator)
         assert await anext(pieces) == b"data: {}\n\n"
         await pieces.aclose()
         await asyncio.wait_for(gone.wait(), 200)

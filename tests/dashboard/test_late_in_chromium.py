@@ -85,13 +85,11 @@ def test_a_row_that_comes_while_a_window_is_read_is_shown_once(visit, home):
     late = Late(page, "**/live?after=*")
     late.asked()
     append(run, train_row(31))
-    late.answer()
-    with page.expect_response("**/series?most=600") as whole:
-        page.locator("#chart-loss").press("Escape")
-    whole.value.finished()
+    page.locator("#chart-loss").press("Escape")
     until(page, "runState.series.step.length === 31")
-    late.arrive()
     append(run, train_row(32))
+    late.answer()
+    late.arrive()
     until(page, "runState.series.step.at(-1) === 32")
     assert page.evaluate("runState.series.step") == list(range(1, 33))
 

@@ -44,7 +44,9 @@ def test_the_token_is_in_no_argument_of_the_browser_and_the_file_with_it_is_priv
             given = (tmp_path / "arguments").read_text().strip()
             assert TOKEN not in given and given == (home / FILE).resolve().as_uri()
             assert (home / FILE).stat().st_mode & 0o777 == 0o600
-            address = re.search(r"url=([^\"]+)", (home / FILE).read_text())[1]
+            found = re.search(r"url=([^\"]+)", (home / FILE).read_text())
+            assert found is not None
+            address = found[1]
             assert address.endswith(f"?token={TOKEN}")
             elsewhere = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}  # as a browser says it
             answer = httpx.get(address, headers=elsewhere, timeout=200)

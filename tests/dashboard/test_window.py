@@ -69,7 +69,7 @@ def test_without_the_library_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "PyQt6", None)
     with pytest.raises(MissingDependencyError) as raised:
         require_window()
-    assert "mamba-slm[window]" in raised.value.hint and "browser" in raised.value.hint
+    assert "mamba-slm[window]" in (raised.value.hint or "") and "browser" in (raised.value.hint or "")
 
 
 def test_without_a_screen_the_error_says_what_to_type(nowhere, monkeypatch):
@@ -77,7 +77,7 @@ def test_without_a_screen_the_error_says_what_to_type(nowhere, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(SetupError, match="no screen") as raised:
         require_window()
-    assert "mamba-slm dashboard" in raised.value.hint
+    assert "mamba-slm dashboard" in (raised.value.hint or "")
 
 
 def test_root_is_told_that_there_is_no_sandbox(nowhere, monkeypatch):
@@ -85,7 +85,7 @@ def test_root_is_told_that_there_is_no_sandbox(nowhere, monkeypatch):
     monkeypatch.setattr(window_module.os, "geteuid", lambda: 0)
     with pytest.raises(SetupError, match="root") as raised:
         require_window()
-    assert "QTWEBENGINE_DISABLE_SANDBOX=1" in raised.value.hint
+    assert "QTWEBENGINE_DISABLE_SANDBOX=1" in (raised.value.hint or "")
 
 
 def test_a_window_that_cannot_open_says_its_last_words(nowhere, monkeypatch, tmp_path):

@@ -8,7 +8,13 @@ import pytest
 from mamba_slm.core.errors import MambaSlmError
 from mamba_slm.runs import control
 from mamba_slm.runs.control import asked_before, interrupt, request_stop, wait_until_free
-from mamba_slm.runs.lock import live_owner, read_owner
+from mamba_slm.runs.lock import read_owner
+
+
+def owner_named_by(run):
+    owner = read_owner(run.lock_file)
+    assert owner is not None
+    return owner
 
 
 def test_a_run_nobody_owns_is_idle(run):
@@ -26,9 +32,9 @@ def test_the_owner_on_this_machine_is_interrupted_and_the_run_becomes_free(run, 
 
 def test_asking_twice_does_not_disturb_an_owner_that_is_saving(run, owner_process):
     with owner_process(run, "ignore"):
-        assert not asked_before(run, live_owner(run))
+        assert not asked_before(run, owner_named_by(run))
         assert request_stop(run) == "signal"
-        assert asked_before(run, live_owner(run))
+        assert asked_before(run, owner_named_by(run))
         assert request_stop(run) == "before"
         assert request_stop(run, again=True) == "signal"
 
@@ -69,7 +75,7 @@ def test_a_process_that_only_shares_the_owners_pid_is_never_interrupted(run, own
     with owner_process(run) as owner:
         content = json.loads(run.lock_file.read_text())
         run.lock_file.write_text(json.dumps({**content, "process_start": "ticks 1", "pid": owner.pid}))
-        assert not interrupt(read_owner(run.lock_file))
+        assert not interrupt(owner_named_by(run))
         assert request_stop(run) == "idle"
         assert owner.poll() is None
 
@@ -77,13 +83,13 @@ def test_a_process_that_only_shares_the_owners_pid_is_never_interrupted(run, own
 def test_without_pidfd_the_owner_is_interrupted_too(run, owner_process, monkeypatch):
     monkeypatch.delattr(os, "pidfd_open", raising=False)
     with owner_process(run) as owner:
-        assert interrupt(live_owner(run))
+        assert interrupt(owner_named_by(run))
         assert owner.wait(200) == 0
 
 
 def test_an_owner_that_has_just_ended_is_no_error(run, owner_process):
     with owner_process(run) as owner:
-        named = read_owner(run.lock_file)
+        named = owner_named_by(run)
         owner.send_signal(signal.SIGINT)
         owner.wait(200)
     assert not interrupt(named)

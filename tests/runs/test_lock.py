@@ -33,6 +33,7 @@ def test_a_lock_is_held_inside_the_block_and_gone_after_it(run):
         assert held.is_owned()
         held.assert_owned()
         owner = live_owner(run)
+        assert owner is not None
         assert owner_summary(owner) == {
             "pid": os.getpid(),
             "host": owner.host,
@@ -56,7 +57,7 @@ def test_a_second_process_is_refused_and_told_who_owns_the_run(run, owner_proces
             RunLock(run).acquire()
         assert f"process {owner.pid}" in caught.value.message
         assert "mamba-slm train nano" in caught.value.message
-        assert f"mamba-slm runs stop {run.path}" in caught.value.hint
+        assert f"mamba-slm runs stop {run.path}" in (caught.value.hint or "")
         assert caught.value.exit_code == 1
 
 
@@ -75,7 +76,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once_saying_so(run, owner
         else:
             os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
         with RunLock(run, say=said.append) as held:
-            assert held.taken_over_from.pid == owner.pid
+            assert held.taken_over_from is not None and held.taken_over_from.pid == owner.pid
     assert len(said) == 1
     assert f"process {owner.pid}" in said[0]
     assert "taking over" in said[0]
@@ -108,7 +109,8 @@ def test_an_owner_the_kernel_cannot_judge_lives_as_long_as_its_heartbeat(run, ow
     past = time.time() - age_seconds
     os.utime(run.lock_file, (past, past))
     assert heartbeat_age_seconds(run.lock_file) == pytest.approx(age_seconds, abs=STALE_SECONDS / 2)
-    assert owner_is_alive(run.lock_file, read_owner(run.lock_file)) is alive
+    owner = read_owner(run.lock_file)
+    assert owner is not None and owner_is_alive(run.lock_file, owner) is alive
     if alive:
         with pytest.raises(RunLockedError):
             RunLock(run).acquire()
@@ -124,7 +126,7 @@ def test_a_refusal_because_of_another_host_says_when_it_ends(run):
     edit_lock(run, machine="elsewhere", host="elsewhere")
     with pytest.raises(RunLockedError, match="on elsewhere") as caught:
         RunLock(run).acquire()
-    assert "120 s after its last sign of life" in caught.value.hint
+    assert "120 s after its last sign of life" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("content", ["", "not json", "[1]", "{}", '{"pid": 0}'])
@@ -215,9 +217,10 @@ def test_of_many_processes_that_find_a_dead_lock_exactly_one_gets_it(run):
         for _ in range(6)
     ]
     for child in children:
+        assert child.stdin is not None and child.stdout is not None
         child.stdin.write("\n")
         child.stdin.flush()
-    outcomes = [child.stdout.readline().strip() for child in children]
+    outcomes = [child.stdout.readline().strip() for child in children if child.stdout is not None]
     for child in children:
         child.kill()
         child.communicate()
