@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def unrounded(model, settings):
     return dequantized_model(model.config, nearest(model, plan), others)
 
 
-def with_lora(base, rank=4, **changes):
+def with_lora(base, rank=4, **changes) -> Any:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(0)
@@ -117,9 +118,10 @@ def test_gradients_of_adapters_are_those_over_the_model_in_floating_point(model,
     assert len(names) == 2 * len(INSIDE)
     tolerance = tolerance_of("model", dtype).gradients
     for name in names:
-        gradient = parameters[1][name].grad
-        assert gradient.abs().max() > 0
-        assert_close(parameters[0][name].grad, gradient, tolerance)
+        ours, gradient = (each[name].grad for each in parameters)
+        assert ours is not None and gradient is not None and gradient.any()
+        error = torch.linalg.vector_norm(ours - gradient)  # that of single values depends on the CPU
+        assert error <= tolerance * torch.linalg.vector_norm(gradient), name
 
 
 def test_rows_that_32_does_not_divide_are_padded_inside_and_nobody_sees_it(model):
@@ -222,6 +224,6 @@ def test_dora_is_refused_on_matrices_with_rows_of_zeros(folder):
 
     model = load_four_bit_base(folder)
     blocks = quantize_nearest(torch.randn(40, 64, generator=torch.Generator().manual_seed(2)), scheme_named("nf4"))
-    model.model.sublayers[0].mixer.in_proj = FourBitProjection(blocks, torch.float32, "cpu", pad=True)
+    model.get_submodule("model.sublayers.0.mixer").in_proj = FourBitProjection(blocks, torch.float32, "cpu", pad=True)
     with pytest.raises(ConfigError, match=r"1 matrices .* model\.sublayers\.0\.mixer\.in_proj first"):
         attach(model, LoraSettings(dora=True))
