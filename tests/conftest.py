@@ -27,6 +27,7 @@ os.environ["MAMBA_SLM_CACHE"] = str(Path(__file__).parents[1] / ".pytest_cache" 
 """Machine code is compiled once for all tests; its names are hashes of what it depends on."""
 TRAINED = ("trained_model", "trained_tiny")
 """What trained_model.py makes."""
+TRAINING_TIMEOUT_SECONDS = 3600  # about 150 s on two idle cores, three times in turn where others train first
 MAY_BE_ABSENT = ("gpu", "processor")
 """Marks of tests that need what no package can bring."""
 
@@ -64,16 +65,23 @@ def no_kernel_outlives_its_test():
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """Slow files in several processes: first one of each that trains a model for all, then those of many tests.
+    """Slow files in several processes: first one of each that trains a model for all, then those with a test of many
+    minutes, then those of many tests.
 
     Whoever needs such a model waits for the process that trains it, which takes minutes: better nobody needs it yet.
+    Nor should one process be left alone with a long test at the end.
     """
+    for item in items:
+        if any(name in item.fixturenames for name in TRAINED):
+            assert item.get_closest_marker("slow"), f"{item.nodeid} trains a model, so it must be marked slow"
+            item.add_marker(pytest.mark.timeout(TRAINING_TIMEOUT_SECONDS))
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     sizes = Counter(item.path for item in items)
     trains = {name: item.path for item in reversed(items) for name in TRAINED if name in item.fixturenames}
-    if trains:
-        items.sort(key=lambda item: (item.path not in trains.values(), -sizes[item.path]))
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    if trains or long:
+        items.sort(key=lambda item: (item.path not in trains.values(), item.path not in long, -sizes[item.path]))
 
 
 @pytest.hookimpl(wrapper=True)

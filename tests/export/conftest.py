@@ -1,14 +1,3 @@
-"""The trained model, for the tests that need one; training it takes longer than a test may."""
-
-import pytest
+"""The trained model, for the tests that need one."""
 
 from trained_model import trained_model  # noqa: F401
-
-TRAINING_TIMEOUT_SECONDS = 3600  # about 150 s on two idle cores, three times in turn where others train first
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "trained_model" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.timeout(TRAINING_TIMEOUT_SECONDS))
-            assert item.get_closest_marker("slow"), f"{item.nodeid} trains a model, so it must be marked slow"

@@ -17,7 +17,6 @@ from trained_model import stories, trained_tiny  # noqa: F401
 LIBRARIES = "trl|peft|transformers|accelerate|datasets|torch"
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(3000),  # the first to come trains the model
     pytest.mark.filterwarnings(rf"ignore:::({LIBRARIES})(\.|$)"),  # deprecations inside them
 ]
 

@@ -69,6 +69,7 @@ def trained_llama(tokens, seed=0):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_converted_llama_is_nearly_as_good_as_the_llama_after_a_fifth_of_its_tokens(tmp_path):
     if not STORIES.is_file():
         pytest.skip("needs ../shared/data, which is not here")

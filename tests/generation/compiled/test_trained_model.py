@@ -14,7 +14,6 @@ from mamba_slm.text.tokenizer import Tokenizer
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(3600),  # the model is trained first
     pytest.mark.skipif(missing_for_native() is not None, reason=str(missing_for_native())),
 ]
 NEW_TOKENS = 60

@@ -16,7 +16,7 @@ from mamba_slm.model.quantization import PLANS
 from mamba_slm.ops.native.library import missing_for_native
 from mamba_slm.text.tokenizer import Tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the model is trained first
+pytestmark = pytest.mark.slow
 NUM_PROMPTS = NEW_TOKENS = 64
 SMALLEST_MARGIN = 1e-4  # of the logits; below it rounding may decide
 

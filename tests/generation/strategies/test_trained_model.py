@@ -10,7 +10,7 @@ from mamba_slm.generation.text import prompt_tokens
 from mamba_slm.model.checkpoint import load_model
 from mamba_slm.text.tokenizer import Tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the model is trained first
+pytestmark = pytest.mark.slow
 NUM_PROMPTS = NEW_TOKENS = 64
 SMALLEST_MARGIN = 1e-4  # of the logits; below it rounding may decide
 

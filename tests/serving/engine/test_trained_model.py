@@ -15,7 +15,7 @@ from mamba_slm.serving.engine.request import EngineRequest
 from mamba_slm.serving.engine.settings import EngineSettings
 from mamba_slm.text.tokenizer import Tokenizer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # the model is trained first
+pytestmark = pytest.mark.slow
 REQUESTS, NEW_TOKENS = 64, 24
 MARGIN = 1e-4
 """Of the two largest logits, where rounding may decide."""

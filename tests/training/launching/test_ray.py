@@ -185,6 +185,7 @@ def ranks_here(run):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)  # a cluster takes a minute to begin where other tests run
 def test_a_job_in_a_cluster_goes_on_after_a_process_was_killed(tmp_path, text):
     pytest.importorskip("ray.dashboard.optional_deps", reason="needs ray[default] (extra ray)")
