@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamba_slm.core.errors import DataError, MambaSlmError
 from mamba_slm.dashboard.reading.cursors import Cursors
-from mamba_slm.dashboard.reading.documents import Item, open_source, said
+from mamba_slm.dashboard.reading.documents import Item, Opened, open_source, said
 from mamba_slm.dashboard.reading.facts import version_of
 from mamba_slm.dashboard.reading.likeness import LEAST, Likeness
 from mamba_slm.dashboard.reading.tokens import as_shown, of_document, tokenizer_at
@@ -53,6 +52,8 @@ class Inspector:
     def __init__(self, shows: Callable[[Path], bool], encode: Encode):
         self.shows, self.encode = shows, encode
         self.cursors: Cursors[Item] = Cursors()
+        self.compared: tuple[Hashable, Likeness] = (None, Likeness(""))
+        """What documents were compared with last."""
 
     def read(self, look: Look) -> dict[str, Any]:
         """A page.
@@ -64,21 +65,15 @@ class Inspector:
         source = open_source(look.path, shows=self.shows, tokenizer=tokenizer, text_key=look.text_key)
         wanted = look.search.casefold()
         vocabulary = (str(look.tokenizer), version_of(look.tokenizer)) if look.tokenizer else None
-        read = functools.partial(
-            self.cursors.read, (str(look.path), source.version, look.text_key, vocabulary), source.begin
-        )
-        likeness: Likeness | None = None
-        if look.like is not None:
-            found = read(first=look.like, most=1, is_wanted=lambda _: True).items
-            if not found:
-                raise DataError(f"there is no document {look.like + 1:,} to compare with")
-            likeness = Likeness(found[0][1].text)
+        key = (str(look.path), source.version, look.text_key, vocabulary)
+        likeness = None if look.like is None else self.likeness_to(look.like, key, source)
 
         def is_wanted(item: Item) -> bool:
             holds = wanted in item.text.casefold() or wanted in item.id.casefold()
             return holds and (likeness is None or likeness.of(item.text) >= LEAST)
 
-        page = read(first=look.first, most=min(max(look.most, 1), MOST_SHOWN), is_wanted=is_wanted)
+        most = min(max(look.most, 1), MOST_SHOWN)
+        page = self.cursors.read(key, source.begin, first=look.first, most=most, is_wanted=is_wanted)
         return {
             "kind": source.kind,
             "form": source.form,
@@ -90,6 +85,21 @@ class Inspector:
             "next": page.next,
             "is_end": page.is_end,
         }
+
+    def likeness_to(self, number: int, key: tuple[Hashable, ...], source: Opened) -> Likeness:
+        """What compares others with a document; kept, as page after page compares with the same one.
+
+        Raises:
+            DataError: there is no such document.
+        """
+        known, likeness = self.compared
+        if known != (key, number):
+            found = self.cursors.read(key, source.begin, first=number, most=1, is_wanted=lambda _: True).items
+            if not found:
+                raise DataError(f"there is no document {number + 1:,} to compare with")
+            likeness = Likeness(found[0][1].text)
+            self.compared = (key, number), likeness
+        return likeness
 
     def row(self, number: int, item: Item, look: Look) -> dict[str, Any]:
         """A document as the page gets it."""
