@@ -53,6 +53,8 @@ export async function ask(path, { body, signal } = {}) {
   return await response.json();
 }
 
+const NO_ANSWER = "The dashboard does not answer. Runs go on without it; this page catches up when it is back.";
+
 /** Asks again and again: often while the page is seen and answers come, rarely else. Never two at once. */
 export function every(seconds, work) {
   let timer = 0, running = false, waits = 0, lost = false;
@@ -64,12 +66,13 @@ export function every(seconds, work) {
     try {
       await work();
       waits = 0;
-      if (lost) { lost = false; say(""); }
+      if (lost && byId("message").textContent === NO_ANSWER) say("");  // something else may have been said meanwhile
+      lost = false;
     } catch (error) {
       if (error instanceof Refused) { if (error.message !== "not signed in") say(error.message, "error"); waits = 3; }
       else if (error instanceof TypeError) {
         lost = true; waits = Math.min(waits + 1, 3);
-        say("The dashboard does not answer. Runs go on without it; this page catches up when it is back.", "error");
+        say(NO_ANSWER, "error");
       } else throw error;
     } finally {
       running = false;

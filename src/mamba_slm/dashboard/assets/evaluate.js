@@ -107,6 +107,7 @@ const refresh = every(10, async () => {
   byId("list-table").hidden = !state.list.length;
   draw();
   show();
+  refreshJobs.redraw();  // with a way to the results that are listed now
 });
 
 function draw() {

@@ -35,7 +35,8 @@ export function jobCard(job, refresh, { title = null, more = [] } = {}) {
     commandLine(job.command), ...buttons(job, refresh));
 }
 
-/** Keeps the jobs whose command passes `wanted(job)` in the element `place`; returns a function that looks at once. */
+/** Keeps the jobs whose command passes `wanted(job)` in the element `place`; returns a function that looks at once, whose
+ * `redraw` makes the cards anew: what the page knows besides has changed. */
 export function followJobs(place, wanted, { most = 12, onchange = () => {}, card = jobCard } = {}) {
   let last = "";
   const refresh = every(1.5, async () => {
@@ -46,7 +47,7 @@ export function followJobs(place, wanted, { most = 12, onchange = () => {}, card
     byId(place).replaceChildren(...(jobs.length ? jobs.map((job) => card(job, refresh)) : [element("p", { class: "hint" }, "Nothing was started from here yet.")]));
     onchange(jobs);
   });
-  return refresh;
+  return Object.assign(refresh, { redraw() { last = ""; refresh(); } });
 }
 
 /** Whether a job runs this command of ours: `isCommand(job, "eval")`. */
