@@ -82,8 +82,8 @@ class TrainConfig:
     """Stop after this many optimiser steps."""
 
     max_minutes: float | None = None
-    """Stop after this much wall time, one step at least; the schedule ends on time on any machine, so the result depends
-    on its speed."""
+    """Stop after this much wall time, one step at least; the schedule ends on time on any machine, so the result
+    depends on its speed."""
 
     optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     """adamw8bit: moments of a byte instead of four (extra bnb). muon: for the matrices, half of adamw's moments."""
