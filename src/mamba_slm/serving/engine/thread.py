@@ -60,6 +60,7 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="mamba-slm-engine", daemon=True)
         self._stops = False
         self._accepts = False
+        self._has_ended, self._ending = False, threading.Lock()
 
     @property
     def config(self) -> ModelConfig:
@@ -91,7 +92,7 @@ class Engine:
         while self.load.running + self.load.waiting and time.monotonic() < deadline and self._thread.is_alive():
             time.sleep(0.01)
         self._stops = True
-        self._inbox.put(None)
+        self._put(None)
         self._thread.join()
         if self.core.keeper.disk is not None:
             self.core.keeper.disk.close()
@@ -114,7 +115,7 @@ class Engine:
         ticket = _Ticket()
         disk = self.core.keeper.disk
         stored = None if disk is None or not request.use_cache else disk.find(request.namespace, request.prompt)
-        self._inbox.put(partial(self._submit, request, deliver, ticket, stored))
+        self._put(partial(self._submit, request, deliver, ticket, stored))
         done = False
         try:
             while not done:
@@ -123,8 +124,8 @@ class Engine:
                     assert disk is not None
                     state = await asyncio.to_thread(disk.read, answer)
                     if state is not None:
-                        self._inbox.put(partial(self._adopt, request.namespace, answer.tokens, state))
-                    self._inbox.put(partial(self._submit, request, deliver, ticket))
+                        self._put(partial(self._adopt, request.namespace, answer.tokens, state))
+                    self._put(partial(self._submit, request, deliver, ticket))
                     continue
                 done = isinstance(answer, Failure) or answer.finish_reason is not None
                 if isinstance(answer, Failure):
@@ -132,7 +133,7 @@ class Engine:
                 yield answer
         finally:
             if not done:
-                self._inbox.put(partial(self._cancel, ticket))
+                self._put(partial(self._cancel, ticket))
 
     async def between_steps(self, work: Callable[[], Result]) -> Result:
         """What `work` returns, done by the engine's thread between two steps. It should be short: requests wait.
@@ -155,8 +156,14 @@ class Engine:
                 loop.call_soon_threadsafe(lambda: None if done.done() else tell())
 
         self._beside.put(act)
-        self._inbox.put(None)
+        self._put(None)
         return await done
+
+    def _put(self, action: Callable[[], None] | None) -> None:
+        """Hand something to the engine's thread, or answer for it when that has ended."""
+        self._inbox.put(action)
+        if self._has_ended:
+            self._end()
 
     def _submit(
         self,
@@ -220,10 +227,17 @@ class Engine:
                 self.core.fail_all(not_finished(error))
                 has_work = False
             self.load = self.core.load()
-        for left in (self._inbox, self._beside):  # who was let in just before the stop waits for an answer, too
-            while not left.empty():
-                self._act(left.get())
-        self.core.fail_all(SetupError("the server was shut down", hint="try again in a moment"))
+        self._has_ended = True
+        self._end()
+
+    def _end(self) -> None:
+        """Answer all that wait; those too who were let in before the stop and come behind it: from a look on disk."""
+        with self._ending:
+            for left in (self._inbox, self._beside):
+                with contextlib.suppress(queue.Empty):
+                    while True:
+                        self._act(left.get_nowait())
+            self.core.fail_all(SetupError("the server was shut down", hint="try again in a moment"))
 
 
 class _Ticket:

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 import torch
 
+from mamba_slm.core.errors import SetupError
 from mamba_slm.generation.generate import generate
 from mamba_slm.serving.cache.disk.disk_cache import DiskCacheSettings
 from mamba_slm.serving.cache.disk.stored_state import StoredState
@@ -146,6 +147,21 @@ def test_a_disk_that_cannot_be_written_is_told_once_and_stops_nobody(tmp_path):
         assert life.ask([*LONG[:60], *TAIL])[0] == alone([*LONG[:60], *TAIL])
     assert life.disk.counts.dropped >= 2 and life.disk.counts.written == 0
     assert len(life.said) == 1 and "cannot be written" in life.said[0]
+
+
+def test_who_reads_a_state_while_the_engine_stops_is_told(tmp_path):
+    with Life(tmp_path / "cache") as first:
+        first.ask(LONG)
+    with Life(tmp_path / "cache") as second:
+        read = second.disk.read
+
+        def read_and_stop(candidate):
+            second.engine.stop()
+            return read(candidate)
+
+        second.disk.read = read_and_stop
+        with pytest.raises(SetupError, match="was shut down"):
+            second.ask(LONG)
 
 
 def test_the_folder_stays_within_its_bytes(tmp_path):
