@@ -90,7 +90,8 @@ function showHeading(found) {
   fact("layers", found.layers ? String(found.layers.length) : "–");
   fact("attention", found.layers ? String(found.attention_layers) : "–");
   const room = found.settings?.max_context_tokens, rows = found.trained_context_tokens;
-  fact("context", room ? `${whole(room)}${rows && rows < room ? `, trained at ${whole(rows)}` : ""}` : "–");
+  fact("context", room ? whole(room) : "–");
+  fact("trained", rows && rows < room ? whole(rows) : "–");
   fact("vocabulary", found.settings ? whole(found.settings.vocab_size) : "–");
   fact("flops", short(found.flops_per_token));
 }

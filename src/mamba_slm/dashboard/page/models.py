@@ -91,8 +91,8 @@ def detail() -> Markup:
     """One model."""
     facts = (
         ("parameters", "parameters"), ("bytes", "on disk"), ("bf16", "in BF16"), ("layers", "layers"),
-        ("attention", "with attention"), ("context", "context"), ("vocabulary", "vocabulary"),
-        ("flops", "FLOP a token"),
+        ("attention", "with attention"), ("context", "context"), ("trained", "trained at"),
+        ("vocabulary", "vocabulary"), ("flops", "FLOP a token"),
     )  # fmt: skip
     figures = [tag("div", tag("dt", title), tag("dd", "–", id=f"fact-{name}")) for name, title in facts]
     heading = tag(
