@@ -66,7 +66,7 @@ def no_kernel_outlives_its_test():
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     """Slow files in several processes: first one of each that trains a model for all, then those with a test of many
-    minutes, then those of many tests.
+    minutes that waits for nobody, then those of many tests.
 
     Whoever needs such a model waits for the process that trains it, which takes minutes: better nobody needs it yet.
     Nor should one process be left alone with a long test at the end.

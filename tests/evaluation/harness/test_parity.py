@@ -16,7 +16,7 @@ from mamba_slm.export.hf.export import export_hf
 from mamba_slm.generation.loading import load
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 QUESTIONS = Path(__file__).parents[3].parent / "shared/data/benchmarks"
 LOG_LIKELIHOOD = (
     *(
