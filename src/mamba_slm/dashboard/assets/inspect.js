@@ -37,6 +37,8 @@ async function read(first) {
   const asked = query();
   for (const [name, text] of [["first", first], ["most", MOST], ["train_on", byId("train-on").value]]) asked.set(name, text);
   if (state.like != null) asked.set("like", state.like);
+  byId("like").hidden = state.like == null;
+  byId("like").firstElementChild.textContent = `Only documents that share at least half of their runs of five words with number ${whole((state.like ?? 0) + 1)}. `;
   byId("said").textContent = state.like == null ? "reading …" : "comparing …";
   try {
     const found = await ask(`data/documents?${asked}`);
@@ -63,8 +65,6 @@ function draw() {
   const end = found.is_end ? (found.rows.length ? " · the end" : "") : found.rows.length < MOST ? ` · looked up to number ${whole(found.next)} so far: Further looks on` : "";
   const empty = found.is_end && !found.rows.length ? (value("search") || state.like != null ? `: nothing from number ${whole(state.first + 1)} on ${[value("search") && `holds “${value("search")}”`, state.like != null && "is like it"].filter(Boolean).join(" and ")}` : ": there is no document from this number on") : "";
   byId("said").textContent = `${found.kind} (${found.form}) · ${range}${empty}${end}${tokens && !value("tokenizer") ? " · choose a tokenizer to see tokens" : ""}`;
-  byId("like").hidden = state.like == null;
-  byId("like").firstElementChild.textContent = `Only documents that share at least half of their runs of five words with number ${whole((state.like ?? 0) + 1)}. `;
   byId("rows").replaceChildren(...found.rows.map(card));
   byId("first").value = state.first + 1;
   byId("earlier").disabled = state.first === 0;

@@ -96,7 +96,9 @@ class Inspector:
         if known != (key, number):
             found = self.cursors.read(key, source.begin, first=number, most=1, is_wanted=lambda _: True).items
             if not found:
-                raise DataError(f"there is no document {number + 1:,} to compare with")
+                raise DataError(
+                    f"there is no document {number + 1:,} to compare with", hint="show all, and choose another"
+                )
             likeness = Likeness(found[0][1].text)
             self.compared = (key, number), likeness
         return likeness
